@@ -1,0 +1,170 @@
+"""Questioner and Selector as the training loop sees them: masks and sentence embeddings that change at refreshes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import selector, text
+from .backends import open_backend
+from .config import AgentConfig
+from .describe import described_with, load
+from .dialogues import DialogueStore
+from .errors import DialogueError
+from .exchanges import Conversation, Exchange
+from .layouts import Layout
+from .prompts import load_prompts
+from .questioner import Refresh, ask_distinctions, similar_classes
+from .store import SkeletonStore
+
+Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
+Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]]], Refresh]
+INACTIVE_TEXT_WIDTH = 8  # of the unused embedding head where no agent takes part
+
+
+@dataclass
+class Agents:
+    """The two agents of one run.
+
+    `ask` puts round 6 to a language model, `embed` is the frozen text encoder. Without conversations the
+    agents are inactive: every joint is critical and no sentence is known.
+    """
+
+    config: AgentConfig
+    layout: Layout
+    num_classes: int
+    conversations: tuple[Conversation, ...] = ()
+    ask: Ask | None = None
+    embed: Embed | None = None
+    num_refreshes: int = 0
+    num_asked: int = 0
+    text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
+    joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
+    exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
+
+    def __post_init__(self) -> None:
+        used = [exchange for c in self.conversations for exchange in c.exchanges.values()]
+        self.exchanges = {exchange.key: exchange for exchange in used}
+        self.joints = np.ones((self.num_classes, self.layout.num_joints), np.uint8)
+        self.text = np.zeros((self.num_classes, INACTIVE_TEXT_WIDTH), np.float32)
+        if self.conversations:
+            self._select()
+
+    @property
+    def active(self) -> bool:
+        return self.ask is not None
+
+    @property
+    def text_width(self) -> int:
+        return self.text.shape[1]
+
+    def mask(self, stream: str) -> np.ndarray:
+        """Critical joints as a stream sees them, float32 `[K, V]`."""
+        return self.layout.stream_mask(self.joints, stream).astype(np.float32)
+
+    def _select(self) -> list[str]:
+        """Let the Selector read all conversations anew; returns the sentences."""
+        with_distinctions = self.config.joints_from_distinctions
+        self.joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
+        sentences = selector.sentences(self.conversations)
+        self.text = self.embed(sentences)
+        return sentences
+
+    def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:
+        """Ask what separates the classes confused in `confusions` `[K, K]`, and take the answers over.
+
+        Returns the record of the refresh: who was confused with whom, what was asked, and for every class
+        that changed its critical joints and sentence before and after.
+        """
+        started = time.perf_counter()
+        similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
+        joints, sentences = self.joints, selector.sentences(self.conversations)
+        result = self.ask(self.conversations, similar)
+        self.conversations = result.conversations
+        new_sentences = self._select()
+        self.num_refreshes += 1
+        self.num_asked += result.asked
+        self.exchanges |= {exchange.key: exchange for exchange in result.exchanges}
+        names = [conversation.class_name for conversation in self.conversations]
+        changed = [
+            {
+                "class": names[k],
+                "sentence_before": sentences[k],
+                "sentence": new_sentences[k],
+                "joints_before": self._joint_names(joints[k]),
+                "joints": self._joint_names(self.joints[k]),
+            }
+            for k in range(self.num_classes)
+            if sentences[k] != new_sentences[k] or (joints[k] != self.joints[k]).any()
+        ]
+        true, predicted = np.nonzero(confusions)
+        return {
+            "epoch": epoch,
+            "num_classes": self.num_classes,
+            "confusions": [[int(m), int(n), int(confusions[m, n])] for m, n in zip(true, predicted, strict=True)],
+            "similar": {names[m]: [names[n] for n in others] for m, others in similar.items()},
+            "asked": result.asked,
+            "cached": result.cached,
+            "failed": [list(failure) for failure in result.failed],
+            "changed": changed,
+            "exchanges": [exchange.key for exchange in result.exchanges],
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+    def _joint_names(self, mask_V: np.ndarray) -> list[str]:
+        return [self.layout.joints[v] for v in np.flatnonzero(mask_V)]
+
+
+@contextmanager
+def open_agents(
+    config: AgentConfig,
+    store: SkeletonStore,
+    *,
+    llm: str | None,
+    protocol: str | None,
+    dialogues: Path,
+    prompts: Path | None = None,
+    base_url: str | None = None,
+    text_weights: Path | None = None,
+    device: str = "cpu",
+    jobs: int = 4,
+) -> Iterator[Agents]:
+    """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
+
+    `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
+    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
+    """
+    classes, layout = store.classes, store.layout
+    if not config.alpha and not config.beta:
+        yield Agents(config, layout, len(classes))
+        return
+    text.check_encoder(config.text_encoder)
+    with DialogueStore(dialogues) as kept:
+        if llm is None:
+            known = described_with(kept, classes, layout)
+            if not known:
+                raise DialogueError(
+                    f"{dialogues} has no dialogue about the classes of {store.path}: "
+                    f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
+                )
+            llm = known[0]
+        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
+        name, _, model = llm.partition("/")
+        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+        identity = {"backend": name, "model": model} if model else backend.identity()
+        texts = load_prompts(prompts)
+
+        def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
+            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
+
+        def embed(sentences: list[str]) -> np.ndarray:
+            cache = dialogues.with_name("text.h5")
+            return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
+
+        yield Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)

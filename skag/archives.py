@@ -1,0 +1,321 @@
+"""Reads what recordings come in (one file, a folder, a zip or a tar archive) without unpacking to disk.
+
+Archives come from strangers. Members are read into memory one at a time and their names are never used as
+paths, so nothing can be written anywhere. Limits, far above any published set of recordings:
+
+    a member        64 MiB (longer ones are passed on as a problem, not read)
+    members         2 million
+    all of them     100 times the archive's size, or 256 MiB if that is more
+    held back       512 MiB while a tar archive is brought into the order of its names
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import heapq
+import lzma
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import DataError
+
+MAX_MEMBER = 64 << 20
+MAX_MEMBERS = 2_000_000
+MAX_RATIO, MIN_TOTAL = 100, 256 << 20
+MAX_HELD = 512 << 20
+
+_COMPRESSED: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
+    b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a source: its bytes, or why they could not be had."""
+
+    name: str
+    data: bytes | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class _Entry:
+    """Sorts by file name, then by path; `number` counts the regular files of the source as it lists them."""
+
+    base: str
+    name: str
+    number: int
+    size: int
+
+
+def printable(text: str, longest: int = 120) -> str:
+    """Foreign text for one line of a message or a name: no control characters or lone surrogates, not too long."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: longest + 1])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+class Files:
+    """The files of a source, by name. `kind` is "file", "folder", "zip" or "tar"."""
+
+    def __init__(self, path: Path) -> None:
+        """List the files. Raises `DataError` where the source is missing, empty, truncated or over the limits."""
+        self.path, self.shown = path, printable(str(path), 400)
+        try:
+            self.kind = _kind(path, self.shown)
+            entries = self._list()
+        except OSError as error:
+            raise DataError(f"{self.shown} cannot be read ({error.strerror or error}): check the path.") from None
+        self._in_source_order = entries
+        self._entries = sorted(entries)
+        if not entries:
+            raise DataError(f"{self.shown} holds no files: give the folder or archive with the recordings.")
+
+    def _list(self) -> list[_Entry]:
+        listing = {"file": _list_file, "folder": _list_folder, "zip": _list_zip, "tar": _list_tar}[self.kind]
+        entries = []
+        for entry in listing(self.path, self.shown):
+            entries.append(entry)
+            if len(entries) > MAX_MEMBERS:
+                raise DataError(f"{self.shown} holds more than {MAX_MEMBERS} files: give a smaller part of it.")
+        return entries
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all files (paths inside the source), sorted by file name."""
+        return [entry.name for entry in self._entries]
+
+    def read(self, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
+        """Members whose name is wanted, one at a time, sorted by file name.
+
+        A tar archive that is so far out of order that sorting would hold back more than `MAX_HELD` bytes comes in
+        its own order. Raises `DataError` where the archive breaks off.
+        """
+        entries = [entry for entry in self._entries if wanted(entry.name)]
+        if self.kind == "zip":
+            yield from _read_zip(self.path, entries)
+        elif self.kind == "tar":
+            in_source_order = [entry for entry in self._in_source_order if wanted(entry.name)]
+            yield from _read_tar(self.path, self.shown, in_source_order, entries)
+        else:
+            for entry in entries:
+                path = self.path if self.kind == "file" else self.path / entry.name
+                yield _read_path(path, entry)
+
+
+def _kind(path: Path, shown: str) -> str:
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        problem = "is neither file nor folder" if path.exists() else "does not exist"
+        raise DataError(f"{shown} {problem}: give a file, folder or archive of recordings.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK\x03\x04") and path.suffix.lower() != ".npz":
+        return "zip"
+    if head[257:262] == b"ustar" or any(head.startswith(magic) for magic in _COMPRESSED):
+        return "tar"
+    return "file"
+
+
+def _entry(name: str, number: int, size: int) -> _Entry | None:
+    """None for the hidden files that desktop systems leave in folders and archives."""
+    parts = name.split("/")
+    if any(part == "__MACOSX" for part in parts) or parts[-1].startswith("."):
+        return None
+    return _Entry(parts[-1], name, number, size)
+
+
+def _list_file(path: Path, shown: str) -> Iterator[_Entry]:
+    yield _Entry(path.name, path.name, 0, path.stat().st_size)
+
+
+def _list_folder(path: Path, shown: str) -> Iterator[_Entry]:
+    for folder, _, files in os.walk(path):
+        for file in files:
+            full = Path(folder, file)
+            if full.is_file():  # a named pipe would wait for ever
+                entry = _entry(full.relative_to(path).as_posix(), 0, full.stat().st_size)
+                if entry:
+                    yield entry
+
+
+def _read_path(path: Path, entry: _Entry) -> Member:
+    if entry.size > MAX_MEMBER:
+        return _too_long(entry)
+    try:
+        with path.open("rb") as file:
+            return Member(entry.name, file.read(MAX_MEMBER))
+    except OSError as error:
+        return Member(entry.name, None, f"cannot be read ({error.strerror})")
+
+
+def _too_long(entry: _Entry) -> Member:
+    return Member(entry.name, None, f"is longer than {MAX_MEMBER >> 20} MiB")
+
+
+def _allowance(path: Path) -> int:
+    return max(MIN_TOTAL, MAX_RATIO * path.stat().st_size)
+
+
+def _expands(path: Path, shown: str) -> DataError:
+    limit = _allowance(path) >> 20
+    return DataError(f"{shown} expands to more than {limit} MiB: unpack it if you trust it, and give the folder.")
+
+
+def _list_zip(path: Path, shown: str) -> Iterator[_Entry]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except Exception as error:  # parsers of foreign bytes raise nearly anything
+        raise DataError(f"{shown} is a damaged or truncated zip archive ({_brief(error)}): copy it again.") from None
+    if sum(info.file_size for info in infos) > _allowance(path):
+        raise _expands(path, shown)
+    for number, info in enumerate(infos):
+        entry = None if info.is_dir() else _entry(info.filename, number, info.file_size)
+        if entry:
+            yield entry
+
+
+def _read_zip(path: Path, entries: list[_Entry]) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        for entry in entries:
+            info = infos[entry.number]
+            if entry.size > MAX_MEMBER:
+                yield _too_long(entry)
+                continue
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # unpacked without bounds
+                yield Member(entry.name, None, "is packed by a method other than deflate")
+                continue
+            try:
+                with archive.open(info) as file:
+                    yield Member(entry.name, file.read(entry.size))
+            except Exception as error:
+                yield Member(entry.name, None, f"is damaged in the archive ({_brief(error)})")
+
+
+class _Bounded:
+    """The decompressed bytes of a tar archive, refusing to go further than the archive's allowance."""
+
+    def __init__(self, file: BinaryIO, path: Path, shown: str) -> None:
+        self._file, self._path, self._shown = file, path, shown
+        self._allowance = _allowance(path)
+
+    def _check(self, end: int, size: int) -> None:
+        if end > self._allowance or size > MAX_MEMBER + tarfile.BLOCKSIZE:
+            raise _expands(self._path, self._shown)
+
+    def read(self, size: int) -> bytes:
+        self._check(self._file.tell() + size, size)
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position, 0)
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def _open_tar(path: Path, shown: str) -> Iterator[tarfile.TarFile]:
+    with path.open("rb") as raw:
+        head = raw.read(6)
+        raw.seek(0)
+        opener = next((o for magic, o in _COMPRESSED.items() if head.startswith(magic)), None)
+        with tarfile.open(fileobj=_Bounded(opener(raw) if opener else raw, path, shown), mode="r:") as tar:
+            yield tar
+
+
+def _regular(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (info := tar.next()) is not None:
+        tar.members = []  # tarfile keeps all of them otherwise
+        if info.isreg():
+            yield info
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile takes a damaged header in the middle for the end; the true end is a block of zeros."""
+    tar.fileobj.seek(tar.offset)
+    block = tar.fileobj.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise EOFError
+    if block.strip(b"\0"):
+        raise ValueError("bad header")
+
+
+def _list_tar(path: Path, shown: str) -> Iterator[_Entry]:
+    complete, opened = 0, False
+    try:
+        with _open_tar(path, shown) as tar:
+            opened = True
+            number = -1
+            for number, info in enumerate(_regular(tar)):
+                complete = number  # this one's bytes are still to come
+                entry = _entry(info.name, number, info.size)
+                if entry:
+                    yield entry
+            complete = number + 1
+            _check_end(tar)
+    except DataError:
+        raise
+    except (EOFError, tarfile.ReadError) as error:
+        if not opened and not isinstance(error, EOFError):
+            raise DataError(f"{shown} holds no tar archive ({_brief(error)}): give what was packed into it.") from None
+        raise DataError(f"{shown} is truncated after {complete} recordings; copy it again.") from None
+    except Exception as error:  # parsers of foreign bytes raise nearly anything
+        raise DataError(f"{shown} is damaged after {complete} recordings ({_brief(error)}); copy it again.") from None
+
+
+def _read_tar(path: Path, shown: str, stored: list[_Entry], ordered: list[_Entry]) -> Iterator[Member]:
+    """One pass through the archive; members that are not yet due are held back."""
+    if _most_held(stored, ordered) > MAX_HELD:
+        ordered = stored
+    due = {entry.number: turn for turn, entry in enumerate(ordered)}
+    held: list[tuple[int, Member]] = []
+    turn = 0
+    try:
+        with _open_tar(path, shown) as tar:
+            for number, info in enumerate(_regular(tar)):
+                if number not in due:
+                    continue
+                entry = ordered[due[number]]
+                data = tar.extractfile(info)
+                member = _too_long(entry) if entry.size > MAX_MEMBER else Member(entry.name, data.read())
+                heapq.heappush(held, (due[number], member))
+                while held and held[0][0] == turn:
+                    yield heapq.heappop(held)[1]
+                    turn += 1
+    except DataError:
+        raise
+    except Exception as error:  # the listing has read it whole before: it changed meanwhile
+        raise DataError(f"{shown} cannot be read after {turn} recordings ({_brief(error)}); copy it again.") from None
+
+
+def _most_held(stored: list[_Entry], ordered: list[_Entry]) -> int:
+    due = {entry.number: turn for turn, entry in enumerate(ordered)}
+    sizes = {due[entry.number]: entry.size for entry in stored}
+    waiting, turn, bytes_held, most = set(), 0, 0, 0
+    for entry in stored:
+        waiting.add(due[entry.number])
+        bytes_held += entry.size
+        most = max(most, bytes_held)
+        while turn in waiting:
+            waiting.discard(turn)
+            bytes_held -= sizes[turn]
+            turn += 1
+    return most
+
+
+def _brief(error: BaseException) -> str:
+    """What a foreign parser complained about, on one line."""
+    return printable(str(error) or type(error).__name__)

@@ -1,0 +1,29 @@
+"""The command line: thin commands over the library, one file per group."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .app import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
+    from ..errors import SkagError
+
+    try:
+        app()
+    except SkagError as error:
+        if os.environ.get("SKAG_DEBUG") == "1":
+            raise
+        print(f"skag: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("skag: interrupted; what was finished is kept.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `skag ... | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

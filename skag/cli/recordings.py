@@ -1,0 +1,74 @@
+"""`skag simulate` and `skag convert`: getting recordings into a skeleton store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .output import Output
+
+
+@app.command(epilog="Example: skag convert nw-ucla-raw.tar.gz nw-ucla.h5")
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Recordings: a file, folder or archive.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The skeleton store to write.")],
+    format: Annotated[str | None, typer.Option("--format", help="nw-ucla or pyskl.  [default: guessed]")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn recordings into a skeleton store.
+
+    Reads NW-UCLA JSON files (a folder or archive) and PYSKL-style pickles; nothing in them is executed.
+    Writes OUT.h5 when it is complete. Nothing here is random or heavy: --seed and --device are taken for
+    uniformity.
+    """
+    from ..convert import convert as run_convert
+
+    output = Output(as_json, quiet)
+    with output.progress(f"Converting {source.name}") as update:
+        report = run_convert(source, out, format=format, layout=layout, classes=classes, strict=strict, progress=update)
+    for note in report.notes:
+        output.note(f"Note: {note}")
+    if report.skipped:
+        output.table("Left out", ["recording", "reason"], report.skipped[:20])
+        output.line(f"{len(report.skipped)} recordings were left out.")
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items()) or "none"
+    bodies = "1 body" if report.bodies == 1 else f"{report.bodies} bodies"
+    output.line(
+        f"{out}: {report.clips} clips of {len(report.classes)} classes, layout {report.layout} "
+        f"({report.joints} joints), {report.frames} frames, at most {bodies}; splits: {splits}"
+    )
+    output.document(asdict(report))
+
+
+@app.command(epilog="Example: skag simulate demo/recordings")
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write recordings.pkl and classes.txt.")],
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make the demo's recordings.
+
+    Ten actions, look-alike pairs among them, by twelve simulated people. Writes a PYSKL-style pickle and the class names into FOLDER.
+    """
+    from ..simulate import ACTIONS, write_recordings
+
+    output = Output(as_json, quiet)
+    path = write_recordings(folder, seed)
+    output.line(f"{path}: recordings of {len(ACTIONS)} actions; class names in {folder / 'classes.txt'}")
+    output.document({"recordings": str(path), "classes": list(ACTIONS)})

@@ -1,0 +1,163 @@
+"""`skag train`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .ask import BaseUrlOption, PromptsOption, StoreOption
+from .output import Output
+
+
+class Stream(StrEnum):
+    j = "j"
+    b = "b"
+    k = "k"
+    jm = "jm"
+    bm = "bm"
+    km = "km"
+
+
+@app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Recipe by name.  [default: derived from the data]")
+    ] = None,
+    stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder to make.  [default: runs/DATA-STREAM-DATE]")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs.  [default: the recipe's]")] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="BACKEND/MODEL to ask.  [default: what the classes were described with]"),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", min=0, help="Weight of the joint constraint.  [default: the recipe's]")
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option("--beta", min=0, help="Weight of the alignment.  [default: the recipe's]")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option("--text-encoder", help="lexical or open_clip:ViT-B-32.  [default: the recipe's]")
+    ] = None,
+    text_weights: Annotated[
+        Path | None, typer.Option("--text-weights", help="Weights file of the text encoder.  [default: hub's cache]")
+    ] = None,
+    store: StoreOption = Path("cache/dialogues.h5"),
+    prompts: PromptsOption = None,
+    base_url: BaseUrlOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a recogniser.
+
+    While it trains, the language model is asked about the classes it confuses. Reads a skeleton store and the dialogue store that `skag describe` filled; with --alpha 0 --beta 0 no
+    dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
+    The test split is not touched: part of the training split is held out to choose the best epoch.
+    """
+    from .. import recipes
+    from ..agents import open_agents
+    from ..config import replace
+    from ..device import choose_device, keep_freed_memory
+    from ..errors import RunError
+    from ..store import SkeletonStore
+    from ..train import train as run_train
+
+    output = Output(as_json, quiet)
+    keep_freed_memory()
+    where = choose_device(device.value)
+    run = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise RunError(f"{run} is there already: choose another folder with --out, or remove it.")
+    with SkeletonStore(data) as clips:
+        train_split, test_split = clips.protocol(protocol)
+        if recipe is None:
+            config, reasons = recipes.derived(clips, train_split, stream.value, where.type)
+            output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
+        else:
+            config = recipes.recipe(recipe, stream.value)
+        config = replace(config, "data", protocol=protocol)
+        config = replace(config, "train", epochs=epochs, seed=seed)
+        config = replace(config, "agents", alpha=alpha, beta=beta, text_encoder=text_encoder)
+        output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval {run}`.")
+        with (
+            open_agents(
+                config.agents,
+                clips,
+                llm=llm,
+                protocol=protocol,
+                dialogues=store,
+                prompts=prompts,
+                base_url=base_url,
+                text_weights=text_weights,
+                device=where.type,
+            ) as agents,
+            _Terminal(output) as watcher,
+        ):
+            report = run_train(clips, config, run, agents, where, watcher)
+    output.line(
+        f"{run}: best of {report.epochs} epochs was {report.best_epoch}, top-1 {report.val_top1:.2f} % on held-out "
+        f"training clips; {report.refreshes} refreshes, {report.asked} questions asked"
+    )
+    output.note(f"Next: skag eval {run}")
+    output.document(vars(report))
+
+
+class _Terminal:
+    """Progress on stderr: a bar per epoch, a line per epoch, a line per refresh."""
+
+    def __init__(self, output: Output) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        hidden = output.quiet or not console.is_terminal
+        self._output = output
+        self._bar = Progress(*columns, console=console, disable=hidden, transient=True, redirect_stdout=False)
+        self._task: Any = None
+
+    def __enter__(self) -> _Terminal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        self._epochs = epochs
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(f"epoch {epoch}/{epochs}", total=steps)
+
+    def step_done(self) -> None:
+        self._bar.advance(self._task)
+
+    def epoch_done(self, metrics: dict[str, Any]) -> None:
+        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in ("cls", "con", "align"))
+        self._say(
+            f"epoch {metrics['epoch']:>3}/{self._epochs}  loss {metrics['loss']:.3f} ({terms})  "
+            f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
+        )
+
+    def refreshed(self, record: dict[str, Any]) -> None:
+        self._say(
+            f"  refresh: {len(record['similar'])} of {record['num_classes']} classes confused, "
+            f"{record['asked']} asked, {record['cached']} from the store, {len(record['failed'])} failed"
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._output.quiet:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,193 @@
+"""From recordings as people have them to one skeleton store: `skag convert`.
+
+Recordings are streamed, one in memory at a time (a pickle alone has to be loaded whole). One that cannot be used
+is left out with its name and the reason and never moves another's label.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .archives import Files, printable
+from .errors import DataError
+from .label_names import read_names
+from .layouts import load_layout
+from .readers import known_formats, reader
+from .readers.source import Skipped, Source, Unusable
+from .store import Clip, StoreWriter, write_store
+
+Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What a conversion made."""
+
+    clips: int
+    classes: list[str]
+    layout: str
+    joints: int
+    bodies: int  # most in one clip
+    frames: int  # of all clips
+    splits: dict[str, int]  # clips of every split
+    skipped: list[tuple[str, str]]  # (name, reason)
+    notes: list[str]  # what the user should know, a sentence each
+
+
+def open_source(
+    source: Path, *, format: str | None = None, layout: str | None = None, classes: Path | None = None
+) -> Source:
+    """Find the reader of a file, folder or archive and open it. Raises `DataError`.
+
+    `layout` is a layout's name or TOML file, `classes` a text file with a class name per line.
+    """
+    chosen = load_layout(layout) if layout is not None else None
+    names = read_names(classes) if classes is not None else None
+    files = Files(source)
+    return reader(files, format).read(files, chosen, names)
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    format: str | None = None,
+    layout: str | None = None,
+    classes: Path | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> ConvertReport:
+    """Convert a data set into the skeleton store `out`, which appears only when it is complete.
+
+    The format is guessed where it is not named. With `strict` the first recording that cannot be used stops the
+    conversion. Raises `DataError`.
+    """
+    source, out = Path(source), Path(out)
+    _check_target(source, out)
+    opened = open_source(source, format=format, layout=layout, classes=classes)
+    tally = _Tally(opened, strict)
+    try:
+        with write_store(out, opened.layout) as writer:
+            for done, item in enumerate(opened.clips, 1):
+                tally.take(item, writer)
+                if progress:
+                    progress(done, opened.total)
+            if not tally.names:
+                raise DataError(tally.nothing_usable(source))
+            writer.finish(opened.classes)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror or error}): check folder and space.") from None
+    return tally.report()
+
+
+def _check_target(source: Path, out: Path) -> None:
+    try:
+        if out.is_dir():
+            raise DataError(f"{out} is a folder: give the store a file name, such as {out / 'data.h5'}.")
+        if out.exists() and source.exists() and out.samefile(source):
+            raise DataError(f"{out} is the source itself: give the store another name.")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror or error}): check the path.") from None
+
+
+class _Tally:
+    """Cleans clips on their way into the store and counts them."""
+
+    def __init__(self, opened: Source, strict: bool) -> None:
+        self._opened, self._strict = opened, strict
+        self.names: set[str] = set()
+        self._skipped: list[tuple[str, str]] = []
+        self._splits: Counter[str] = Counter()
+        self._bodies = self._frames = self._mended = self._in_no_split = 0
+
+    def take(self, item: Clip | Skipped, writer: StoreWriter) -> None:
+        """Write one clip, or note why it is left out."""
+        name = printable(item.name, 255)
+        try:
+            if isinstance(item, Skipped):
+                raise Unusable(item.reason)
+            clip = self._checked(replace(item, name=name))
+            writer.add(clip)
+        except (Unusable, DataError) as problem:
+            reason = printable(str(problem), 300)
+            if self._strict:
+                raise DataError(f"{name}: {reason} (stopped here because of --strict).") from None
+            self._skipped.append((name, reason))
+            return
+        self.names.add(name)
+        self._splits.update(clip.splits)
+        self._in_no_split += not clip.splits
+        self._bodies = max(self._bodies, len(clip.keypoints))
+        self._frames += clip.keypoints.shape[1]
+
+    def _checked(self, clip: Clip) -> Clip:
+        if clip.name in self.names:
+            raise Unusable("has the name of a recording before it")
+        if clip.label < 0:
+            raise Unusable("has no label")
+        if clip.label >= len(self._opened.classes):
+            raise Unusable(f"has the label {clip.label}, and there are {len(self._opened.classes)} classes (from 0)")
+        clip, mended = without_gaps(clip)
+        clip = present_bodies(clip)
+        self._mended += mended
+        return clip
+
+    def nothing_usable(self, source: Path) -> str:
+        shown = printable(str(source), 400)
+        if not self._skipped:
+            return f"{shown} holds no recordings; known formats are {known_formats()}."
+        name, reason = self._skipped[0]
+        return f"none of the {len(self._skipped)} recordings in {shown} can be used; the first, {name}: {reason}."
+
+    def report(self) -> ConvertReport:
+        layout, notes = self._opened.layout, list(self._opened.notes)
+        if self._mended:
+            notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
+        if self._in_no_split and self._splits:
+            notes.append(f"{self._in_no_split} recordings are in no split.")
+        return ConvertReport(
+            clips=len(self.names),
+            classes=list(self._opened.classes),
+            layout=layout.name,
+            joints=layout.num_joints,
+            bodies=self._bodies,
+            frames=self._frames,
+            splits=dict(sorted(self._splits.items())),
+            skipped=self._skipped,
+            notes=notes,
+        )
+
+
+def without_gaps(clip: Clip) -> tuple[Clip, bool]:
+    """The clip as float32 with joints that are NaN or infinite set to 0, and whether there were any.
+
+    0 is the field's sign for a joint that was not seen. A joint with one bad coordinate is missing altogether: its
+    other coordinates are no place where it was.
+    """
+    with np.errstate(over="ignore"):  # beyond float32 is infinite here
+        keypoints = np.asarray(clip.keypoints, np.float32)
+        confidence = None if clip.confidence is None else np.asarray(clip.confidence, np.float32)
+    good = np.isfinite(keypoints).all(axis=-1)
+    if confidence is not None and confidence.shape == good.shape:
+        good &= np.isfinite(confidence)
+        confidence = confidence if good.all() else np.where(good, confidence, 0)
+    mended = not good.all()
+    if mended:
+        keypoints = np.where(good[..., None], keypoints, 0)
+    return replace(clip, keypoints=keypoints, confidence=confidence), mended
+
+
+def present_bodies(clip: Clip) -> Clip:
+    """The clip without bodies that are zero in every frame (an absent second person in published files)."""
+    there = clip.keypoints.reshape(len(clip.keypoints), -1).any(axis=1)
+    if there.all() or not clip.keypoints.size:  # without frames or joints: the store says what is wrong
+        return clip
+    if not there.any():
+        raise Unusable("has no joint other than 0 in any frame")
+    confidence = None if clip.confidence is None else clip.confidence[there]
+    return replace(clip, keypoints=clip.keypoints[there], confidence=confidence)

@@ -1,0 +1,169 @@
+"""Clips ready for the network: read once from the store, kept in memory, sampled in batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import transforms
+from .config import AugmentConfig, DataConfig
+from .errors import DataError
+from .layouts import Layout
+from .store import UNKNOWN, SkeletonStore
+
+_TEST_PART = 0.85  # share of the clip that each of several test views sees
+
+
+def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split clip numbers into (training, validation), for model selection without the test split.
+
+    Whole subjects are held out where at least three are known, as many as come nearest to `fraction`
+    and never one without whom a class would vanish from training; otherwise clips are drawn per class.
+    Deterministic for a seed. Raises `DataError` where nothing can be held out.
+    """
+    rng = np.random.default_rng([seed, 0x5EED])
+    labels, subjects = store.labels[numbers], store.subjects[numbers]
+    held = np.zeros(len(numbers), bool)
+    people = np.unique(subjects)
+    if len(people) >= 3 and UNKNOWN not in people:
+        for person in rng.permutation(people):
+            trial = held | (subjects == person)
+            nearer = abs(trial.mean() - fraction) < abs(held.mean() - fraction) or not held.any()
+            if nearer and np.isin(labels, labels[~trial]).all():
+                held = trial
+    if not held.any():
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            count = min(max(1, round(fraction * len(members))), len(members) - 1)
+            held[members[:count]] = True
+    if not held.any():
+        raise DataError("the training split is too small to hold out a validation part: record more clips per class.")
+    return numbers[~held], numbers[held]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Normalised clips of one stream, frames one after another, on one device."""
+
+    rows: Tensor  # [R, M, V, C]
+    first_row: Tensor  # [n]
+    frames: Tensor  # [n]
+    labels: Tensor  # [n]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
+    """Read, normalise and turn into a stream the given clips, once for the whole run."""
+    rows, frames = [], []
+    for number in numbers:
+        clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
+        rows.append(clip)
+        frames.append(len(clip))
+    lengths = torch.tensor(frames)
+    return Clips(
+        rows=torch.from_numpy(np.concatenate(rows)).to(device),
+        first_row=(lengths.cumsum(0) - lengths).to(device),
+        frames=lengths.to(device),
+        labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+    )
+
+
+def prepare_clip(
+    keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout, config: DataConfig
+) -> np.ndarray:
+    """One recording `[M, T, V, C]` to frames `[T', num_bodies, V, C']` of the configured stream."""
+    keypoints = np.asarray(keypoints, np.float32)
+    if layout.dims == 2:
+        keypoints = transforms.normalise_image(keypoints, confidence)
+    else:
+        keypoints = transforms.drop_empty_frames(keypoints)
+        keypoints = transforms.centre_on_first_frame(keypoints, layout)
+        if config.face_forward:
+            keypoints = transforms.face_forward(keypoints, layout)
+        if config.unit_height:
+            keypoints = transforms.unit_height(keypoints, layout)
+    keypoints = transforms.to_stream(keypoints, layout, config.stream)
+    bodies = np.zeros((config.num_bodies, *keypoints.shape[1:]), np.float32)
+    bodies[: len(keypoints)] = keypoints[: config.num_bodies]
+    return np.ascontiguousarray(bodies.swapaxes(0, 1))
+
+
+def training_batches(
+    clips: Clips,
+    layout: Layout,
+    config: DataConfig,
+    augment: AugmentConfig,
+    batch_size: int,
+    repeats: int,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of shuffled, augmented batches: clips `[N, M, T, V, C]` and labels `[N]`.
+
+    All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
+    cannot use it.
+    """
+    order = torch.cat([torch.randperm(len(clips), generator=generator) for _ in range(repeats)])
+    for chosen in order.split(batch_size):
+        if len(chosen) > 1:
+            draw = torch.rand(len(chosen), 7, generator=generator)
+            noise_seed = int(torch.randint(2**62, (1,), generator=generator))
+            yield augmented(clips, chosen, layout, config, augment, draw, noise_seed), clips.labels[chosen]
+
+
+def augmented(
+    clips: Clips,
+    chosen: Tensor,
+    layout: Layout,
+    config: DataConfig,
+    augment: AugmentConfig,
+    draw: Tensor,
+    noise_seed: int,
+) -> Tensor:
+    """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, 7]`, uniform in [0, 1)."""
+    device = clips.rows.device
+    chosen, draw = chosen.to(device), draw.to(device)
+    share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
+    start = (1 - share) * draw[:, 1]
+    frames = clips.frames[chosen]
+    positions = transforms.stretch_positions(frames, config.num_frames, start, start + share)
+    x = transforms.gather_frames(clips.rows, clips.first_row[chosen], frames, positions)  # N T M V C
+    up = layout.up_axis[0]
+    if augment.mirror:
+        flip = draw[:, 2] < augment.mirror
+        across = 1 if up == 0 else 0
+        x = torch.where(flip[:, None, None, None, None], transforms.mirror(x, layout, across), x)
+    if layout.dims == 3 and (augment.heading or augment.tilt):
+        limits = torch.full((3,), augment.tilt, device=device)
+        limits[up] = augment.heading
+        turn = transforms.rotation_matrices((draw[:, 3:6] * 2 - 1) * limits)
+        x = torch.einsum("nij,ntmvj->ntmvi", turn, x)
+    if augment.scale:
+        size = 1 + augment.scale * (draw[:, 6] * 2 - 1)
+        x = torch.cat([x[..., : layout.dims] * size[:, None, None, None, None], x[..., layout.dims :]], -1)
+    if augment.jitter:
+        generator = torch.Generator(device).manual_seed(noise_seed)
+        noise = torch.randn(x.shape, generator=generator, device=device) * augment.jitter
+        noise[..., layout.dims :] = 0
+        x = x + noise * x.any(-1, keepdim=True)  # a missing joint stays missing
+    return x.transpose(1, 2).contiguous()
+
+
+def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: int = 1) -> Iterator[Tensor]:
+    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it."""
+    device = clips.rows.device
+    share = 1.0 if num_views == 1 else _TEST_PART
+    starts = torch.linspace(0, 1 - share, num_views, device=device)
+    for chosen in torch.arange(len(clips), device=device).split(batch_size):
+        views = []
+        for start in starts:
+            begin = start.expand(len(chosen))
+            frames = clips.frames[chosen]
+            positions = transforms.stretch_positions(frames, config.num_frames, begin, begin + share)
+            views.append(transforms.gather_frames(clips.rows, clips.first_row[chosen], frames, positions))
+        yield torch.stack(views, 1).transpose(2, 3).contiguous()

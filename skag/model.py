@@ -1,0 +1,201 @@
+"""The recogniser: a graph convolution network over body joints with three heads.
+
+Letters of this file: N clips, M bodies, T frames, V joints, C channels, K classes, D text width, S subsets of
+the graph, R channels of one subset. Bodies are folded into the batch as NM inside the backbone.
+
+The network is the one of the published SkeletonAgent code (a ProtoGCN / DG-STGCN backbone); the places where
+an exactly equal, cheaper form is computed say so. It knows no files, no network and no loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NUM_SUBSETS = 8  # learned graphs per block
+NUM_BRANCHES = 6  # temporal branches: four dilated, one max-pool, one plain
+DILATIONS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the shape of the network; stored in every checkpoint and rebuilds it."""
+
+    num_classes: int
+    num_joints: int
+    num_bodies: int
+    in_channels: int = 3  # coordinates per joint
+    channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)  # width of every block
+    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)  # temporal stride of every block
+    joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (not for Kinetics)
+    embedding_dim: int = 512  # D, width of the text embeddings
+    dropout: float = 0.0  # on the pooled feature, in front of the class head
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != len(self.strides):
+            raise ValueError(
+                f"{len(self.channels)} channels but {len(self.strides)} strides: give one of each per block"
+            )
+        if bad := [c for c in self.channels if c % NUM_SUBSETS]:
+            raise ValueError(f"channels {bad[0]} is no multiple of {NUM_SUBSETS}")
+
+
+@dataclass
+class Output:
+    """What the network says about a batch of clips."""
+
+    class_logits: Tensor  # [N, K]
+    constraint_logits: Tensor  # [N, K] from the critical joints of every class only
+    embedding: Tensor  # [N, D] to be aligned with the class's sentence
+
+
+def _pointwise(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1))
+
+
+class SpatialGraph(nn.Module):
+    """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V."""
+
+    def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
+        super().__init__()
+        hidden = channels_out // NUM_SUBSETS * NUM_SUBSETS
+        # The skeleton's edges are not used: A starts as noise (published code: mean 0.04, deviation 0.02).
+        self.A = nn.Parameter(torch.randn(NUM_SUBSETS, num_joints, num_joints) * 0.02 + 0.04)
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.beta = nn.Parameter(torch.zeros(1))
+        self.pre = nn.Sequential(_pointwise(channels_in, hidden), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
+        self.conv1 = nn.Linear(channels_in, hidden)
+        self.conv2 = nn.Linear(channels_in, hidden)
+        self.post = _pointwise(hidden, channels_out)
+        self.bn = nn.BatchNorm2d(channels_out)
+        self.down = None
+        if channels_in != channels_out:
+            self.down = nn.Sequential(_pointwise(channels_in, channels_out), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, _, T, V = x.shape
+        pre = self.pre(x).unflatten(1, (NUM_SUBSETS, -1))  # NM S R T V
+        # The mean over time commutes with a 1x1 convolution: take it first, T times less work, exactly equal.
+        mean = x.mean(2).transpose(1, 2)  # NM V C
+        x1 = self.conv1(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))  # NM S R V
+        x2 = self.conv2(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))
+        inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2)) * self.alpha  # NM S R V V
+        intra = torch.softmax(x1.transpose(2, 3) @ x2, dim=-2) * self.beta  # NM S V V
+        graph = inter + (intra + self.A).unsqueeze(2)
+        y = (pre @ graph).flatten(1, 2)  # NM SR T V
+        y = self.bn(self.post(y))
+        return F.relu(y + (x if self.down is None else self.down(x)), inplace=True)
+
+
+class TemporalBranches(nn.Module):
+    """Six temporal branches over the joints and their mean joint: NM C T V -> NM C' T/stride V."""
+
+    def __init__(self, channels: int, num_joints: int, stride: int) -> None:
+        super().__init__()
+        width = channels // NUM_BRANCHES
+        first = channels - width * (NUM_BRANCHES - 1)
+        self.stride, self.widths = stride, (first, *[width] * (NUM_BRANCHES - 1))
+        self.add_coeff = nn.Parameter(torch.zeros(num_joints))
+        # The branches' own 1x1 convolutions read the same input: one convolution, split afterwards, is equal.
+        self.split = _pointwise(channels, channels)
+        self.split_bn = nn.BatchNorm2d(channels - width)  # the plain branch has neither norm nor ReLU
+        self.dilated = nn.ModuleList(
+            nn.Conv2d(w, w, (3, 1), stride=(stride, 1), padding=(d, 0), dilation=(d, 1))
+            for w, d in zip(self.widths, DILATIONS, strict=False)
+        )
+        self.transform_bn = nn.BatchNorm2d(channels)
+        self.transform = _pointwise(channels, channels)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x, x.mean(-1, keepdim=True)], -1)  # NM C T V+1
+        # `split`, not slices: the backward of a slice fills and adds a whole tensor of zeros.
+        active, plain = self.split(x).split([sum(self.widths[:-1]), self.widths[-1]], dim=1)
+        *dilated, pooled = F.relu(self.split_bn(active)).split(self.widths[:-1], dim=1)
+        branches = [conv(part) for conv, part in zip(self.dilated, dilated, strict=True)]
+        branches.append(F.max_pool2d(pooled, (3, 1), stride=(self.stride, 1), padding=(1, 0)))
+        branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
+        local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
+        out = torch.addcmul(local, mean, self.add_coeff)
+        return self.bn(self.transform(F.relu(self.transform_bn(out))))
+
+
+class Block(nn.Module):
+    """Graph, then time, with a residual around both."""
+
+    def __init__(self, channels_in: int, channels_out: int, num_joints: int, stride: int, residual: bool) -> None:
+        super().__init__()
+        self.gcn = SpatialGraph(channels_in, channels_out, num_joints)
+        self.tcn = TemporalBranches(channels_out, num_joints, stride)
+        self.has_residual = residual
+        self.residual = None
+        if residual and (channels_in != channels_out or stride != 1):
+            self.residual = nn.Sequential(_pointwise(channels_in, channels_out, stride), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.tcn(self.gcn(x))
+        if self.has_residual:
+            y = y + (x if self.residual is None else self.residual(x))
+        return F.relu(y, inplace=True)
+
+
+class Recogniser(nn.Module):
+    """Clips `[N, M, T, V, C]` to an `Output`. `critical_joints` `[K, V]` is set by the Selector."""
+
+    critical_joints: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, last = config.channels[0], config.channels[-1]
+        if config.joint_embedding:
+            self.to_joint_embedding = nn.Linear(config.in_channels, width)
+            self.pos_embedding = nn.Parameter(torch.randn(1, config.num_joints, width))
+            self.data_bn = nn.BatchNorm1d(config.num_bodies * config.num_joints * width)
+            channels_in = width
+        else:
+            self.data_bn = nn.BatchNorm1d(config.num_joints * config.in_channels)
+            channels_in = config.in_channels
+        blocks = []
+        for number, (channels, stride) in enumerate(zip(config.channels, config.strides, strict=True)):
+            residual = number > 0 or config.joint_embedding
+            blocks.append(Block(channels_in, channels, config.num_joints, stride, residual))
+            channels_in = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.dropout = nn.Dropout(config.dropout)
+        self.class_head = nn.Linear(last, config.num_classes)
+        self.constraint_head = nn.Linear(last, 1)
+        self.embedding_head = nn.Linear(last, config.embedding_dim)
+        self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""
+        N, M, T, V, C = x.shape
+        wanted = (self.config.num_joints, self.config.in_channels)
+        if wanted != (V, C):
+            raise ValueError(f"clips are [.., V={V}, C={C}], the network takes V={wanted[0]}, C={wanted[1]}")
+        if self.config.joint_embedding:
+            if self.config.num_bodies != M:
+                raise ValueError(f"clips have {M} bodies, the network takes {self.config.num_bodies}")
+            x = self.to_joint_embedding(x) + self.pos_embedding  # N M T V C'
+            C = x.shape[-1]
+            x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N, M * V * C, T))
+            x = x.view(N * M, V, C, T)
+        else:
+            x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N * M, V * C, T)).view(N * M, V, C, T)
+        x = x.permute(0, 2, 3, 1).contiguous()  # NM C T V
+        for block in self.blocks:
+            x = block(x)
+        return x.unflatten(0, (N, M))
+
+    def forward(self, x: Tensor) -> Output:
+        per_joint = self.features(x).mean(3)  # N M C V, the mean over time (eq. 4: x_pre)
+        pooled = per_joint.mean((1, 3))  # N C
+        # Eq. 4 multiplies x_pre with a V x V matrix per class whose rows are constant. Projecting the channels
+        # to one number per joint first and summing over critical joints is equal (1e-14 in float64).
+        per_joint = self.constraint_head(per_joint.transpose(2, 3)).squeeze(-1) - self.constraint_head.bias  # N M V
+        constraint = per_joint.mean(1) @ self.critical_joints.T + self.constraint_head.bias
+        return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled))

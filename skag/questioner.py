@@ -1,0 +1,101 @@
+"""The Questioner: which classes the recogniser takes for one another, and what a language model says of that.
+
+Numpy only: it is handed counts and gives back conversations, and knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .backends import Backend, Topic
+from .describe import Interview, in_parallel
+from .dialogues import DialogueStore
+from .errors import BackendError
+from .exchanges import Conversation, Exchange, label_set_id
+from .layouts import Layout
+from .prompts import ROUNDS, Prompts
+from .selector import FormatProblem
+
+DISTINCTION_ROUND = 6
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What came of asking round 6."""
+
+    conversations: tuple[Conversation, ...]  # of all classes; a class that failed keeps its previous distinction
+    exchanges: tuple[Exchange, ...]  # the round 6 exchanges of this refresh, in the order of `similar`
+    asked: int  # questions that a backend answered, those asked again included
+    cached: int  # questions that the store answered
+    failed: tuple[tuple[str, str], ...]  # (class name, reason)
+
+
+def similar_classes(confusion: np.ndarray, k: int = 10, min_confusions: int = 1) -> dict[int, tuple[int, ...]]:
+    """The similar classes of every class that is confused at all (paper eq. 3).
+
+    `confusion` `[K, K]` counts class m (row) predicted as n (column). For each m the at most `k` classes n != m with
+    the highest counts, at least `min_confusions`, most frequent first, ties by index. The published code also takes
+    zero counts and the class itself, and sorts by index; the paper does not.
+    """
+    counts = np.array(confusion, np.int64)
+    np.fill_diagonal(counts, 0)
+    found = {}
+    for index, row in enumerate(counts):
+        order = np.argsort(-row, kind="stable")[:k]
+        similar = tuple(int(other) for other in order if row[other] >= max(min_confusions, 1))
+        if similar:
+            found[index] = similar
+    return found
+
+
+def ask_distinctions(
+    backend: Backend,
+    store: DialogueStore,
+    conversations: Sequence[Conversation],
+    similar: Mapping[int, Sequence[int]],
+    layout: Layout,
+    prompts: Prompts,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Refresh:
+    """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
+
+    `conversations` holds all classes in their order. Trouble with the backend or its answers is reported in
+    `failed`, never raised: training goes on with what there is.
+    """
+    done = iter(range(1, len(similar) + 1))
+    step = (lambda: progress(next(done), len(similar))) if progress else None
+    names = [conversation.class_name for conversation in conversations]
+    try:
+        identity = backend.identity()
+    except BackendError as error:
+        failed = tuple((names[index], str(error)) for index in similar)
+        return Refresh(tuple(conversations), (), 0, 0, failed)
+    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identity, step)
+
+    def one(index: int) -> Exchange | str:
+        others = tuple(int(other) for other in similar[index])
+        topic = Topic(index, names[index], DISTINCTION_ROUND, others)
+        history = conversations[index].exchanges[ROUNDS[-1]].after
+        try:
+            return interview.ask(topic, history, tuple(names[other] for other in others))
+        except (BackendError, FormatProblem) as error:
+            return str(error)
+
+    results = dict(zip(similar, in_parallel(one, similar, jobs), strict=True))
+    updated = list(conversations)
+    for index, result in results.items():
+        if isinstance(result, Exchange):
+            exchanges = {**updated[index].exchanges, DISTINCTION_ROUND: result}
+            updated[index] = replace(updated[index], exchanges=exchanges)
+    return Refresh(
+        conversations=tuple(updated),
+        exchanges=tuple(result for result in results.values() if isinstance(result, Exchange)),
+        asked=interview.asked,
+        cached=interview.cached,
+        failed=tuple((names[index], result) for index, result in results.items() if isinstance(result, str)),
+    )

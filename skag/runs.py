@@ -1,0 +1,130 @@
+"""Run folders: everything a result can be traced to and repeated from.
+
+    config.json        the complete configuration, the classes, the layout, the network's shape
+    data.json          path and fingerprint of the skeleton store, clip numbers of training and validation
+    environment.json   versions, device, command
+    metrics.jsonl      one line per epoch, every loss term apart
+    refreshes.jsonl    one line per refresh: epoch, confusions, similar classes, masks and sentences
+    dialogues.jsonl    the exchanges that shaped the run
+    last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
+    predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
+
+Files are written under a temporary name and renamed, so that what is there is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from . import __version__
+from .config import Config, config_from_dict
+from .errors import RunError
+from .model import ModelConfig
+from .store import SkeletonStore
+
+CONFIG, DATA = "config.json", "data.json"
+METRICS, REFRESHES, DIALOGUES = "metrics.jsonl", "refreshes.jsonl", "dialogues.jsonl"
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Let `write` fill a temporary file, then give it the name `path`, durably."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write JSON lines, replacing the file."""
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def append_line(path: Path, value: Any) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def read_json(run: Path, name: str) -> Any:
+    """A JSON file of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
+    if not run.is_dir():
+        raise RunError(f"no run folder {run}: make one with `skag train DATA.h5 --out {run}`.")
+    path = run / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise RunError(f"{path} is damaged: train the run again.") from None
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def write_run_facts(
+    run: Path,
+    config: Config,
+    model_config: ModelConfig,
+    store: SkeletonStore,
+    training: np.ndarray,
+    validation: np.ndarray,
+    device: torch.device,
+) -> None:
+    """Write the files that say what a run is, before its first step."""
+    facts = {
+        "config": config.to_dict(),
+        "model": asdict(model_config),
+        "classes": store.classes,
+        "layout": json.loads(store.layout.to_json()),
+    }
+    write_json(run / CONFIG, facts)
+    source = {
+        "store": str(store.path.resolve()),
+        "fingerprint": store.fingerprint,
+        "training": training.tolist(),
+        "validation": validation.tolist(),
+    }
+    write_json(run / DATA, source)
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "h5py")}
+    write_json(
+        run / "environment.json",
+        {
+            "skag": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "packages": versions,
+            "command": sys.argv,
+        },
+    )
+
+
+def read_config(run: Path) -> Config:
+    """The configuration a run was trained with. Raises `RunError`."""
+    return config_from_dict(read_json(run, CONFIG)["config"], where=str(run / CONFIG))

@@ -1,0 +1,243 @@
+"""The training loop: the one place where recogniser, losses, Questioner and Selector meet."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from . import data, runs
+from .agents import Agents
+from .analysis import accuracy
+from .config import Config
+from .evaluate import predict
+from .losses import add_confusions, alignment_loss
+from .model import ModelConfig, Recogniser
+from .store import SkeletonStore
+
+
+class Watcher(Protocol):
+    """Who is told how training goes: the terminal, or nobody."""
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None: ...
+    def step_done(self) -> None: ...
+    def epoch_done(self, metrics: dict[str, Any]) -> None: ...
+    def refreshed(self, record: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training run came to; accuracies in percent, on the held-out validation clips."""
+
+    run: str
+    epochs: int
+    best_epoch: int
+    val_top1: float
+    refreshes: int
+    asked: int
+
+
+@dataclass
+class _State:
+    """Everything that changes while a run trains."""
+
+    model: Recogniser
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    confusions: Tensor  # [K, K] of the current epoch
+    epoch: int = 0
+    best_epoch: int = 0
+    best: tuple[float, float] = (-1.0, 0.0)  # (top-1, minus loss) on validation
+
+    @property
+    def evaluated(self) -> Recogniser:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.averaged.module if self.averaged is not None else self.model
+
+
+def train(
+    store: SkeletonStore, config: Config, run: Path, agents: Agents, device: torch.device, watcher: Watcher
+) -> TrainReport:
+    """Train one recogniser and leave everything about it in the folder `run`.
+
+    The training split alone is used: part of it is held out, and the epoch with the best top-1 on that
+    part (the lowest loss where equal) is kept as `best.pt`. Raises `DataError` where the split is too small.
+    """
+    train_split, _ = store.protocol(config.data.protocol)
+    training, validation = data.hold_out(store, store.splits[train_split], config.data.val_fraction, config.train.seed)
+    model_config = model_shape(config, store, agents.text_width)
+    run.mkdir(parents=True, exist_ok=True)
+    runs.write_run_facts(run, config, model_config, store, training, validation, device)
+    _write_dialogues(run, agents)
+    torch.manual_seed(config.train.seed)
+    train_clips = data.prepare(store, training, config.data, device)
+    val_clips = data.prepare(store, validation, config.data, device)
+    state = _start(config, model_config, len(train_clips), device)
+    while state.epoch < config.train.epochs:
+        metrics = _train_epoch(state, config, train_clips, store, agents, watcher)
+        metrics |= _validate(state, config, val_clips)
+        runs.append_line(run / runs.METRICS, metrics)
+        watcher.epoch_done(metrics)
+        if agents.active and state.epoch % config.agents.query_period == 0 and state.epoch < config.train.epochs:
+            record = agents.refresh(state.confusions.cpu().numpy(), state.epoch)
+            runs.append_line(run / runs.REFRESHES, record)
+            _write_dialogues(run, agents)
+            watcher.refreshed(record)
+        _save(state, config, run, is_best=state.best_epoch == state.epoch)
+    return TrainReport(
+        str(run), config.train.epochs, state.best_epoch, round(state.best[0], 2), agents.num_refreshes, agents.num_asked
+    )
+
+
+def _write_dialogues(run: Path, agents: Agents) -> None:
+    runs.write_lines(run / runs.DIALOGUES, (exchange.to_record() for exchange in agents.exchanges.values()))
+
+
+def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelConfig:
+    """The network's shape for a store: joints and classes from the data, the rest from the recipe."""
+    return ModelConfig(
+        num_classes=len(store.classes),
+        num_joints=store.layout.num_joints,
+        num_bodies=config.data.num_bodies,
+        channels=config.network.channels,
+        strides=config.network.strides,
+        dropout=config.network.dropout,
+        embedding_dim=text_width,
+    )
+
+
+def _start(config: Config, model_config: ModelConfig, num_clips: int, device: torch.device) -> _State:
+    settings = config.train
+    model = Recogniser(model_config).to(device)
+    averaged = None
+    if settings.ema:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
+    steps = _steps_per_epoch(config, num_clips)
+    warmup, total = settings.warmup * steps, settings.epochs * steps
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    K = model_config.num_classes
+    return _State(
+        model=model,
+        averaged=averaged,
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
+        generator=torch.Generator().manual_seed(settings.seed),
+        confusions=torch.zeros(K, K, dtype=torch.long, device=device),
+    )
+
+
+def _steps_per_epoch(config: Config, num_clips: int) -> int:
+    shown, size = num_clips * config.train.repeats, config.train.batch_size
+    return shown // size + (shown % size > 1)
+
+
+def _train_epoch(
+    state: _State, config: Config, clips: data.Clips, store: SkeletonStore, agents: Agents, watcher: Watcher
+) -> dict[str, Any]:
+    """One pass over the training clips; returns its mean loss terms and accuracy in percent."""
+    started, device = time.perf_counter(), clips.rows.device
+    state.epoch += 1
+    state.confusions.zero_()
+    state.model.train()
+    text = torch.from_numpy(agents.text).to(device)  # K D
+    state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
+    sums = torch.zeros(4, device=device)
+    shown = 0
+    watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
+    batches = data.training_batches(
+        clips, store.layout, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
+    )
+    for x, labels in batches:
+        terms = _step(state, config, x, labels, text)
+        sums += terms * len(labels)
+        shown += len(labels)
+        watcher.step_done()
+    loss, cls, con, align = (sums / shown).tolist()
+    return {
+        "epoch": state.epoch,
+        "lr": state.scheduler.get_last_lr()[0],
+        "loss": loss,
+        "loss_cls": cls,
+        "loss_con": con,
+        "loss_align": align,
+        "train_top1": 100 * state.confusions.diagonal().sum().item() / shown,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def _step(state: _State, config: Config, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
+    """One optimiser step; returns the detached terms (L, L_cls, L_con, L_align)."""
+    agents = config.agents
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        out = state.model(x)
+    logits = out.class_logits.float()
+    cls = F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
+    con = align = cls.new_zeros(())
+    if agents.alpha:
+        con = F.cross_entropy(out.constraint_logits.float(), labels)
+    if agents.beta:
+        align = alignment_loss(out.embedding.float(), text[labels], labels, agents.temperature)
+    loss = cls + agents.alpha * con + agents.beta * align
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    state.optimizer.step()
+    state.scheduler.step()
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
+    add_confusions(state.confusions, labels, logits)
+    return torch.stack([loss, cls, con, align]).detach()
+
+
+def _validate(state: _State, config: Config, clips: data.Clips) -> dict[str, float]:
+    """Top-1 in percent and loss on the held-out clips; notes whether this epoch is the best so far."""
+    state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
+    probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
+    labels = clips.labels.cpu().numpy()
+    top1 = accuracy(labels, probabilities).top1
+    loss = float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
+    if (top1, -loss) > state.best:
+        state.best, state.best_epoch = (top1, -loss), state.epoch
+    return {"val_top1": top1, "val_loss": loss}
+
+
+def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
+    """Write `last.pt` (to go on from) and, after the best epoch, `best.pt` (weights alone)."""
+    weights = state.evaluated.state_dict()
+    if is_best:
+        best = {"model": weights, "epoch": state.epoch, "val_top1": state.best[0]}
+        runs.write_whole(run / "best.pt", lambda file: torch.save(best, file))
+    last = {
+        "model": weights,
+        "training_model": state.model.state_dict(),
+        "averaged_updates": None if state.averaged is None else state.averaged.n_averaged,
+        "optimizer": state.optimizer.state_dict(),
+        "scheduler": state.scheduler.state_dict(),
+        "generator": state.generator.get_state(),
+        "confusions": state.confusions,
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best": state.best,
+    }
+    runs.write_whole(run / "last.pt", lambda file: torch.save(last, file))

@@ -1,0 +1,115 @@
+"""Held-out validation, and batches that are what their clips are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skag import data
+from skag.config import AugmentConfig, DataConfig
+from skag.errors import DataError
+from skag.layouts import load_layout
+from skag.store import Clip, SkeletonStore, write_store
+
+CPU = torch.device("cpu")
+CONFIG = DataConfig(num_frames=8, num_bodies=1)
+
+
+def test_whole_subjects_are_held_out(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        numbers = store.splits["xsub_train"]
+        seen = set()
+        for seed in range(6):
+            training, validation = data.hold_out(store, numbers, 0.25, seed)
+            held = set(store.subjects[validation])
+            assert sorted([*training, *validation]) == sorted(numbers)
+            assert len(held) == 1 and not held & set(store.subjects[training])
+            seen |= held
+            again = data.hold_out(store, numbers, 0.25, seed)
+            assert np.array_equal(again[1], validation)
+        assert len(seen) > 1
+
+
+def store_of(path: Path, labels: list[int], subjects: list[int]) -> SkeletonStore:
+    with write_store(path, load_layout("coco")) as writer:
+        for number, (label, subject) in enumerate(zip(labels, subjects, strict=True)):
+            clip = np.ones((1, 3, 17, 2), np.float32)
+            writer.add(Clip(str(number), label, clip, subject=subject, splits=("train",)))
+        writer.finish([str(label) for label in range(max(labels) + 1)])
+    return SkeletonStore(path)
+
+
+def test_without_subjects_every_class_gives_its_share(tmp_path: Path) -> None:
+    with store_of(tmp_path / "a.h5", [0] * 20 + [1] * 10 + [2], [-1] * 31) as store:
+        training, validation = data.hold_out(store, np.arange(31), 0.1, 0)
+    assert np.bincount(store.labels[validation], minlength=3).tolist() == [2, 1, 0]
+    assert len(training) == 28
+
+
+def test_a_subject_who_alone_shows_a_class_is_not_held_out(tmp_path: Path) -> None:
+    with store_of(tmp_path / "a.h5", [0, 1, 0, 1, 0, 2], [1, 1, 2, 2, 3, 3]) as store:
+        for seed in range(5):
+            training, _ = data.hold_out(store, np.arange(6), 0.3, seed)
+            assert set(store.labels[training]) == {0, 1, 2}
+
+
+def test_too_few_clips_are_refused(tmp_path: Path) -> None:
+    with store_of(tmp_path / "a.h5", [0, 1], [-1, -1]) as store, pytest.raises(DataError, match="too small"):
+        data.hold_out(store, np.arange(2), 0.1, 0)
+
+
+def test_absent_and_surplus_bodies(tmp_path: Path) -> None:
+    layout = load_layout("kinect-v1")
+    clip = np.random.default_rng(0).normal(size=(3, 4, 20, 3)).astype(np.float32)
+    two = data.prepare_clip(clip, None, layout, DataConfig(num_bodies=2))
+    assert two.shape == (4, 2, 20, 3) and two[:, 1].any()
+    alone = data.prepare_clip(clip[:1], None, layout, DataConfig(num_bodies=2))
+    assert not alone[:, 1].any()
+    np.testing.assert_array_equal(alone[:, 0], two[:, 0])
+
+
+def test_every_training_clip_is_shown_as_often_as_asked(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
+        generator = torch.Generator().manual_seed(0)
+        batches = list(data.training_batches(clips, store.layout, CONFIG, AugmentConfig(), 10, 3, generator))
+    labels = torch.cat([labels for _, labels in batches])
+    assert torch.equal(labels.bincount(), 3 * clips.labels.bincount())
+    assert batches[0][0].shape == (10, 1, 8, 20, 3)
+
+
+def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_store: Path) -> None:
+    augment = AugmentConfig(heading=1, tilt=0.1, scale=0.1, mirror=0.5, shortest_part=0.5, jitter=0.01)
+    with SkeletonStore(tiny_store) as store:
+        clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
+        first, again = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+
+        def epoch(generator: torch.Generator) -> torch.Tensor:
+            batches = data.training_batches(clips, store.layout, CONFIG, augment, 16, 1, generator)
+            return torch.cat([x for x, _ in batches])
+
+        one = epoch(first)
+        assert torch.equal(one, epoch(again))
+        assert not torch.equal(one, epoch(first))
+
+
+def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
+        chosen = torch.arange(len(clips))
+        draw = torch.rand(len(clips), 7)
+        plain = data.augmented(clips, chosen, store.layout, CONFIG, AugmentConfig(), draw, 0)
+    tested = torch.cat(list(data.test_batches(clips, CONFIG, 5)))
+    assert tested.shape == (16, 1, 1, 8, 20, 3)
+    torch.testing.assert_close(tested[:, 0], plain)
+
+
+def test_views_are_different_parts_of_the_clip(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
+    views = torch.cat(list(data.test_batches(clips, CONFIG, 7, num_views=3)))
+    assert views.shape == (16, 3, 1, 8, 20, 3)
+    assert not torch.allclose(views[:, 0], views[:, 2])

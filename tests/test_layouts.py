@@ -1,0 +1,195 @@
+"""Layouts: the shipped ones are sound, and agree with the published graphs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skag.errors import DataError
+from skag.layouts import Layout, layout_names, load_layout
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "graphs.npz"
+LAYOUTS = [load_layout(name) for name in layout_names()]
+each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+
+
+@st.composite
+def random_layouts(draw: st.DrawFn) -> Layout:
+    """A random tree in random joint order, some joints in left and right pairs."""
+    pairs, middles = draw(st.integers(0, 5)), draw(st.integers(1, 5))
+    joints = [f"{side} j{i}" for i in range(pairs) for side in ("left", "right")] + [f"m{i}" for i in range(middles)]
+    joints = draw(st.permutations(joints))
+    bones = {joint: joints[draw(st.integers(0, i - 1))] for i, joint in enumerate(joints) if i}
+    return Layout("random", 3, tuple(draw(st.permutations(joints))), bones, joints[0], {"all": tuple(joints)})
+
+
+def joints_from_bones(layout: Layout, parents: np.ndarray, bones: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Walk from every joint to the root, summing bones."""
+    joints = np.empty_like(bones)
+    for v in range(layout.num_joints):
+        total, at = np.zeros_like(root), v
+        for _ in range(layout.num_joints):
+            if at == layout.index[layout.root]:
+                break
+            total, at = total + bones[at], parents[at]
+        else:
+            pytest.fail(f"joint {v} does not lead to the root")
+        joints[v] = root + total
+    return joints
+
+
+def check_sound(layout: Layout) -> None:
+    points = np.random.default_rng(0).normal(size=(layout.num_joints, layout.dims))
+    tree = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
+    for parents in (tree, layout.bone_parents):
+        back = joints_from_bones(layout, parents, points - points[parents], points[layout.index[layout.root]])
+        np.testing.assert_allclose(back, points, atol=1e-12)
+    mirror = layout.mirror_index
+    assert (mirror[mirror] == np.arange(layout.num_joints)).all()
+    assert sorted(np.concatenate(list(layout.part_index.values()))) == list(range(layout.num_joints))
+    assert Layout.from_dict(json.loads(layout.to_json())) == layout
+
+
+@each_layout
+def test_shipped_layouts_are_sound(layout: Layout) -> None:
+    check_sound(layout)
+    assert set(layout.parts) == {"trunk", "left arm", "right arm", "left leg", "right leg"}
+
+
+@given(random_layouts())
+def test_any_tree_is_sound(layout: Layout) -> None:
+    check_sound(layout)
+
+
+@each_layout
+def test_the_mirror_swaps_sides_and_keeps_the_tree(layout: Layout) -> None:
+    for v, w in enumerate(layout.mirror_index):
+        one, other = layout.joints[v], layout.joints[w]
+        assert (one == other) == (not one.startswith(("left ", "right ")))
+        assert {one.split(" ")[0], other.split(" ")[0]} == {"left", "right"} or one == other
+    mirror = layout.mirror_index
+    assert (layout.bone_parents[mirror] == mirror[layout.bone_parents]).all()
+
+
+@each_layout
+def test_numbered_lists_joints_from_1(layout: Layout) -> None:
+    lines = layout.numbered().split("\n")
+    assert lines[0] == f"1-{layout.joints[0]}" and lines[-1] == f"{layout.num_joints}-{layout.joints[-1]}"
+    assert len(lines) == layout.num_joints
+
+
+@each_layout
+def test_a_bone_is_critical_where_an_end_is(layout: Layout) -> None:
+    mask = np.eye(layout.num_joints)
+    assert (layout.stream_mask(mask, "j") == mask).all() and (layout.stream_mask(mask, "jm") == mask).all()
+    for stream, parents in (("b", layout.bone_parents), ("km", layout.kbone_parents)):
+        seen = layout.stream_mask(mask, stream)
+        for v in range(layout.num_joints):
+            assert set(np.flatnonzero(seen[:, v])) == {v, parents[v]}
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    if not GOLDEN.exists():
+        pytest.skip("the reference's graphs are not here")
+    with np.load(GOLDEN) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("name", ["nturgb+d", "coco"])
+def test_bones_equal_the_published_ones(golden: dict[str, np.ndarray], name: str) -> None:
+    layout = load_layout(name)
+    for key, parents in (("bone_pairs", layout.bone_parents), ("kbone_pairs", layout.kbone_parents)):
+        assert dict(golden[f"{name}/{key}"].tolist()) == dict(enumerate(parents.tolist()))
+    edges = {(layout.index[child], layout.index[parent]) for child, parent in layout.bones.items()}
+    assert {tuple(edge) for edge in golden[f"{name}/inward"].tolist()} == edges
+    assert golden[f"{name}/center"] == layout.index[layout.root]
+
+
+def test_parts_equal_the_published_ones(golden: dict[str, np.ndarray]) -> None:
+    """As a set of parts: the published mixing calls the right arm the left hand, and so on."""
+    published = {frozenset(golden[f"nturgb+d/mix_part{i}"].tolist()) for i in range(5)}
+    parts = load_layout("nturgb+d").part_index
+    assert {frozenset(part.tolist()) for part in parts.values()} == published
+    assert set(golden["nturgb+d/mix_part1"].tolist()) == set(parts["right arm"].tolist())
+
+
+def test_a_layout_of_ones_own_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "stick.toml"
+    path.write_text(
+        'name = "stick"\ndims = 2\njoints = ["a", "left b", "right b"]\ncentre = "a"\n'
+        '[bones]\n"left b" = "a"\n"right b" = "a"\n[parts]\nall = ["a", "left b", "right b"]\n'
+    )
+    layout = load_layout(path)
+    assert layout.num_joints == 3 and layout.mirror_index.tolist() == [0, 2, 1]
+    check_sound(layout)
+
+
+GOOD = {"dims": 2, "joints": ("a", "b"), "bones": {"b": "a"}, "centre": "a", "parts": {"all": ("a", "b")}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dims": 4}, "dims is 4"),
+        ({"joints": ("a", "b", "b")}, "listed twice"),
+        ({"centre": "c"}, "'c' is no joint"),
+        ({"bones": {}}, "2 joints have no parent"),
+        ({"bones": {"a": "b", "b": "a"}}, "0 joints have no parent"),
+        ({"parts": {"all": ("a",)}}, "exactly one of `parts`"),
+        ({"up": "w"}, "up is 'w'"),
+    ],
+)
+def test_unsound_layouts_are_refused_with_the_field(change: dict, said: str) -> None:
+    assert Layout("good", **GOOD).root == "a"
+    with pytest.raises(DataError, match=said):
+        Layout("bad", **{**GOOD, **change})
+
+
+def test_a_ring_is_refused() -> None:
+    with pytest.raises(DataError, match="ring"):
+        Layout("bad", 2, ("a", "b", "c"), {"b": "c", "c": "b"}, "a", {"all": ("a", "b", "c")})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("name = ", "no valid TOML"), ('name = "x"', "is missing"), ("nome = 1", "unknown field 'nome'")],
+)
+def test_bad_layout_files_are_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        load_layout(path)
+    assert "bad.toml" in str(caught.value)
+
+
+def test_an_unknown_name_is_answered_with_the_known() -> None:
+    with pytest.raises(DataError, match=r"no layout 'cocoa': use one of coco, .*nturgb\+d"):
+        load_layout("cocoa")
+
+
+WRONG_TYPES = {
+    "joints": 'joints = 5\nname = "x"\ndims = 2\ncentre = "a"\n[bones]\n[parts]\nall = ["a"]\n',
+    "bones": 'bones = ["a"]\nname = "x"\ndims = 2\ncentre = "a"\njoints = ["a"]\n[parts]\nall = ["a"]\n',
+    "parts": 'parts = 1\nname = "x"\ndims = 2\ncentre = "a"\njoints = ["a"]\n[bones]\n',
+    "up": 'up = 1\nname = "x"\ndims = 2\ncentre = "a"\njoints = ["a"]\n[bones]\n[parts]\nall = ["a"]\n',
+    "centre": 'centre = ["a"]\nname = "x"\ndims = 2\njoints = ["a"]\n[bones]\n[parts]\nall = ["a"]\n',
+}
+
+
+@pytest.mark.parametrize("field", WRONG_TYPES)
+def test_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(WRONG_TYPES[field])
+    with pytest.raises(DataError):
+        load_layout(path)
+
+
+def test_layouts_compare_by_value() -> None:
+    assert replace(LAYOUTS[0]) == LAYOUTS[0]

@@ -1,0 +1,193 @@
+"""The Selector: strict about formats, safe with anything, and exact about joints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skag import selector
+from skag.errors import DialogueError
+from skag.exchanges import Conversation, Exchange
+from skag.layouts import load_layout
+from skag.selector import CriticalJoint, FormatProblem
+
+NTU, KINECT = load_layout("nturgb+d"), load_layout("kinect-v1")
+LONG = "The right hand rises past the shoulder " + "and then it goes on to the left " * 12 + "and stops."
+
+
+def conversation(index: int, texts: dict[int, str], notes: tuple[str, ...] = ()) -> Conversation:
+    exchanges = {
+        number: Exchange("0" * 64, "set", f"class {index}", number, {}, (), "", text, notes=notes)
+        for number, text in texts.items()
+    }
+    return Conversation(index, f"class {index}", exchanges)
+
+
+@pytest.mark.parametrize(
+    ("text", "joints"), [("8, 12, 24", (7, 11, 23)), (" 25,1.\n", (24, 0)), ("3", (2,)), ("1 , 2", (0, 1))]
+)
+def test_round_3_reads_numbers(text: str, joints: tuple[int, ...]) -> None:
+    assert selector.read_joint_numbers(text, NTU) == joints
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("26", "not in the list, which ends at 25"),
+        ("0, 1", "not in the list"),
+        ("8, 8", "twice"),
+        ("8\n12", "not one line"),
+        ("Joints 8, 12", "not one line"),
+        ("8, twelve", "not one line"),
+        ("9" * 5000, "not one line"),
+        ("²", "not one line"),
+        ("", "not one line"),
+    ],
+)
+def test_round_3_refuses(text: str, reason: str) -> None:
+    with pytest.raises(FormatProblem, match=reason):
+        selector.read_joint_numbers(text, NTU)
+
+
+def test_round_4_reads_lines() -> None:
+    text = "12-right hand: moves forward: and up\n\n 22 - Left  Hand Tip : still \n"
+    expected = (CriticalJoint(11, "moves forward: and up"), CriticalJoint(21, "still"))
+    assert selector.read_critical_joints(text, NTU) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("12-left hand: up", "joint 12 is right hand, not 'left hand'"),
+        ("22-left hand: up", "joint 22 is left hand tip"),
+        ("26-right hand: up", "not in the list"),
+        ("Here they are:\n12-right hand: up", "not of the form"),
+        ("- 12-right hand: up", "not of the form"),
+        ("12-right hand:", "not of the form"),
+        ("12-right hand: up\n12-right hand: down", "twice"),
+        ("\n".join(f"{i}-{name}: up" for i, name in enumerate(NTU.joints[:11], 1)), "names 11 joints"),
+        ("12-\x1b[31mred: up", r"not '\\x1b\[31mred'"),
+        ("", "names 0 joints"),
+    ],
+)
+def test_round_4_refuses(text: str, reason: str) -> None:
+    with pytest.raises(FormatProblem, match=reason):
+        selector.read_critical_joints(text, NTU)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The hand rises. It falls again.", "more than one sentence"),
+        ("The hand rises\nand falls", "more than one sentence"),
+        ("**The hand** rises high", "plain text"),
+        ("Yes.", "no sentence"),
+        (LONG, "too long"),
+        ("x" * 2000 + " a b", "too long"),
+        ("手" * 40 + " a b", "too long"),
+    ],
+)
+def test_a_distinction_is_one_plain_short_sentence(text: str, reason: str) -> None:
+    with pytest.raises(FormatProblem, match=reason):
+        selector.read_distinction(text)
+
+
+def test_numbers_with_a_decimal_point_end_no_sentence() -> None:
+    assert selector.read_distinction(" The hand rises 0.5 m, i.e. a lot. ") == "The hand rises 0.5 m, i.e. a lot."
+
+
+def test_round_5_has_no_joint_numbers() -> None:
+    with pytest.raises(FormatProblem, match="joint number '12-right hand'"):
+        selector.check(5, "The 12-right hand goes up fast.", NTU)
+    selector.check(5, "The right hand turns 180-degree circles.", NTU)
+    assert selector.repair(5, "The 12-right hand goes up fast.", NTU)[0] == "The right hand goes up fast."
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "mended"),
+    [
+        (3, "8, 12, 99", "8, 12"),
+        (3, "The joints are: **8**, 12 and 24.", "8, 12, 24"),
+        (3, "8-left hand\n12-right hand\n13-head", "8, 12"),
+        (3, "99, 100", None),
+        (3, "I cannot tell.", None),
+        (3, "There are 25 joints in the list", None),
+        (4, "Sure:\n- **12-right hand**: up\n26-tail: wags\n8-right hand: up", "12-right hand: up"),
+        (4, "no joints", None),
+        (5, "Sure! Here it is:\nThe right hand goes up fast. It stops.", "The right hand goes up fast."),
+        (6, "I do not know.", None),
+        (6, "The right hand goes up, " + "and up and up " * 30, "The right hand goes up."),
+        (6, "and up " * 100, None),
+        (1, "", None),
+    ],
+)
+def test_repair_keeps_what_is_sure_and_nothing_else(number: int, text: str, mended: str | None) -> None:
+    found = selector.repair(number, text, NTU)
+    assert (found and found[0]) == mended
+    if found:
+        selector.check(number, found[0], NTU)
+
+
+@settings(max_examples=150, deadline=None)
+@given(number=st.integers(1, 6), text=st.text(st.characters(), max_size=300))
+def test_no_answer_can_do_more_than_not_fit(number: int, text: str) -> None:
+    """Any text at all is either accepted or a `FormatProblem`, and a repaired one is accepted."""
+    try:
+        selector.check(number, text, NTU)
+    except FormatProblem:
+        found = selector.repair(number, text, NTU)
+        if found:
+            selector.check(number, found[0], NTU)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(range(25)), min_size=1, max_size=10, unique=True))
+def test_what_the_format_asks_for_is_read_back(joints: list[int]) -> None:
+    numbers = ", ".join(str(joint + 1) for joint in joints)
+    lines = "\n".join(f"{joint + 1}-{NTU.joints[joint]}: moves: up" for joint in joints)
+    assert selector.read_joint_numbers(numbers, NTU) == tuple(joints)
+    assert [found.joint for found in selector.read_critical_joints(lines, NTU)] == joints
+
+
+@pytest.mark.parametrize("piece", ["1-", " ", "1, ", "- ", ". ", "a, ", "**", "12-right hand", "\n", ": ", "(", "é"])
+def test_long_answers_are_read_in_no_time(piece: str) -> None:
+    """20 thousand characters of anything; a pattern that is tried in too many ways would hang here."""
+    text = (piece * 20_000)[:20_000] + "x"
+    for number in range(1, 7):
+        try:
+            selector.check(number, f"1-{text}", NTU)
+        except FormatProblem:
+            selector.repair(number, f"1-{text}", NTU)
+
+
+def test_the_mask_has_the_joints_of_round_4() -> None:
+    told = [conversation(0, {4: "12-right hand: up\n4-head: down"}), conversation(1, {4: "1-base of the spine: sinks"})]
+    mask = selector.critical_mask(told, NTU)
+    assert mask.shape == (2, 25) and mask.dtype == np.uint8
+    assert [np.flatnonzero(row).tolist() for row in mask] == [[3, 11], [0]]
+
+
+def test_the_mask_takes_in_joints_that_the_distinction_names() -> None:
+    sentence = "The left hand tip, not the lefthand, the Right Hand or the right handle, rises."
+    told = [conversation(0, {4: "4-head: down", 6: sentence})]
+    assert np.flatnonzero(selector.critical_mask(told, NTU, with_distinctions=True)[0]).tolist() == [3, 11, 21]
+    assert np.flatnonzero(selector.critical_mask(told, NTU)[0]).tolist() == [3]
+
+
+def test_the_mask_never_has_more_than_ten_joints() -> None:
+    lines = "\n".join(f"{i}-{name}: up" for i, name in enumerate(NTU.joints[:9], 1))
+    told = [conversation(0, {4: lines, 6: f"Not {NTU.joints[20]}, {NTU.joints[19]} or {NTU.joints[18]}."})]
+    mask = selector.critical_mask(told, NTU, with_distinctions=True)
+    assert np.flatnonzero(mask[0]).tolist() == [*range(9), 20]
+
+
+def test_an_answer_for_another_layout_is_refused_by_class_and_round() -> None:
+    with pytest.raises(DialogueError, match=r"class 'class 0', round 4.*kinect-v1.*joint number 24 is not"):
+        selector.critical_mask([conversation(0, {4: "24-right hand tip: up"})], KINECT)
+
+
+def test_a_class_is_told_by_its_distinction_or_else_by_its_key_features() -> None:
+    told = [conversation(0, {5: " Key features. "}), conversation(1, {5: "Key features.", 6: "What differs."})]
+    assert selector.sentences(told) == ["Key features.", "What differs."]

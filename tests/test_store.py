@@ -1,0 +1,231 @@
+"""The skeleton store gives back what was written, and its fingerprint tells any two contents apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from skag import store as store_module
+from skag.errors import DataError
+from skag.layouts import Layout, load_layout
+from skag.store import Clip, SkeletonStore, write_store
+
+TINY = Layout("tiny", 2, ("a", "b", "c"), {"b": "a", "c": "b"}, "a", {"all": ("a", "b", "c")})
+NUMBERS = st.floats(width=32, allow_nan=False)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def write(path: Path, clips: list[Clip], classes: tuple[str, ...] = ("x", "y"), layout: Layout = TINY) -> str:
+    with write_store(path, layout) as writer:
+        for clip in clips:
+            writer.add(clip)
+        writer.finish(classes)
+    with SkeletonStore(path) as store:
+        return store.fingerprint
+
+
+@st.composite
+def clip_lists(draw: st.DrawFn) -> list[Clip]:
+    with_confidence = draw(st.booleans())
+    clips = []
+    for name in draw(st.lists(NAMES, min_size=1, max_size=5, unique=True)):
+        bodies, frames = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+        clips.append(
+            Clip(
+                name,
+                draw(st.integers(0, 1)),
+                draw(hnp.arrays("f4", (bodies, frames, 3, 2), elements=NUMBERS)),
+                draw(hnp.arrays("f4", (bodies, frames, 3), elements=NUMBERS)) if with_confidence else None,
+                *(draw(st.integers(-1, 99)) for _ in range(3)),
+                splits=tuple(draw(st.sets(st.sampled_from(["train", "val", "xsub_train", "xsub_test"])))),
+            )
+        )
+    return clips
+
+
+@pytest.mark.parametrize("buffered", [1, 1 << 16])
+def test_everything_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffered: int) -> None:
+    monkeypatch.setattr(store_module, "_BUFFERED_ROWS", buffered)
+    path = tmp_path / "data.h5"
+
+    @settings(deadline=None, max_examples=25)
+    @given(clip_lists(), st.lists(NAMES))
+    def check(clips: list[Clip], classes: list[str]) -> None:
+        fingerprint = write(path, clips, tuple(classes))
+        assert fingerprint == write(path, clips, tuple(classes))
+        with SkeletonStore(path) as store:
+            assert (store.layout, store.classes, len(store)) == (TINY, classes, len(clips))
+            assert store.names == [clip.name for clip in clips]
+            for number, clip in enumerate(clips):
+                assert store.keypoints(number).tobytes() == clip.keypoints.tobytes()
+                assert store.keypoints(number).shape == clip.keypoints.shape
+                back = store.confidence(number)
+                assert (back is None) == (clip.confidence is None)
+                assert back is None or back.tobytes() == clip.confidence.tobytes()
+                facts = (store.labels, store.subjects, store.cameras, store.setups, store.bodies, store.frames)
+                assert [fact[number] for fact in facts] == [
+                    clip.label, clip.subject, clip.camera, clip.setup, *clip.keypoints.shape[:2],
+                ]  # fmt: skip
+            for split in {split for clip in clips for split in clip.splits}:
+                assert store.splits[split].tolist() == [i for i, clip in enumerate(clips) if split in clip.splits]
+
+    check()
+
+
+def one_clip(**changes: object) -> Clip:
+    points = np.arange(12, dtype="f4").reshape(1, 2, 3, 2)
+    return replace(Clip("one", 0, points, points[..., 0], 1, 2, 3, ("train",)), **changes)
+
+
+def moved(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flat[-1] += 1
+    return array
+
+
+CHANGES: dict[str, Callable[[], tuple]] = {
+    "a key point": lambda: ([one_clip(keypoints=moved(one_clip().keypoints))],),
+    "a confidence": lambda: ([one_clip(confidence=moved(one_clip().confidence))],),
+    "no confidence": lambda: ([one_clip(confidence=None)],),
+    "the label": lambda: ([one_clip(label=1)],),
+    "the name": lambda: ([one_clip(name="two")],),
+    "the subject": lambda: ([one_clip(subject=5)],),
+    "the camera": lambda: ([one_clip(camera=5)],),
+    "the setup": lambda: ([one_clip(setup=5)],),
+    "the split": lambda: ([one_clip(splits=("val",))],),
+    "frames become bodies": lambda: (
+        [
+            one_clip(
+                keypoints=one_clip().keypoints.reshape(2, 1, 3, 2), confidence=one_clip().confidence.reshape(2, 1, 3)
+            )
+        ],
+    ),
+    "one clip more": lambda: ([one_clip(), one_clip(name="two")],),
+    "a class name": lambda: ([one_clip()], ("x", "z")),
+    "the layout": lambda: ([one_clip()], ("x", "y"), replace(TINY, centre="b")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_fingerprint_changes_with(tmp_path: Path, change: str) -> None:
+    before = write(tmp_path / "a.h5", [one_clip()])
+    assert write(tmp_path / "b.h5", *CHANGES[change]()) != before
+
+
+def test_the_fingerprint_is_of_values_not_of_their_types(tmp_path: Path) -> None:
+    before = write(tmp_path / "a.h5", [one_clip()])
+    same = one_clip(label=np.int64(0), subject=np.int32(1), keypoints=one_clip().keypoints.astype("f8"))
+    assert write(tmp_path / "b.h5", [same]) == before
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3), (1, 2, 4, 2), (0, 2, 3, 2), (1, 0, 3, 2), (2, 3, 2)], ids=str)
+def test_arrays_that_do_not_fit_are_refused_and_leave_no_trace(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    plain = write(tmp_path / "a.h5", [one_clip()])
+    with write_store(tmp_path / "b.h5", TINY) as writer:
+        with pytest.raises(DataError, match="'bad'"):
+            writer.add(one_clip(name="bad", keypoints=np.zeros(shape, "f4")))
+        writer.add(one_clip())
+        with pytest.raises(DataError, match="'bad'"):
+            writer.add(one_clip(name="bad", confidence=np.zeros((1, 1, 3), "f4")))
+        with pytest.raises(DataError, match="confidence"):
+            writer.add(one_clip(name="bad", confidence=None))
+        writer.finish(("x", "y"))
+    with SkeletonStore(tmp_path / "b.h5") as store:
+        assert store.fingerprint == plain and store.names == ["one"]
+
+
+def test_a_failed_conversion_leaves_the_old_store(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    before = write(path, [one_clip()])
+    with pytest.raises(RuntimeError), write_store(path, TINY) as writer:
+        writer.add(one_clip(name="new"))
+        raise RuntimeError
+    assert [file.name for file in tmp_path.iterdir()] == ["data.h5"]
+    with SkeletonStore(path) as store:
+        assert store.fingerprint == before
+
+
+def test_no_handle_per_clip(tmp_path: Path) -> None:
+    """Many clips, few HDF5 objects."""
+    write(tmp_path / "data.h5", [one_clip(name=f"clip {i}") for i in range(500)])
+    found: list[str] = []
+    with h5py.File(tmp_path / "data.h5") as file:
+        file.visit(found.append)
+    assert len(found) < 20
+
+
+@pytest.mark.parametrize(
+    ("splits", "protocols"),
+    [
+        (("train", "val"), {"default": ("train", "val")}),
+        (("xsub_train", "xsub_val"), {"xsub": ("xsub_train", "xsub_val")}),
+        (("xview_train", "xview_test"), {"xview": ("xview_train", "xview_test")}),
+        (("train", "test", "val"), {"default": ("train", "test")}),
+        (("train",), {}),
+        (("constrain", "constrain_val"), {}),
+        (("a_train", "a_val", "b_train", "b_val"), {"a": ("a_train", "a_val"), "b": ("b_train", "b_val")}),
+    ],
+)
+def test_protocols_are_found_by_split_names(tmp_path: Path, splits: tuple[str, ...], protocols: dict) -> None:
+    write(tmp_path / "data.h5", [one_clip(splits=splits)])
+    with SkeletonStore(tmp_path / "data.h5") as store:
+        assert store.protocols() == protocols
+        for name, pair in protocols.items():
+            assert store.protocol(name) == pair
+        if len(protocols) == 1:
+            assert store.protocol() in protocols.values()
+        else:
+            with pytest.raises(DataError, match="--protocol"):
+                store.protocol()
+        with pytest.raises(DataError, match="'nonsense'"):
+            store.protocol("nonsense")
+
+
+def test_what_is_no_store_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="skag convert"):
+        SkeletonStore(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(DataError, match="no readable HDF5 file"):
+        SkeletonStore(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w"):
+        pass
+    with pytest.raises(DataError, match="no skeleton store"):
+        SkeletonStore(tmp_path / "other.h5")
+    write(tmp_path / "newer.h5", [one_clip()])
+    with h5py.File(tmp_path / "newer.h5", "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(DataError, match="update skag"):
+        SkeletonStore(tmp_path / "newer.h5")
+
+
+def test_a_store_with_parts_missing_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data.h5", [one_clip()])
+    with h5py.File(tmp_path / "data.h5", "a") as file:
+        del file["splits"]
+    with pytest.raises(DataError):
+        SkeletonStore(tmp_path / "data.h5")
+
+
+def test_a_name_that_is_no_text_is_refused_and_leaves_no_trace(tmp_path: Path) -> None:
+    with write_store(tmp_path / "data.h5", TINY) as writer:
+        with pytest.raises(DataError):
+            writer.add(one_clip(name="\ud800"))
+        writer.add(one_clip())
+        writer.finish(("x", "y"))
+    with SkeletonStore(tmp_path / "data.h5") as store:
+        assert store.names == ["one"] and len(store) == 1
+
+
+def test_real_layouts_survive_the_store(tmp_path: Path) -> None:
+    layout = load_layout("nturgb+d")
+    write(tmp_path / "data.h5", [Clip("a", 0, np.zeros((1, 1, 25, 3), "f4"))], layout=layout)
+    with SkeletonStore(tmp_path / "data.h5") as store:
+        assert store.layout == layout

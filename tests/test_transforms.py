@@ -1,0 +1,121 @@
+"""Transforms: equal to the reference where it has them, and the properties that they promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skag import transforms
+from skag.layouts import STREAMS, load_layout
+
+from .golden import golden
+
+NTU = load_layout("nturgb+d")
+
+
+@pytest.mark.parametrize("case", ["ntu_a", "ntu_b", "ntu_c", "ntu_swap"])
+def test_normalising_and_streams_equal_the_reference(case: str) -> None:
+    arrays = golden("transforms_ntu.npz")
+    raw = arrays[f"{case}/float32/raw"]
+    normalised = transforms.centre_on_first_frame(transforms.drop_empty_frames(raw), NTU)
+    np.testing.assert_array_equal(normalised, arrays[f"{case}/float32/PreNormalize3D_spine0"])
+    for stream in STREAMS:
+        ours = transforms.to_stream(normalised, NTU, stream)
+        np.testing.assert_allclose(ours, arrays[f"{case}/float32/feat_{stream}"], atol=1e-6, err_msg=stream)
+
+
+def test_an_empty_clip_keeps_one_frame() -> None:
+    assert transforms.drop_empty_frames(np.zeros((1, 7, 25, 3), np.float32)).shape == (1, 1, 25, 3)
+
+
+def person(rng: np.random.Generator, frames: int = 6) -> np.ndarray:
+    """A body whose right side has smaller x than its left: it faces the camera."""
+    clip = rng.normal(0, 0.1, (1, frames, 25, 3))
+    for joint, number in NTU.index.items():
+        clip[:, :, number, 0] += 0.3 if joint.startswith("left") else -0.3 if joint.startswith("right") else 0
+    return clip.astype(np.float32)
+
+
+def test_facing_forward_undoes_any_heading_and_keeps_bones() -> None:
+    clip = person(np.random.default_rng(0))
+    expected = transforms.face_forward(clip, NTU)
+    for angle in np.linspace(-3, 3, 7):
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned = clip @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
+        np.testing.assert_allclose(transforms.face_forward(turned, NTU), expected, atol=1e-5)
+    left = [number for joint, number in NTU.index.items() if joint.startswith("left")]
+    across = (expected[0][:, left] - expected[0][:, NTU.mirror_index[left]]).mean((0, 1))
+    assert across[0] > 0.5 and abs(across[2]) < 1e-5  # left has the larger x, as people who face a camera
+    bones = np.linalg.norm(clip - clip[:, :, NTU.bone_parents], axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(expected - expected[:, :, NTU.bone_parents], axis=-1), bones, atol=1e-5)
+
+
+def test_unit_height_makes_sizes_equal() -> None:
+    clip = person(np.random.default_rng(1))
+    tall = transforms.unit_height(clip * 1.4, NTU)
+    np.testing.assert_allclose(tall, transforms.unit_height(clip, NTU), rtol=1e-5)
+    nothing = np.zeros_like(clip)
+    assert not transforms.unit_height(nothing, NTU).any()
+
+
+def test_bones_add_up_to_joints() -> None:
+    clip = person(np.random.default_rng(2))
+    bones = clip - clip[:, :, NTU.bone_parents]
+    np.testing.assert_array_equal(transforms.to_stream(clip, NTU, "b"), bones)
+    for joint in range(NTU.num_joints):
+        total, at = np.zeros_like(clip[:, :, 0]), joint
+        while NTU.bone_parents[at] != at:
+            total, at = total + bones[:, :, at], NTU.bone_parents[at]
+        np.testing.assert_allclose(total + clip[:, :, at], clip[:, :, joint], atol=1e-5)
+
+
+def test_image_coordinates_fill_a_box_and_missing_joints_stay_zero() -> None:
+    keypoints = np.random.default_rng(3).uniform(100, 400, (2, 5, 17, 2)).astype(np.float32)
+    keypoints[0, 2, 4] = 0
+    result = transforms.normalise_image(keypoints, None)
+    assert result.shape == (2, 5, 17, 3)
+    assert not result[0, 2, 4].any()
+    assert np.ptp(result[..., :2], axis=(0, 1, 2)).max() == pytest.approx(2, abs=1e-5)
+    assert set(np.unique(result[..., 2])) == {0, 1}
+
+
+def test_gathering_reads_between_frames_and_never_a_neighbour() -> None:
+    rows = torch.arange(9.0).view(9, 1, 1, 1)  # clips of 4, 1 and 4 frames
+    frames = torch.tensor([4, 1, 4])
+    first = torch.tensor([0, 4, 5])
+    whole = transforms.stretch_positions(frames, 7, torch.zeros(3), torch.ones(3))
+    read = transforms.gather_frames(rows, first, frames, whole)[:, :, 0, 0, 0]
+    expected = [[0, 0.5, 1, 1.5, 2, 2.5, 3], [4] * 7, [5, 5.5, 6, 6.5, 7, 7.5, 8]]
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+    part = transforms.stretch_positions(frames, 3, torch.full((3,), 1 / 3), torch.full((3,), 1.0))
+    assert transforms.gather_frames(rows, first, frames, part)[0, :, 0, 0, 0].tolist() == pytest.approx([1, 2, 3])
+
+
+def test_rotations_keep_lengths_and_turn_the_right_way() -> None:
+    turn = transforms.rotation_matrices(torch.tensor([[0.0, math.pi / 2, 0.0], [0.3, -1.0, 2.0]]))
+    np.testing.assert_allclose(turn @ turn.transpose(1, 2), np.eye(3)[None].repeat(2, 0), atol=1e-6)
+    np.testing.assert_allclose(turn[0] @ torch.tensor([0.0, 0.0, 1.0]), [1, 0, 0], atol=1e-6)
+    assert torch.linalg.det(turn).tolist() == pytest.approx([1, 1])
+
+
+def test_mirroring_twice_changes_nothing_and_once_swaps_sides() -> None:
+    x = torch.from_numpy(person(np.random.default_rng(4)))
+    once = transforms.mirror(x, NTU, 0)
+    assert torch.equal(transforms.mirror(once, NTU, 0), x)
+    left, right = NTU.index["left hand"], NTU.index["right hand"]
+    assert torch.equal(once[..., left, 0], -x[..., right, 0])
+    assert torch.equal(once[..., left, 1:], x[..., right, 1:])
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_streams_commute_with_the_mirror(stream: str) -> None:
+    """Streams are made before the augmentations: both orders must agree."""
+    layout = load_layout("kinect-v1")
+    clip = np.random.default_rng(5).normal(size=(1, 6, 20, 3)).astype(np.float32)
+    mirrored = transforms.mirror(torch.from_numpy(clip), layout, 0).numpy()
+    before = transforms.to_stream(mirrored, layout, stream)
+    after = transforms.mirror(torch.from_numpy(transforms.to_stream(clip, layout, stream)), layout, 0).numpy()
+    np.testing.assert_allclose(before, after, atol=1e-6)
