@@ -22,7 +22,9 @@ def nw_ucla_small(stream: str) -> Config:
         augment=AugmentConfig(heading=0.5, tilt=0.1, scale=0.15, mirror=0.5, shortest_part=0.8, jitter=0.01),
         network=_SMALL_NETWORK,
         agents=AgentConfig(),
-        train=TrainConfig(epochs=50, lr=0.1, warmup=2, label_smoothing=0.1, ema=0.98),
+        train=TrainConfig(
+            epochs=40, optimizer="adamw", lr=2e-3, warmup=2, weight_decay=0.05, label_smoothing=0.1, ema=0.98
+        ),
     )
 
 
@@ -34,7 +36,9 @@ def demo(stream: str) -> Config:
         augment=AugmentConfig(heading=0.3, tilt=0.1, scale=0.1, mirror=0.5, shortest_part=0.9),
         network=NetworkConfig(channels=(32, 32, 64, 64), strides=(2, 1, 2, 1)),
         agents=AgentConfig(query_period=4),
-        train=TrainConfig(epochs=20, lr=0.1, warmup=1, label_smoothing=0.1, ema=0.95),
+        train=TrainConfig(
+            epochs=20, optimizer="adamw", lr=2e-3, warmup=1, weight_decay=0.05, label_smoothing=0.1, ema=0.95
+        ),
     )
 
 
@@ -78,7 +82,14 @@ def derived(store: SkeletonStore, train_split: str, stream: str, device: str) ->
         ),
         network=_SMALL_NETWORK if on_cpu else NetworkConfig(),
         train=TrainConfig(
-            epochs=epochs, repeats=repeats, lr=0.1 if on_cpu else 0.025, warmup=2, label_smoothing=0.1, ema=0.98
+            epochs=epochs,
+            optimizer="adamw",
+            lr=2e-3 if on_cpu else 1e-3,
+            warmup=2,
+            weight_decay=0.05,
+            repeats=repeats,
+            label_smoothing=0.1,
+            ema=0.98,
         ),
     )
     kind = (

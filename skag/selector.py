@@ -158,23 +158,21 @@ def repair(number: int, text: str, layout: Layout) -> tuple[str, str] | None:
 def _repair_numbers(text: str, layout: Layout) -> tuple[str, str] | None:
     """Keep the numbers that are joints; a number inside other words is left out."""
     pattern = re.compile(rf"\W*([0-9]{{1,4}})(?:\s*[-.):]?\s*({_names(layout)}))?\W*", re.IGNORECASE)
-    joints: list[int] = []
+    kept: dict[int, None] = {}
     dropped = 0
     for line in _MARKUP.sub("", text).split("\n"):
         listed = line if re.match(r"\W*[0-9]", line) else line.rpartition(":")[2]
         for item in filter(None, (part.strip() for part in re.split(r"[,;]|\band\b", listed))):
             match = pattern.fullmatch(item)
-            joint = int(match[1]) - 1 if match else -1
-            named = match is None or match[2] is None or 0 <= joint < layout.num_joints
-            if match and named and match[2]:
-                named = layout.joints[joint].casefold() == match[2].casefold()
-            if 0 <= joint < layout.num_joints and named and joint not in joints:
-                joints.append(joint)
+            number, name = (int(match[1]), match[2]) if match else (0, None)
+            joint = layout.joints[number - 1] if 1 <= number <= layout.num_joints else None
+            if joint is not None and (name is None or name.casefold() == joint.casefold()):
+                kept[number] = None
             else:
                 dropped += 1
-    if not joints:
+    if not kept:
         return None
-    return ", ".join(str(joint + 1) for joint in joints), f"kept {len(joints)} joint numbers, dropped {dropped} others"
+    return ", ".join(map(str, kept)), f"kept {len(kept)} joint numbers, dropped {dropped} others"
 
 
 def _repair_lines(text: str, layout: Layout) -> tuple[str, str] | None:
@@ -236,7 +234,7 @@ def named_joints(text: str, layout: Layout) -> list[int]:
     """Joints whose exact names stand in a text, in the order of their first mention."""
     found = re.findall(rf"(?<!\w)({_names(layout)})(?!\w)", text, re.IGNORECASE)
     index = {name.casefold(): joint for name, joint in layout.index.items()}
-    return list(dict.fromkeys(index[name.casefold()] for name in found))
+    return list(dict.fromkeys(index[name.casefold()] for name in found if name.casefold() in index))
 
 
 def sentences(conversations: Sequence[Conversation]) -> list[str]:

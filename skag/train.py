@@ -122,13 +122,7 @@ def _start(config: Config, model_config: ModelConfig, num_clips: int, device: to
     averaged = None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _optimizer(config, model)
     steps = _steps_per_epoch(config, num_clips)
     warmup, total = settings.warmup * steps, settings.epochs * steps
 
@@ -145,6 +139,19 @@ def _start(config: Config, model_config: ModelConfig, num_clips: int, device: to
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         generator=torch.Generator().manual_seed(settings.seed),
         confusions=torch.zeros(K, K, dtype=torch.long, device=device),
+    )
+
+
+def _optimizer(config: Config, model: Recogniser) -> torch.optim.Optimizer:
+    settings = config.train
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
     )
 
 

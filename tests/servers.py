@@ -70,6 +70,7 @@ def serve(protocol: str) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # headers and body in one packet
 
         def do_GET(self) -> None:
             self.answer({})

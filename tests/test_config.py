@@ -34,6 +34,7 @@ def test_the_nearest_recipe_is_named() -> None:
         ({"colour": 1}, "unknown field 'colour'"),
         ({"train": {"epochs": "many"}}, "epochs is 'many'"),
         ({"train": {"epochs": True}}, "epochs is True"),
+        ({"train": {"optimizer": "lion"}}, "optimizer is 'lion'"),
         ({"data": 3}, "expected fields of DataConfig"),
     ],
 )

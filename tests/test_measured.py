@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag import measured
+from skag import class_statistics
 from skag.backends import Topic
 from skag.errors import BackendError
 from skag.layouts import Layout, load_layout
@@ -201,7 +201,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(store, tmp_path):
 
 
 def test_large_classes_are_read_in_part(store, monkeypatch):
-    monkeypatch.setattr(measured, "CLIPS_PER_CLASS", 5)
+    monkeypatch.setattr(class_statistics, "CLIPS_PER_CLASS", 5)
     assert MeasuredBackend(store, "train").ask([], Topic(0, "sit down", 1)).details == {"clips": 5}
 
 

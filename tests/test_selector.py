@@ -176,6 +176,10 @@ def test_the_mask_takes_in_joints_that_the_distinction_names() -> None:
     assert np.flatnonzero(selector.critical_mask(told, NTU)[0]).tolist() == [3]
 
 
+def test_letters_that_only_look_alike_name_no_joint() -> None:
+    assert selector.named_joints("The rİght hand and the ſpine and the left hİp", NTU) in ([], [0])
+
+
 def test_the_mask_never_has_more_than_ten_joints() -> None:
     lines = "\n".join(f"{i}-{name}: up" for i, name in enumerate(NTU.joints[:9], 1))
     told = [conversation(0, {4: lines, 6: f"Not {NTU.joints[20]}, {NTU.joints[19]} or {NTU.joints[18]}."})]

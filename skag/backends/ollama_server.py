@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,9 +60,11 @@ class OllamaBackend:
         import ollama
 
         try:
-            return ollama.Client(host=self.base_url, timeout=self.timeout)
+            client = ollama.Client(host=self.base_url, timeout=self.timeout)
         except Exception as error:  # whatever its URL parser raises
             raise BackendDown(f"{self.address} is no address of an Ollama server ({type(error).__name__}).") from None
+        weakref.finalize(self, client.close)
+        return client
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import email.utils
 import ipaddress
 import os
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,9 +72,11 @@ class OpenAIBackend:
         import openai
 
         try:
-            return openai.OpenAI(api_key=key, base_url=self._url, timeout=self.timeout, max_retries=0)
+            client = openai.OpenAI(api_key=key, base_url=self._url, timeout=self.timeout, max_retries=0)
         except Exception as error:  # whatever its URL parser raises
             raise BackendDown(f"{self.address} is no address of a server ({type(error).__name__}).") from None
+        weakref.finalize(self, client.close)
+        return client
 
     def identity(self) -> dict:
         return {"backend": "openai", "model": self.model, "address": self.address, "options": dict(self.options)}

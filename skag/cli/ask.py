@@ -40,7 +40,8 @@ def describe(
 ) -> None:
     """Ask a language model about every class.
 
-    Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured` also reads the training clips. Writes the dialogue
+    Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured`
+    also reads the training clips. Writes the dialogue
     store. What has been answered once is not asked again. Nothing is computed on a device here.
     """
     from ..backends import open_backend

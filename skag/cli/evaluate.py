@@ -97,7 +97,8 @@ def analyze_confusion(
 ) -> None:
     """What a run confuses, and how badly.
 
-    Hard, medium and easy classes, accuracy per class, the most confused pairs. Reads the predictions that `skag eval` saved, or makes them. Writes RUN/figures/*.png and
+    Hard, medium and easy classes, accuracy per class, the most confused pairs. Reads the predictions that `skag
+    eval` saved, or makes them. Writes RUN/figures/*.png and
     RUN/analysis.json.
     """
     from .. import analysis, figures, runs

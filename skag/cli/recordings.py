@@ -64,7 +64,8 @@ def simulate(
 ) -> None:
     """Make the demo's recordings.
 
-    Ten actions, look-alike pairs among them, by twelve simulated people. Writes a PYSKL-style pickle and the class names into FOLDER.
+    Ten actions, look-alike pairs among them, by twelve simulated people. Writes a PYSKL-style pickle and the class
+    names into FOLDER.
     """
     from ..simulate import ACTIONS, write_recordings
 

@@ -63,7 +63,8 @@ def train(
 ) -> None:
     """Train a recogniser.
 
-    While it trains, the language model is asked about the classes it confuses. Reads a skeleton store and the dialogue store that `skag describe` filled; with --alpha 0 --beta 0 no
+    While it trains, the language model is asked about the classes it confuses. Reads a skeleton store and the
+    dialogue store that `skag describe` filled; with --alpha 0 --beta 0 no
     dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """

@@ -1,0 +1,173 @@
+"""The training loop on a tiny store: it learns, asks, records, repeats, and leaves the test split alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skag import evaluate, recipes, runs
+from skag.agents import Agents, open_agents
+from skag.backends import open_backend
+from skag.config import Config, NetworkConfig, replace
+from skag.describe import describe
+from skag.dialogues import DialogueStore
+from skag.errors import DialogueError
+from skag.prompts import load_prompts
+from skag.store import SkeletonStore
+from skag.train import TrainReport, train
+
+CPU = torch.device("cpu")
+
+
+class Silent:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict] = []
+        self.records: list[dict] = []
+        self.steps = 0
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        self.promised = steps
+
+    def step_done(self) -> None:
+        self.steps += 1
+
+    def epoch_done(self, metrics: dict) -> None:
+        self.metrics.append(metrics)
+
+    def refreshed(self, record: dict) -> None:
+        self.records.append(record)
+
+
+def small(epochs: int = 4, **agents: object) -> Config:
+    config = replace(recipes.nw_ucla_small("j"), "data", num_frames=8, val_fraction=0.25)
+    config = dataclasses.replace(config, network=NetworkConfig(channels=(16, 16), strides=(1, 2)))
+    config = replace(config, "train", epochs=epochs, ema=0.8)
+    return replace(config, "agents", **({"query_period": 2} | agents))
+
+
+@contextmanager
+def agents_of(config: Config, store: SkeletonStore, dialogues: Path) -> Iterator[Agents]:
+    with open_agents(config.agents, store, llm=None, protocol=None, dialogues=dialogues) as agents:
+        yield agents
+
+
+@pytest.fixture
+def dialogues(tiny_store: Path, tmp_path: Path) -> Path:
+    """The tiny store's classes, described by `measured`."""
+    path = tmp_path / "dialogues.h5"
+    with SkeletonStore(tiny_store) as store, DialogueStore(path) as kept:
+        report = describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+    assert not report.failed
+    return path
+
+
+def run_training(config: Config, store_path: Path, dialogues: Path, run: Path) -> tuple[TrainReport, Silent]:
+    watcher = Silent()
+    with SkeletonStore(store_path) as store, agents_of(config, store, dialogues) as agents:
+        report = train(store, config, run, agents, CPU, watcher)
+    return report, watcher
+
+
+def test_a_run_learns_asks_and_records(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report, watcher = run_training(small(epochs=5), tiny_store, dialogues, run)
+    first, last = watcher.metrics[0], watcher.metrics[-1]
+    assert last["loss"] < first["loss"] and last["train_top1"] > 40
+    assert last["loss"] == pytest.approx(last["loss_cls"] + 0.2 * last["loss_con"] + 0.5 * last["loss_align"], rel=1e-4)
+    assert watcher.steps == 5 * watcher.promised
+    assert report.epochs == 5 and report.refreshes == len(watcher.records) == 2
+    assert [record["epoch"] for record in watcher.records] == [2, 4]
+    assert runs.read_lines(run / runs.METRICS) == json.loads(json.dumps(watcher.metrics))
+    best = max(watcher.metrics, key=lambda m: (m["val_top1"], -m["val_loss"]))
+    assert (report.best_epoch, report.val_top1) == (best["epoch"], round(best["val_top1"], 2))
+    saved = torch.load(run / "best.pt", weights_only=True)
+    assert saved["epoch"] == report.best_epoch
+    rounds = [exchange["round"] for exchange in runs.read_lines(run / runs.DIALOGUES)]
+    asked = sum(len(record["exchanges"]) for record in watcher.records)
+    assert sorted(set(rounds)) == [1, 2, 3, 4, 5, 6] and rounds.count(6) <= asked
+
+
+def test_a_refresh_asks_about_the_classes_that_were_confused(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    _, watcher = run_training(small(epochs=3), tiny_store, dialogues, tmp_path / "run")
+    (record,) = watcher.records
+    with SkeletonStore(tiny_store) as store:
+        classes = store.classes
+    counts = np.zeros((4, 4), int)
+    for true, predicted, count in record["confusions"]:
+        counts[true, predicted] = count
+    training = json.loads((tmp_path / "run" / "data.json").read_text())["training"]
+    assert counts.sum() == len(training)  # every training clip once, none from before the epoch
+    for index, name in enumerate(classes):
+        wrong = sorted((n for n in range(4) if n != index and counts[index, n]), key=lambda n: (-counts[index, n], n))
+        assert record["similar"].get(name, []) == [classes[n] for n in wrong]
+    changed = {change["class"] for change in record["changed"]}
+    assert changed and changed <= set(record["similar"])
+    for change in record["changed"]:
+        assert change["sentence"] != change["sentence_before"] and change["joints"]
+
+
+def test_masks_of_the_checkpoint_are_the_selectors(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config = small(epochs=3)
+    watcher = Silent()
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        before = agents.mask("j")
+        train(store, config, tmp_path / "run", agents, CPU, watcher)
+        after = agents.mask("j")
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]["critical_joints"].numpy()
+    np.testing.assert_array_equal(saved, after)
+    assert set(np.unique(after)) == {0, 1} and (before != after).any()
+
+
+def test_a_seed_repeats_a_run_bit_for_bit(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = replace(small(epochs=3), "train", seed=seed)
+        run_training(config, tiny_store, dialogues, tmp_path / name)
+        weights.append(torch.load(tmp_path / name / "last.pt", weights_only=True)["model"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_without_the_loss_terms_nobody_is_asked(tiny_store: Path, tmp_path: Path) -> None:
+    report, watcher = run_training(
+        small(epochs=3, alpha=0.0, beta=0.0), tiny_store, tmp_path / "none.h5", tmp_path / "r"
+    )
+    assert report.refreshes == report.asked == 0 and not watcher.records
+    assert watcher.metrics[0]["loss_con"] == watcher.metrics[0]["loss_align"] == 0
+    assert not (tmp_path / "none.h5").exists()
+
+
+def test_classes_that_nobody_described_are_named(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(DialogueError, match="skag describe"):
+        run_training(small(), tiny_store, tmp_path / "none.h5", tmp_path / "run")
+
+
+def test_the_test_split_is_never_read(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    original = SkeletonStore.keypoints
+    monkeypatch.setattr(SkeletonStore, "keypoints", lambda self, n: read.append(int(n)) or original(self, n))
+    run_training(small(epochs=3), tiny_store, dialogues, tmp_path / "run")
+    with SkeletonStore(tiny_store) as store:
+        assert read and not set(read) & set(store.splits["xsub_test"].tolist())
+    facts = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert facts["fingerprint"] and not set(facts["training"]) & set(facts["validation"])
+
+
+def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=8), "train", repeats=6)
+    run_training(config, tiny_store, dialogues, tmp_path / "run")
+    run = evaluate.load_run(tmp_path / "run", CPU)
+    with SkeletonStore(tiny_store) as store:
+        found = evaluate.predict_split(run, store, "xsub_test", CPU)
+    assert (found.probabilities.argmax(1) == found.labels).mean() > 0.6  # chance is 0.25
