@@ -48,6 +48,9 @@ _TEXTS = (
 )  # fmt: skip
 _JSON_TEXTS = frozenset({"identity", "schema", "similar", "details", "notes"})
 _ROLES = ("system", "user", "assistant")
+_DATASETS = (
+    "keys", "exchanges/numbers", "exchanges/texts", "messages", "text/bytes", "text/ends", "text/digests",
+)  # fmt: skip
 _READ_GAP = 1 << 14  # bytes between two wanted texts that are read along rather than skipped
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError)  # what damaged HDF5 or JSON raises
 
@@ -66,6 +69,7 @@ class DialogueStore:
         self._threads = threading.RLock()
         self._pending: dict[str, Exchange] = {}  # in the journal only
         self._file: h5py.File | None = None
+        self._data: dict[str, h5py.Dataset] = {}
         self._seen: tuple | None = None  # which file `_file` is
         self._rows: dict[bytes, int] = {}  # key -> row
         self._text_ends = np.zeros(0, np.int64)
@@ -103,13 +107,13 @@ class DialogueStore:
             ]
 
     def _find_stored(self, class_names: Collection[str] | None, rounds: Collection[int] | None) -> list[Exchange]:
-        with self._readable() as file:
+        with self._reading() as data:
             wanted = np.ones(len(self._rows), bool)
             if rounds is not None:
-                wanted &= np.isin(file["exchanges/numbers"][:, _NUMBERS.index("round")], list(rounds))
+                wanted &= np.isin(data["exchanges/numbers"][:, _NUMBERS.index("round")], list(rounds))
             if class_names is not None:
-                names = file["exchanges/texts"][:, _TEXTS.index("class_name")]
-                named = self._read_texts(file, names)
+                names = data["exchanges/texts"][:, _TEXTS.index("class_name")]
+                named = self._read_texts(names)
                 wanted &= np.isin(names, [number for number, name in named.items() if name in class_names])
         return self._read(np.flatnonzero(wanted))
 
@@ -117,18 +121,18 @@ class DialogueStore:
         """Exchanges of stored rows, which ascend."""
         if not len(rows):
             return []
-        with self._readable() as file:
+        with self._reading() as data:
             first, stop = int(rows[0]), int(rows[-1]) + 1
-            keys = file["keys"][first:stop][rows - first]
-            texts = file["exchanges/texts"][first:stop][rows - first]
-            numbers = file["exchanges/numbers"][max(first - 1, 0) : stop]  # with the row before: messages start there
+            keys = data["keys"][first:stop][rows - first]
+            texts = data["exchanges/texts"][first:stop][rows - first]
+            numbers = data["exchanges/numbers"][max(first - 1, 0) : stop]  # with the row before: messages start there
             if first == 0:
                 numbers = np.pad(numbers, ((1, 0), (0, 0)))
             ends = numbers[:, _NUMBERS.index("messages_end")].astype(np.int64)
             starts, stops = ends[rows - first], ends[rows - first + 1]
-            messages = file["messages"][int(starts[0]) : int(stops[-1])]
+            messages = data["messages"][int(starts[0]) : int(stops[-1])]
             spans = [messages[a:b] for a, b in zip(starts - starts[0], stops - starts[0], strict=True)]
-            known = self._read_texts(file, np.concatenate([texts.ravel(), *(span[:, 1] for span in spans)]))
+            known = self._read_texts(np.concatenate([texts.ravel(), *(span[:, 1] for span in spans)]))
             return [
                 _exchange(key.tobytes().hex(), row, [known[i] for i in refs], [(r, known[i]) for r, i in span.tolist()])
                 for key, row, refs, span in zip(
@@ -136,7 +140,7 @@ class DialogueStore:
                 )
             ]
 
-    def _read_texts(self, file: h5py.File, wanted: np.ndarray) -> dict[int, str]:
+    def _read_texts(self, wanted: np.ndarray) -> dict[int, str]:
         """Texts by number, in as few reads as they lie apart."""
         numbers = np.unique(wanted)
         if numbers[0] < 0:
@@ -146,7 +150,7 @@ class DialogueStore:
         texts = {}
         for run in np.split(np.arange(len(numbers)), np.flatnonzero(starts[1:] - stops[:-1] > _READ_GAP) + 1):
             offset = int(starts[run[0]])
-            data = file["text/bytes"][offset : int(stops[run[-1]])].tobytes()
+            data = self._data["text/bytes"][offset : int(stops[run[-1]])].tobytes()
             for i in run.tolist():
                 texts[int(numbers[i])] = data[int(starts[i]) - offset : int(stops[i]) - offset].decode(
                     "utf-8", "surrogatepass"
@@ -266,26 +270,24 @@ class DialogueStore:
             self._pending = {k: e for k, e in self._pending.items() if bytes.fromhex(k) not in self._rows}
 
     def _open(self) -> None:
-        with self._readable() as file:
+        with self._reading():
+            # HDF5's own lock stays off: the file is never changed in place, and network disks lack locks.
+            self._file = file = h5py.File(self.path, "r", locking=False)
             version = file.attrs.get("version", 0)
             if file.attrs.get("format") != FORMAT:
                 raise DialogueError(f"{self.path} is no dialogue store: choose another --store; it is not overwritten.")
             if version > VERSION:
                 raise DialogueError(f"{self.path} was written by a newer skag (store version {version}): update skag.")
-            keys = file["keys"][:].tobytes()
+            self._data = {name: file[name] for name in _DATASETS}
+            keys = self._data["keys"][:].tobytes()
             self._rows = {keys[i : i + 32]: i // 32 for i in range(0, len(keys), 32)}
-            self._text_ends = file["text/ends"][:]
+            self._text_ends = self._data["text/ends"][:]
 
     @contextmanager
-    def _readable(self) -> Iterator[h5py.File]:
-        """The HDF5 file; what a damaged one raises becomes one line.
-
-        HDF5's own lock stays off for reading: the file is never changed in place, and network disks lack locks.
-        """
+    def _reading(self) -> Iterator[dict[str, h5py.Dataset]]:
+        """The data sets of the HDF5 file; what a damaged one raises becomes one line."""
         try:
-            if self._file is None:
-                self._file = h5py.File(self.path, "r", locking=False)
-            yield self._file
+            yield self._data
         except _UNREADABLE as error:
             self._close_file()
             reason = " ".join(str(error).split())[:120]
@@ -296,6 +298,7 @@ class DialogueStore:
 
     def _close_file(self) -> None:
         self._seen = None  # an inode number can come again once its file is closed
+        self._data = {}
         if self._file is not None:
             with suppress(*_UNREADABLE):
                 self._file.close()

@@ -63,7 +63,7 @@ def keys_on_disk(path: Path) -> list[str]:
     """Keys of the HDF5 file, duplicates and all."""
     if not path.exists():
         return []
-    with h5py.File(path) as file:
+    with h5py.File(path, locking=False) as file:
         return [row.tobytes().hex() for row in file["keys"]]
 
 
@@ -214,7 +214,6 @@ def test_a_writer_killed_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -
         assert len(on_disk) == len(set(on_disk))
         assert len(kept) <= len(store) <= len(kept) + kill % 20 + 1  # and at most one in flight per kill
         assert len(store.find()) == len(store)
-        store._close_file()
 
 
 def crash(path: Path, where: str) -> None:

@@ -1,0 +1,234 @@
+"""The command line as scripts and people meet it: shapes of --json, one-line errors, exit codes, a quick --help."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from skag.cli import app, main
+
+from .conftest import CLASSES, tiny_clip
+
+HEAVY = ("torch", "h5py", "numpy", "open_clip", "ollama", "openai", "matplotlib", "sklearn")
+
+
+def invoke(*arguments: object) -> str:
+    """Run a command that must succeed; its standard output."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def document(*arguments: object) -> dict:
+    return json.loads(invoke(*arguments, "--json", "--quiet"))
+
+
+def failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str]:
+    """Exit code and the error line of a command that must fail, as `skag` itself prints it."""
+    monkeypatch.setattr(sys, "argv", ["skag", *(str(argument) for argument in arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main()
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    return int(caught.value.code), printed
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PYSKL-style pickle of four classes and five subjects; the working folder is temporary."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    split: dict[str, list[str]] = {"xsub_train": [], "xsub_val": []}
+    annotations = []
+    for subject in range(1, 6):
+        for label in range(4):
+            for take in range(4):
+                name = f"S001C001P{subject:03}R{take + 1:03}A{label + 1:03}"
+                split["xsub_val" if subject == 5 else "xsub_train"].append(name)
+                clip = tiny_clip(label, rng)
+                annotations.append({"frame_dir": name, "label": label, "keypoint": clip, "total_frames": clip.shape[1]})
+    path = tmp_path / "tiny.pkl"
+    path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    return path
+
+
+def test_the_main_job_end_to_end(recordings: Path) -> None:
+    converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
+    assert (converted["clips"], converted["layout"], converted["joints"]) == (80, "kinect-v1", 20)
+    assert converted["classes"] == CLASSES and converted["splits"] == {"xsub_train": 64, "xsub_val": 16}
+    assert {"bodies", "frames", "skipped"} <= set(converted)
+
+    described = document("describe", "tiny.h5", "--llm", "measured")
+    assert described == {"classes": 4, "rounds": 5, "asked": 20, "cached": 0, "failed": []}
+    assert document("describe", "tiny.h5")["cached"] == 20
+    assert Path("cache/dialogues.h5").exists()
+
+    trained = document("train", "tiny.h5", "--recipe", "demo", "--epochs", 5, "--seed", 3)
+    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "refreshes", "asked"}
+    assert trained["epochs"] == 5 and trained["refreshes"] == 1
+    run = Path(trained["run"])
+    assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
+
+    evaluated = document("eval", run, "--num-clips", 3)
+    assert set(evaluated) == {"runs", "split", "clips", "top1", "top5", "mean_class", "num_clips_per_sample"}
+    assert (evaluated["split"], evaluated["clips"], evaluated["num_clips_per_sample"]) == ("xsub_val", 16, 3)
+    assert evaluated["top5"] == 100 and evaluated["runs"][0]["top1"] == evaluated["top1"]
+
+    analysed = document("analyze-confusion", run)
+    assert analysed["top1"] == pytest.approx(evaluated["top1"], abs=0.01)
+    assert set(analysed["sets"]) == {"hard", "medium", "easy"}
+    assert sum(len(found["classes"]) for found in analysed["sets"].values()) == 4
+    assert [row["class"] for row in analysed["per_class"]] == CLASSES and analysed["per_class"][0]["n"] == 4
+    wrong = round(16 * (1 - analysed["top1"] / 100))
+    assert sum(pair["count"] for pair in analysed["pairs"]) == wrong
+    assert (run / "figures" / "confusion.png").stat().st_size > 1000
+
+    shown = invoke("analyze-confusion", run, "--reference", run)
+    assert "Classes by difficulty" in shown and CLASSES[0] in shown
+    fused = document("eval", run, run)
+    assert fused["top1"] == document("eval", run)["top1"] and len(fused["runs"]) == 2
+
+
+def test_without_a_recipe_train_says_what_it_chose(recordings: Path, capfd: pytest.CaptureFixture) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    result = CliRunner().invoke(app, ["train", "tiny.h5", "--epochs", "1", "--alpha", "0", "--beta", "0", "--out", "r"])
+    assert result.exit_code == 0
+    assert "Recipe derived from the data" in result.stderr and "64 clips" in result.stderr
+    config = json.loads(Path("r/config.json").read_text())["config"]
+    assert config["recipe"] == "derived" and config["agents"]["alpha"] == 0
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch executed",)
+
+
+def truncated_archive(folder: Path) -> Path:
+    (folder / "a01_s01_e01_v01.json").write_text(json.dumps({"skeletons": np.ones((50, 20, 3)).tolist(), "label": 1}))
+    whole = folder / "whole.tar"
+    with tarfile.open(whole, "w") as archive:
+        archive.add(folder / "a01_s01_e01_v01.json")
+    path = folder / "cut.tar"
+    path.write_bytes(whole.read_bytes()[:2000])
+    return path
+
+
+def without_skeletons(folder: Path) -> Path:
+    path = folder / "only" / "a01_s01_e01_v01.json"
+    path.parent.mkdir()
+    path.write_text('{"label": 1}')
+    return path.parent
+
+
+def hostile_pickle(folder: Path) -> Path:
+    path = folder / "evil.pkl"
+    path.write_bytes(pickle.dumps([Evil()]))
+    return path
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: folder / "absent.pkl", "absent.pkl does not exist"),
+        (empty_folder, "holds no files"),
+        (truncated_archive, "truncated"),
+        (hostile_pickle, "does not load from a pickle (nothing was run)"),
+        (without_skeletons, 'has no "skeletons"'),
+    ],
+)
+def test_bad_recordings_end_in_one_line(make, says, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed = failure(monkeypatch, capsys, "convert", make(tmp_path), "out.h5")
+    assert code == 1 and says in printed and printed.count("\n") == 1
+    assert not list(tmp_path.glob("**/*.h5")) and not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "absent.h5"], "no skeleton store absent.h5"),
+        (["train", "classes.txt"], "no readable HDF5 file"),
+        (["train", "tiny.h5", "--recipe", "dmo"], "did you mean 'demo'"),
+        (["train", "tiny.h5", "--recipe", "demo"], "skag describe tiny.h5"),
+        (["train", "tiny.h5", "--protocol", "xview"], "no protocol 'xview'"),
+        (["train", "tiny.h5", "--text-encoder", "lexcal"], "lexical"),
+        (["train", "tiny.h5", "--device", "cuda"], "finds no cuda device"),
+        (["train", "tiny.h5", "--out", "full"], "full is there already"),
+        (["describe", "tiny.h5", "--llm", "magic/model"], "magic"),
+        (["describe", "tiny.h5", "--prompts", "nowhere"], "nowhere"),
+        (["eval", "nowhere"], "no run folder nowhere"),
+        (["analyze-confusion", "full"], "no complete run folder"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(arguments, says, recordings, monkeypatch, capsys) -> None:
+    if arguments[-1] == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA device")
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    Path("full").mkdir()
+    Path("full/file").touch()
+    code, printed = failure(monkeypatch, capsys, *arguments, "--quiet")
+    assert code == 1 and says in printed and printed.count("\n") == 1
+
+
+def test_an_unreachable_language_model_loses_nothing(recordings, monkeypatch, capsys) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    arguments = ["describe", "tiny.h5", "--llm", "ollama/llama3.2", "--base-url", "http://127.0.0.1:9", "--quiet"]
+    code, printed = failure(monkeypatch, capsys, *arguments)
+    assert code == 1 and "ollama serve" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train"], ["eval", "--colour", "red"], ["trian"], ["train", "x", "--epochs", "0"]]
+)
+def test_wrong_usage_exits_with_2(arguments, monkeypatch, capsys) -> None:
+    assert failure(monkeypatch, capsys, *arguments)[0] == 2
+
+
+def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from skag.errors import SkagError
+
+    monkeypatch.setenv("SKAG_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["skag", "eval", str(tmp_path / "none")])
+    with pytest.raises(SkagError):
+        main()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"import sys, skag.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "skag", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("skag ")
+
+
+def test_every_command_explains_itself() -> None:
+    listed = invoke("--help")
+    for command in ("convert", "simulate", "describe", "train", "eval", "analyze-confusion"):
+        assert command in listed
+        text = invoke(command, "--help")
+        assert "Example: skag " + command in text and "Writes" in text
+        for option in ("--json", "--quiet", "--seed", "--device"):
+            assert option in text, (command, option)

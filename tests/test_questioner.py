@@ -1,0 +1,138 @@
+"""The Questioner: eq. 3 to the letter, and round 6 that never loses what was known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skag import selector
+from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
+from skag.describe import describe
+from skag.dialogues import DialogueStore
+from skag.exchanges import Conversation
+from skag.layouts import load_layout
+from skag.prompts import load_prompts
+from skag.questioner import Refresh, ask_distinctions, similar_classes
+from skag.store import SkeletonStore
+
+from .servers import ScriptedBackend, good_answer
+
+CLASSES = ["pick up", "throw", "carry", "drop"]
+LAYOUT = load_layout("kinect-v1")
+PROMPTS = load_prompts()
+SIMILAR = {0: (3, 1), 2: (0,)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DialogueStore:
+    return DialogueStore(tmp_path / "d.h5")
+
+
+@pytest.fixture
+def told(store: DialogueStore) -> tuple[Conversation, ...]:
+    return describe(good(), store, CLASSES, LAYOUT, PROMPTS).conversations
+
+
+def good() -> ScriptedBackend:
+    return ScriptedBackend(lambda topic, messages: good_answer(topic, LAYOUT))
+
+
+def ask(backend: ScriptedBackend, store: DialogueStore, told: tuple[Conversation, ...], **options: object) -> Refresh:
+    return ask_distinctions(backend, store, told, options.pop("similar", SIMILAR), LAYOUT, PROMPTS, **options)
+
+
+def test_similar_classes_by_hand() -> None:
+    counts = np.array([[50, 3, 7, 3], [0, 60, 0, 0], [2, 0, 40, 9], [1, 1, 1, 0]], np.uint32)
+    assert similar_classes(counts) == {0: (2, 1, 3), 2: (3, 0), 3: (0, 1, 2)}
+    assert similar_classes(counts, k=1) == {0: (2,), 2: (3,), 3: (0,)}
+    assert similar_classes(counts, min_confusions=3) == {0: (2, 1, 3), 2: (3,)}
+    assert similar_classes(counts, min_confusions=0) == similar_classes(counts)  # a zero is no confusion
+    assert counts[0, 0] == 50 and similar_classes(np.eye(4)) == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_similar_classes_are_those_of_eq_3(data: st.DataObject) -> None:
+    size, k, least = data.draw(st.integers(1, 14)), data.draw(st.integers(1, 10)), data.draw(st.integers(1, 3))
+    counts = np.array(
+        data.draw(st.lists(st.lists(st.integers(0, 4), min_size=size, max_size=size), min_size=size, max_size=size))
+    )
+    expected = {}
+    for m in range(size):
+        wrong = [(-counts[m, n], n) for n in range(size) if n != m and counts[m, n] >= least]
+        if wrong:
+            expected[m] = tuple(n for _, n in sorted(wrong)[:k])
+    assert similar_classes(counts, k, least) == expected
+
+
+def test_round_6_follows_rounds_1_to_5_and_names_the_similar_classes(
+    store: DialogueStore, told: tuple[Conversation, ...]
+) -> None:
+    backend, seen = good(), []
+    refresh = ask(backend, store, told, jobs=2, progress=lambda done, total: seen.append((done, total)))
+    assert (refresh.asked, refresh.cached, refresh.failed) == (2, 0, ()) and sorted(seen) == [(1, 2), (2, 2)]
+    topics = {topic.class_index: topic for topic, _ in backend.asked}
+    assert topics == {0: Topic(0, "pick up", 6, (3, 1)), 2: Topic(2, "carry", 6, (0,))}
+    kept = refresh.exchanges[0]
+    assert kept.similar == ("drop", "throw") and kept.round == 6 and len(kept.messages) == 12
+    assert kept.messages[:11] == told[0].exchanges[5].after and "- drop\n- throw" in kept.messages[-1]["content"]
+    assert [sorted(each.exchanges) for each in refresh.conversations] == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]] * 2
+    assert selector.sentences(refresh.conversations)[0] == kept.text != selector.sentences(told)[0]
+    assert 6 not in told[0].exchanges  # what was given stays as it was
+
+
+def test_the_same_similar_classes_are_asked_about_once(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    first = ask(good(), store, told)
+    never = ScriptedBackend(lambda topic, messages: BackendError("not to be asked"))
+    again = ask(never, store, first.conversations)  # a distinction is no history of the next one
+    assert (again.asked, again.cached) == (0, 2) and again.conversations == first.conversations
+    assert ask(good(), store, told, similar={0: (1, 3)}).asked == 1  # another order is another question
+
+
+def test_a_class_whose_answer_fails_keeps_its_distinction(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    before = ask(good(), store, told).conversations
+
+    def answer(topic: Topic, messages: list[Message]) -> str | BackendError:
+        return BackendError("refused.") if topic.class_index == 0 else "No."
+
+    refresh = ask(ScriptedBackend(answer), store, before, similar={0: (1,), 1: (0,), 2: (1,)})
+    assert refresh.conversations == before and refresh.exchanges == ()
+    assert [name for name, _ in refresh.failed] == ["pick up", "throw", "carry"]
+    assert refresh.failed[1][1] == "round 6: the answer does not fit, asked 3 times: it is no sentence"
+    assert refresh.asked == 6
+
+
+def test_a_distinction_that_is_too_long_is_asked_again_and_then_cut(
+    store: DialogueStore, told: tuple[Conversation, ...]
+) -> None:
+    long = "The right hand rises above the head at once, " + "and it goes on and on, " * 20
+    refresh = ask(ScriptedBackend(lambda topic, messages: long), store, told, similar={0: (1,)})
+    (kept,) = refresh.exchanges
+    assert kept.attempt == 2 and kept.notes[0].startswith("repaired: cut the sentence")
+    assert selector.read_distinction(kept.text) in selector.sentences(refresh.conversations)
+
+
+def test_a_backend_that_is_down_stops_no_training(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    class Gone(ScriptedBackend):
+        def identity(self) -> dict:
+            raise BackendDown("no server.")
+
+    refresh = ask(Gone(lambda topic, messages: ""), store, told)
+    assert refresh.conversations == told and refresh.failed == (("pick up", "no server."), ("carry", "no server."))
+    down = ScriptedBackend(lambda topic, messages: BackendDown("no server."))
+    refresh = ask(down, store, told)
+    assert refresh.conversations == told and len(refresh.failed) == 2 and len(down.asked) == 1
+
+
+def test_measured_distinctions_fit_their_format(tiny_store: Path, store: DialogueStore) -> None:
+    with SkeletonStore(tiny_store) as data:
+        backend = open_backend("measured", store=data)
+        told = describe(backend, store, data.classes, data.layout, PROMPTS).conversations
+        refresh = ask_distinctions(backend, store, told, {0: (1, 2), 1: (0,)}, data.layout, PROMPTS)
+        assert refresh.failed == () and [item.notes for item in refresh.exchanges] == [(), ()]
+        mask = selector.critical_mask(refresh.conversations, data.layout, with_distinctions=True)
+        assert (mask.sum(axis=1) <= 10).all()
