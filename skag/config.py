@@ -20,6 +20,7 @@ class DataConfig:
     stream: str = "j"  # j b k jm bm km
     num_frames: int = 100  # T of the network
     num_bodies: int = 2  # M of the network; further bodies are left out, absent ones are zero
+    stand_upright: bool = False  # turn every clip so that people stand along the up axis (undoes camera tilt)
     face_forward: bool = False  # turn every clip about the vertical so that people face one way
     unit_height: bool = False  # scale every clip to one body size
     val_fraction: float = 0.1  # part of the training split held out for model selection

@@ -84,6 +84,8 @@ def prepare_clip(
     else:
         keypoints = transforms.drop_empty_frames(keypoints)
         keypoints = transforms.centre_on_first_frame(keypoints, layout)
+        if config.stand_upright:
+            keypoints = transforms.stand_upright(keypoints, layout)
         if config.face_forward:
             keypoints = transforms.face_forward(keypoints, layout)
         if config.unit_height:

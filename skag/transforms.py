@@ -64,6 +64,40 @@ def face_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     return turned
 
 
+def stand_upright(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
+    """Turn a 3-D clip so that the main body stands along the up axis where it is most stretched.
+
+    Undoes the tilt of the camera, which points in another direction of the body for every viewpoint. The body's
+    line runs from the mean of the leg joints to the mean of the trunk's, over the tenth of the frames in which
+    it is longest. A layout without parts "trunk" and "... leg", or a clip that lies down (more than 45 degrees),
+    is returned as it is.
+    """
+    legs = [part for name, part in layout.part_index.items() if name.endswith("leg")]
+    if not legs or "trunk" not in layout.part_index:
+        return keypoints
+    trunk, legs = layout.part_index["trunk"], np.concatenate(legs)
+    body = keypoints[0]
+    complete = body[:, trunk].any(-1).all(-1) & body[:, legs].any(-1).all(-1)
+    if not complete.any():
+        return keypoints
+    lines = body[complete][:, trunk].mean(1) - body[complete][:, legs].mean(1)  # T C
+    lengths = np.linalg.norm(lines, axis=1)
+    longest = np.argsort(lengths)[-max(1, len(lines) // 10) :]
+    axis, sign = layout.up_axis
+    up = np.zeros(3)
+    up[axis] = sign
+    line = lines[longest].mean(0)
+    line = line / max(float(np.linalg.norm(line)), 1e-9)
+    cos = float(line @ up)
+    if cos < math.cos(math.pi / 4):
+        return keypoints
+    # Rodrigues' rotation that takes `line` to `up`
+    x, y, z = np.cross(line, up)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = np.eye(3) + cross + cross @ cross / (1 + cos)
+    return (keypoints @ turn.T).astype(np.float32)
+
+
 def unit_height(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     """Scale a clip so that the main body's bones, summed along its median frame, have length `num_joints` / 5.
 
