@@ -3,7 +3,7 @@
     SkagError              exit code 1, printed without a traceback
     ├── DataError          recordings, skeleton stores and layouts that cannot be used
     ├── DialogueError      prompts, dialogue stores and answers that cannot be used
-    │   └── BackendError   a language model that cannot be reached or refuses
+    │   └── BackendError   a language model that cannot be reached or refuses (BackendDown: nor would any question)
     ├── TextError          text encoders and their weights
     └── RunError           run folders, checkpoints and recipes that cannot be used
 

@@ -18,7 +18,9 @@ def nw_ucla_small(stream: str) -> Config:
     """NW-UCLA on two CPU cores within a quarter of an hour."""
     return Config(
         recipe="nw-ucla-small",
-        data=DataConfig(stream=stream, num_frames=32, num_bodies=1, face_forward=True, unit_height=True),
+        data=DataConfig(
+            stream=stream, num_frames=32, num_bodies=1, stand_upright=True, face_forward=True, unit_height=True
+        ),
         augment=AugmentConfig(heading=0.5, tilt=0.1, scale=0.15, mirror=0.5, shortest_part=0.8, jitter=0.01),
         network=_SMALL_NETWORK,
         agents=AgentConfig(),
@@ -32,7 +34,9 @@ def demo(stream: str) -> Config:
     """The simulated recordings of `make demo`, in two minutes on two CPU cores."""
     return Config(
         recipe="demo",
-        data=DataConfig(stream=stream, num_frames=32, num_bodies=1, face_forward=True, unit_height=True),
+        data=DataConfig(
+            stream=stream, num_frames=32, num_bodies=1, stand_upright=True, face_forward=True, unit_height=True
+        ),
         augment=AugmentConfig(heading=0.3, tilt=0.1, scale=0.1, mirror=0.5, shortest_part=0.9),
         network=NetworkConfig(channels=(32, 32, 64, 64), strides=(2, 1, 2, 1)),
         agents=AgentConfig(query_period=4),
@@ -74,6 +78,7 @@ def derived(store: SkeletonStore, train_split: str, stream: str, device: str) ->
             stream=stream,
             num_frames=num_frames,
             num_bodies=bodies,
+            stand_upright=upright,
             face_forward=upright,
             unit_height=upright and bodies == 1,
         ),

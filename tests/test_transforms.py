@@ -53,6 +53,36 @@ def test_facing_forward_undoes_any_heading_and_keeps_bones() -> None:
     np.testing.assert_allclose(np.linalg.norm(expected - expected[:, :, NTU.bone_parents], axis=-1), bones, atol=1e-5)
 
 
+def standing(rng: np.random.Generator) -> np.ndarray:
+    """A body `[1, T, 25, 3]` that stands, with a little noise: legs below the trunk."""
+    clip = person(rng)
+    for joint, number in NTU.index.items():
+        low = any(word in joint for word in ("hip", "knee", "ankle", "foot"))
+        clip[:, :, number, 1] += -0.5 if low else 0.5 if number in NTU.part_index["trunk"] else 0.2
+    return clip
+
+
+def test_standing_upright_undoes_the_tilt_of_a_camera() -> None:
+    expected = transforms.stand_upright(standing(np.random.default_rng(6)), NTU)
+    trunk = NTU.part_index["trunk"]
+    legs = np.concatenate([NTU.part_index["left leg"], NTU.part_index["right leg"]])
+    lines = expected[0][:, trunk].mean(1) - expected[0][:, legs].mean(1)
+    line = lines[np.linalg.norm(lines, axis=1).argmax()]
+    assert abs(line[0]) < 1e-4 and abs(line[2]) < 1e-4 and line[1] > 0.5
+    for angles in ([0.3, 0, 0], [0, 0, -0.4], [-0.2, 0, 0.2]):
+        turn = transforms.rotation_matrices(torch.tensor([angles])).numpy()[0]
+        tilted = standing(np.random.default_rng(6)) @ turn.T
+        again = transforms.face_forward(transforms.stand_upright(tilted, NTU), NTU)
+        np.testing.assert_allclose(again, transforms.face_forward(expected, NTU), atol=1e-4)
+
+
+def test_people_who_lie_down_are_left_lying() -> None:
+    clip = standing(np.random.default_rng(7))[..., [1, 0, 2]]
+    np.testing.assert_array_equal(transforms.stand_upright(clip, NTU), clip)
+    empty = np.zeros_like(clip)
+    np.testing.assert_array_equal(transforms.stand_upright(empty, NTU), empty)
+
+
 def test_unit_height_makes_sizes_equal() -> None:
     clip = person(np.random.default_rng(1))
     tall = transforms.unit_height(clip * 1.4, NTU)

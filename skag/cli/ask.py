@@ -74,6 +74,7 @@ def describe(
     )
     if report.failed:
         raise DialogueError(
-            f"{len(report.failed)} of {report.classes} classes have no complete dialogue; what was answered is kept: "
-            "run the same command again."
+            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({report.failed[0][1]}). "
+            "What was answered is kept: run the same command again when the server is back, or, for an answer that "
+            "does not fit, with another --seed or model."
         )
