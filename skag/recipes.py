@@ -21,11 +21,11 @@ def nw_ucla_small(stream: str) -> Config:
         data=DataConfig(
             stream=stream, num_frames=32, num_bodies=1, stand_upright=True, face_forward=True, unit_height=True
         ),
-        augment=AugmentConfig(heading=0.5, tilt=0.1, scale=0.15, mirror=0.5, shortest_part=0.8, jitter=0.01),
+        augment=AugmentConfig(heading=0.3, tilt=0.05, scale=0.1, mirror=0.5, shortest_part=0.9),
         network=_SMALL_NETWORK,
         agents=AgentConfig(),
         train=TrainConfig(
-            epochs=40, optimizer="adamw", lr=2e-3, warmup=2, weight_decay=0.05, label_smoothing=0.1, ema=0.98
+            epochs=36, optimizer="adamw", lr=2e-3, warmup=2, weight_decay=0.05, label_smoothing=0.1, ema=0.99
         ),
     )
 
