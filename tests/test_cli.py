@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from skag.cli import app, main
+from skag.errors import DataError
 
 from .conftest import CLASSES, tiny_clip
 
@@ -98,6 +99,12 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
 
     shown = invoke("analyze-confusion", run, "--reference", run)
     assert "Classes by difficulty" in shown and CLASSES[0] in shown
+    Path("tiny.h5").rename("moved.h5")
+    with pytest.raises(DataError, match="give the store with --data"):
+        document("eval", run)
+    assert document("eval", run, "--data", "moved.h5")["clips"] == 16
+    Path("moved.h5").rename("tiny.h5")
+
     fused = document("eval", run, run)
     assert fused["top1"] == document("eval", run)["top1"] and len(fused["runs"]) == 2
 

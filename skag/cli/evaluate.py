@@ -145,6 +145,8 @@ def _predict(
     keep_freed_memory()
     where = choose_device(device.value)
     run = library.load_run(folder, where)
+    if data is None and not run.store_path.is_file():
+        raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
     with SkeletonStore(data or run.store_path) as store:
         split = split or store.protocol(run.config.data.protocol)[1]
         if split not in store.splits:

@@ -1,0 +1,88 @@
+"""Questioner and Selector as the training loop sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skag.agents import Agents, open_agents
+from skag.backends import open_backend
+from skag.config import AgentConfig
+from skag.describe import describe
+from skag.dialogues import DialogueStore
+from skag.errors import DialogueError
+from skag.layouts import load_layout
+from skag.prompts import load_prompts
+from skag.questioner import Refresh
+from skag.store import SkeletonStore
+
+LAYOUT = load_layout("kinect-v1")
+
+
+def described(store: SkeletonStore, path: Path) -> None:
+    with DialogueStore(path) as kept:
+        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+
+
+def test_inactive_agents_find_every_joint_critical() -> None:
+    agents = Agents(AgentConfig(alpha=0, beta=0), LAYOUT, 3)
+    assert not agents.active
+    assert agents.mask("j").tolist() == np.ones((3, 20)).tolist()
+    assert agents.text.shape == (3, agents.text_width)
+
+
+def test_a_bone_is_critical_when_either_end_is() -> None:
+    agents = Agents(AgentConfig(), LAYOUT, 1)
+    agents.joints = np.zeros((1, 20), np.uint8)
+    agents.joints[0, LAYOUT.index["right elbow"]] = 1
+    found = {stream: [LAYOUT.joints[v] for v in np.flatnonzero(agents.mask(stream)[0])] for stream in ("jm", "b", "k")}
+    assert found["jm"] == ["right elbow"]
+    assert found["b"] == ["right elbow", "right wrist"]  # elbow to shoulder, wrist to elbow
+    assert found["k"] == ["right elbow", "right hand"]  # to the joint before the last
+
+
+def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        opened = open_agents(AgentConfig(), store, llm=None, protocol=None, dialogues=tmp_path / "d.h5")
+        with opened as agents:
+            text = agents.text.copy()
+            counts = np.diag([9, 9, 9, 9])
+            counts[0, 1], counts[0, 3], counts[1, 0] = 2, 5, 1
+            record = agents.refresh(counts, epoch=7)
+            assert record["similar"] == {
+                store.classes[0]: [store.classes[3], store.classes[1]],
+                store.classes[1]: [store.classes[0]],
+            }
+            assert (record["epoch"], record["asked"], record["cached"]) == (7, 2, 0)
+            changed = (agents.text != text).any(1)
+            assert changed.tolist() == [True, True, False, False]
+            assert [change["class"] for change in record["changed"]] == store.classes[:2]
+            again = agents.refresh(counts, epoch=8)
+            assert (again["asked"], again["cached"], again["changed"]) == (0, 2, [])
+            assert agents.num_refreshes == 2 and agents.num_asked == 2
+            assert len(agents.exchanges) == 4 * 5 + 2
+
+
+def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        opened = open_agents(AgentConfig(), store, llm=None, protocol=None, dialogues=tmp_path / "d.h5")
+        with opened as agents:
+            agents.ask = lambda conversations, similar: Refresh(tuple(conversations), (), 0, 0, (("x", "down"),))
+            text, joints = agents.text.copy(), agents.joints.copy()
+            record = agents.refresh(np.ones((4, 4), int), epoch=1)
+            assert record["failed"] == [["x", "down"]] and not record["changed"]
+            np.testing.assert_array_equal(agents.text, text)
+            np.testing.assert_array_equal(agents.joints, joints)
+
+
+def test_answers_measured_on_other_clips_are_not_taken(tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        store.fingerprint = "another"
+        opened = open_agents(AgentConfig(), store, llm="measured", protocol=None, dialogues=tmp_path / "d.h5")
+        with pytest.raises(DialogueError, match="lacks rounds 1 to 5"), opened:
+            pass
