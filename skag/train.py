@@ -56,8 +56,9 @@ class _State:
     generator: torch.Generator
     confusions: Tensor  # [K, K] of the current epoch
     epoch: int = 0
-    best_epoch: int = 0
-    best: tuple[float, float] = (-1.0, 0.0)  # (top-1, minus loss) on validation
+    highest_top1: float = 0.0  # on validation, of all epochs so far
+    best_epoch: int = 0  # the one that is kept: see `_validate`
+    best_top1: float = 0.0  # its own top-1 on validation
 
     @property
     def evaluated(self) -> Recogniser:
@@ -70,8 +71,8 @@ def train(
 ) -> TrainReport:
     """Train one recogniser and leave everything about it in the folder `run`.
 
-    The training split alone is used: part of it is held out, and the epoch with the best top-1 on that
-    part (the lowest loss where equal) is kept as `best.pt`. Raises `DataError` where the split is too small.
+    The training split alone is used: part of it is held out, and the last epoch whose top-1 on that part is within
+    one standard error of the highest is kept as `best.pt`. Raises `DataError` where the split is too small.
     """
     train_split, _ = store.protocol(config.data.protocol)
     training, validation = data.hold_out(store, store.splits[train_split], config.data.val_fraction, config.train.seed)
@@ -95,7 +96,12 @@ def train(
             watcher.refreshed(record)
         _save(state, config, run, is_best=state.best_epoch == state.epoch)
     return TrainReport(
-        str(run), config.train.epochs, state.best_epoch, round(state.best[0], 2), agents.num_refreshes, agents.num_asked
+        str(run),
+        config.train.epochs,
+        state.best_epoch,
+        round(state.best_top1, 2),
+        agents.num_refreshes,
+        agents.num_asked,
     )
 
 
@@ -218,22 +224,33 @@ def _step(state: _State, config: Config, x: Tensor, labels: Tensor, text: Tensor
 
 
 def _validate(state: _State, config: Config, clips: data.Clips) -> dict[str, float]:
-    """Top-1 in percent and loss on the held-out clips; notes whether this epoch is the best so far."""
+    """Top-1 in percent and loss on the held-out clips; notes whether this epoch is to be kept.
+
+    Kept is the last epoch within one standard error of the highest top-1 so far (the rule of Breiman et al.,
+    "Classification and Regression Trees", 1984, section 3.4.3, for choices among near-equals): on a hundred
+    clips two epochs that differ by four points are equal, and the later one has had more of the schedule.
+    """
     state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
     probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
     labels = clips.labels.cpu().numpy()
     top1 = accuracy(labels, probabilities).top1
     loss = float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
-    if (top1, -loss) > state.best:
-        state.best, state.best_epoch = (top1, -loss), state.epoch
+    state.highest_top1 = max(state.highest_top1, top1)
+    if top1 >= state.highest_top1 - standard_error(state.highest_top1, len(labels)):
+        state.best_epoch, state.best_top1 = state.epoch, top1
     return {"val_top1": top1, "val_loss": loss}
 
 
+def standard_error(percent: float, count: int) -> float:
+    """Standard error of a percentage of `count` clips, in percent (binomial)."""
+    return math.sqrt(percent * (100 - percent) / count)
+
+
 def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
-    """Write `last.pt` (to go on from) and, after the best epoch, `best.pt` (weights alone)."""
+    """Write `last.pt` (to go on from) and, after an epoch that is to be kept, `best.pt` (weights alone)."""
     weights = state.evaluated.state_dict()
     if is_best:
-        best = {"model": weights, "epoch": state.epoch, "val_top1": state.best[0]}
+        best = {"model": weights, "epoch": state.epoch, "val_top1": state.best_top1}
         runs.write_whole(run / "best.pt", lambda file: torch.save(best, file))
     last = {
         "model": weights,
@@ -245,6 +262,7 @@ def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
         "confusions": state.confusions,
         "epoch": state.epoch,
         "best_epoch": state.best_epoch,
-        "best": state.best,
+        "best_top1": state.best_top1,
+        "highest_top1": state.highest_top1,
     }
     runs.write_whole(run / "last.pt", lambda file: torch.save(last, file))

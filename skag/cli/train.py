@@ -109,7 +109,7 @@ def train(
         ):
             report = run_train(clips, config, run, agents, where, watcher)
     output.line(
-        f"{run}: best of {report.epochs} epochs was {report.best_epoch}, top-1 {report.val_top1:.2f} % on held-out "
+        f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on held-out "
         f"training clips; {report.refreshes} refreshes, {report.asked} questions asked"
     )
     output.note(f"Next: skag eval {run}")
