@@ -73,7 +73,8 @@ class Agents:
         with_distinctions = self.config.joints_from_distinctions
         self.joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
         sentences = selector.sentences(self.conversations)
-        self.text = self.embed(sentences)
+        if self.config.beta:  # nobody else looks at the sentences' embeddings
+            self.text = self.embed(sentences)
         return sentences
 
     def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:

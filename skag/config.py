@@ -104,11 +104,12 @@ def replace(config: Config, section: str, **changes: Any) -> Config:
 
 
 def config_from_dict(values: dict[str, Any], where: str) -> Config:
-    """The inverse of `Config.to_dict`. Raises `RunError` naming an unknown or mistyped field."""
-    return _from_dict(Config, values, where)
+    """The inverse of `Config.to_dict`. Raises `RunError` naming an unknown, mistyped or missing field."""
+    return from_dict(Config, values, where)
 
 
-def _from_dict(kind: type, values: Any, where: str) -> Any:
+def from_dict(kind: type, values: Any, where: str) -> Any:
+    """A dataclass of plain and nested fields from what JSON made of it. Raises `RunError`."""
     types = get_type_hints(kind)
     if not isinstance(values, dict):
         raise RunError(f"{where}: expected fields of {kind.__name__}, found {type(values).__name__}.")
@@ -118,9 +119,11 @@ def _from_dict(kind: type, values: Any, where: str) -> Any:
     for name, value in values.items():
         wanted = types[name]
         if dataclasses.is_dataclass(wanted):
-            read[name] = _from_dict(wanted, value, f"{where}: {name}")
+            read[name] = from_dict(wanted, value, f"{where}: {name}")
         elif wanted == tuple[int, ...]:
-            read[name] = tuple(int(v) for v in value)
+            if not isinstance(value, list | tuple) or any(type(number) is not int for number in value):
+                raise RunError(f"{where}: {name} is {value!r}, which is no list of whole numbers.")
+            read[name] = tuple(value)
         else:
             allowed = get_args(wanted) or (wanted,)
             if wanted is float and type(value) is int:
@@ -128,4 +131,7 @@ def _from_dict(kind: type, values: Any, where: str) -> Any:
             if type(value) not in allowed:
                 raise RunError(f"{where}: {name} is {value!r}, which is no {getattr(wanted, '__name__', wanted)}.")
             read[name] = value
-    return kind(**read)
+    try:
+        return kind(**read)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{where} is not complete ({error}); it was written by another version of skag.") from None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from . import analysis, data, runs
-from .config import Config, DataConfig
+from .config import Config, DataConfig, from_dict
 from .errors import RunError
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
@@ -47,7 +47,11 @@ def load_run(folder: Path, device: torch.device) -> Run:
     path = folder / "best.pt"
     if not path.exists():
         raise RunError(f"{folder} has no best.pt, its training has not finished an epoch: train it again.")
-    model = Recogniser(ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["model"].items()}))
+    config = runs.read_config(folder)
+    where = str(folder / runs.CONFIG)
+    if not {"model", "classes"} <= facts.keys() or not {"store", "fingerprint"} <= source.keys():
+        raise RunError(f"{where} or {runs.DATA} beside it lacks fields: train the run again.")
+    model = Recogniser(from_dict(ModelConfig, facts["model"], where))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
         model.load_state_dict(weights)
@@ -55,7 +59,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
         raise RunError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train the run again.") from None
     return Run(
         folder=folder,
-        config=runs.read_config(folder),
+        config=config,
         model=model.to(device).eval(),
         classes=facts["classes"],
         store_path=Path(source["store"]),

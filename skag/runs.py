@@ -66,17 +66,20 @@ def append_line(path: Path, value: Any) -> None:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def read_json(run: Path, name: str) -> Any:
-    """A JSON file of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
+def read_json(run: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
     if not run.is_dir():
         raise RunError(f"no run folder {run}: make one with `skag train DATA.h5 --out {run}`.")
     path = run / name
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise RunError(f"{path} is damaged: train the run again.") from None
+        value = None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: train the run again.")
+    return value
 
 
 def read_lines(path: Path) -> list[Any]:
@@ -127,4 +130,4 @@ def write_run_facts(
 
 def read_config(run: Path) -> Config:
     """The configuration a run was trained with. Raises `RunError`."""
-    return config_from_dict(read_json(run, CONFIG)["config"], where=str(run / CONFIG))
+    return config_from_dict(read_json(run, CONFIG).get("config"), where=str(run / CONFIG))

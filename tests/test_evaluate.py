@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def break_checkpoint(folder: Path) -> None:
     (folder / "best.pt").write_bytes(b"nothing")
 
 
+def change_shape(folder: Path, **changes: object) -> None:
+    facts = json.loads((folder / "config.json").read_text())
+    facts["model"] |= changes
+    (folder / "config.json").write_text(json.dumps(facts))
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return print, ("this must never be printed",)
@@ -89,6 +96,12 @@ def plant_code(folder: Path) -> None:
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "is damaged"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "is damaged"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "expected fields of Config"),
+        (lambda folder: change_shape(folder, channels="wide"), "no list of whole numbers"),
+        (lambda folder: change_shape(folder, num_joints=7), "cannot be loaded"),
+        (lambda folder: change_shape(folder, strides=[1, 2]), "is not complete"),
+        (lambda folder: (folder / "data.json").write_text("{}"), "lacks fields"),
         (lambda folder: (folder / "best.pt").unlink(), "has no best.pt"),
         (break_checkpoint, "cannot be loaded"),
         (plant_code, "cannot be loaded"),
