@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 
 import numpy as np
@@ -22,10 +23,10 @@ def nw_ucla_small(stream: str) -> Config:
             stream=stream, num_frames=32, num_bodies=1, stand_upright=True, face_forward=True, unit_height=True
         ),
         augment=AugmentConfig(heading=0.3, tilt=0.05, scale=0.1, mirror=0.5, shortest_part=0.9),
-        network=_SMALL_NETWORK,
+        network=dataclasses.replace(_SMALL_NETWORK, dropout=0.2),
         agents=AgentConfig(),
         train=TrainConfig(
-            epochs=36, optimizer="adamw", lr=2e-3, warmup=2, weight_decay=0.05, label_smoothing=0.1, ema=0.99
+            epochs=40, optimizer="adamw", lr=2e-3, warmup=2, weight_decay=0.05, label_smoothing=0.1, ema=0.998
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,7 +128,7 @@ def _start(config: Config, model_config: ModelConfig, num_clips: int, device: to
     model = Recogniser(model_config).to(device)
     averaged = None
     if settings.ema:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
     optimizer = _optimizer(config, model)
     steps = _steps_per_epoch(config, num_clips)
     warmup, total = settings.warmup * steps, settings.epochs * steps
@@ -146,6 +147,16 @@ def _start(config: Config, model_config: ModelConfig, num_clips: int, device: to
         generator=torch.Generator().manual_seed(settings.seed),
         confusions=torch.zeros(K, K, dtype=torch.long, device=device),
     )
+
+
+def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Exponential moving average that follows faster at first, so that the first steps are soon forgotten."""
+
+    def average(kept: Any, current: Any, num_averaged: Tensor | int) -> None:
+        count = int(num_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, current, num_averaged)
+
+    return average
 
 
 def _optimizer(config: Config, model: Recogniser) -> torch.optim.Optimizer:
