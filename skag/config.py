@@ -23,6 +23,9 @@ class DataConfig:
     stand_upright: bool = False  # turn every clip so that people stand along the up axis (undoes camera tilt)
     face_forward: bool = False  # turn every clip about the vertical so that people face one way
     unit_height: bool = False  # scale every clip to one body size
+    mirror_views: bool = (
+        False  # evaluate the mirror image of every view too, and average (for actions with either side)
+    )
     val_fraction: float = 0.1  # part of the training split held out for model selection
 
 

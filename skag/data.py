@@ -53,6 +53,7 @@ class Clips:
     first_row: Tensor  # [n]
     frames: Tensor  # [n]
     labels: Tensor  # [n]
+    layout: Layout
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,6 +72,7 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         first_row=(lengths.cumsum(0) - lengths).to(device),
         frames=lengths.to(device),
         labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+        layout=store.layout,
     )
 
 
@@ -98,7 +100,6 @@ def prepare_clip(
 
 def training_batches(
     clips: Clips,
-    layout: Layout,
     config: DataConfig,
     augment: AugmentConfig,
     batch_size: int,
@@ -115,20 +116,19 @@ def training_batches(
         if len(chosen) > 1:
             draw = torch.rand(len(chosen), 7, generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
-            yield augmented(clips, chosen, layout, config, augment, draw, noise_seed), clips.labels[chosen]
+            yield augmented(clips, chosen, config, augment, draw, noise_seed), clips.labels[chosen]
 
 
 def augmented(
     clips: Clips,
     chosen: Tensor,
-    layout: Layout,
     config: DataConfig,
     augment: AugmentConfig,
     draw: Tensor,
     noise_seed: int,
 ) -> Tensor:
     """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, 7]`, uniform in [0, 1)."""
-    device = clips.rows.device
+    device, layout = clips.rows.device, clips.layout
     chosen, draw = chosen.to(device), draw.to(device)
     share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
     start = (1 - share) * draw[:, 1]
@@ -138,8 +138,7 @@ def augmented(
     up = layout.up_axis[0]
     if augment.mirror:
         flip = draw[:, 2] < augment.mirror
-        across = 1 if up == 0 else 0
-        x = torch.where(flip[:, None, None, None, None], transforms.mirror(x, layout, across), x)
+        x = torch.where(flip[:, None, None, None, None], transforms.mirror(x, layout), x)
     if layout.dims == 3 and (augment.heading or augment.tilt):
         limits = torch.full((3,), augment.tilt, device=device)
         limits[up] = augment.heading
@@ -157,7 +156,10 @@ def augmented(
 
 
 def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: int = 1) -> Iterator[Tensor]:
-    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it."""
+    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it.
+
+    With `config.mirror_views` their mirror images follow, as many again.
+    """
     device = clips.rows.device
     share = 1.0 if num_views == 1 else _TEST_PART
     starts = torch.linspace(0, 1 - share, num_views, device=device)
@@ -168,4 +170,6 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
             frames = clips.frames[chosen]
             positions = transforms.stretch_positions(frames, config.num_frames, begin, begin + share)
             views.append(transforms.gather_frames(clips.rows, clips.first_row[chosen], frames, positions))
+        if config.mirror_views:
+            views += [transforms.mirror(view, clips.layout) for view in views]
         yield torch.stack(views, 1).transpose(2, 3).contiguous()

@@ -70,13 +70,14 @@ def load_run(folder: Path, device: torch.device) -> Run:
 def predict(
     model: Recogniser, clips: data.Clips, config: DataConfig, batch_size: int, num_views: int = 1
 ) -> np.ndarray:
-    """Probabilities `[n, K]` of all clips: softmax per view, averaged over `num_views` parts of each clip."""
+    """Probabilities `[n, K]` of all clips: softmax per view, averaged over `num_views` parts of each clip
+    (and, where the recipe says so, their mirror images)."""
     model.eval()
     found = []
     with torch.inference_mode():
         for x in data.test_batches(clips, config, batch_size, num_views):
             probabilities = model(x.flatten(0, 1)).class_logits.float().softmax(1)
-            found.append(probabilities.unflatten(0, (len(x), num_views)).mean(1))
+            found.append(probabilities.unflatten(0, x.shape[:2]).mean(1))
     return torch.cat(found).cpu().numpy()
 
 

@@ -20,7 +20,13 @@ def nw_ucla_small(stream: str) -> Config:
     return Config(
         recipe="nw-ucla-small",
         data=DataConfig(
-            stream=stream, num_frames=32, num_bodies=1, stand_upright=True, face_forward=True, unit_height=True
+            stream=stream,
+            num_frames=32,
+            num_bodies=1,
+            stand_upright=True,
+            face_forward=True,
+            unit_height=True,
+            mirror_views=True,
         ),
         augment=AugmentConfig(heading=0.3, tilt=0.05, scale=0.1, mirror=0.5, shortest_part=0.9),
         network=dataclasses.replace(_SMALL_NETWORK, dropout=0.2),

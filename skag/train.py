@@ -86,7 +86,7 @@ def train(
     val_clips = data.prepare(store, validation, config.data, device)
     state = _start(config, model_config, len(train_clips), device)
     while state.epoch < config.train.epochs:
-        metrics = _train_epoch(state, config, train_clips, store, agents, watcher)
+        metrics = _train_epoch(state, config, train_clips, agents, watcher)
         metrics |= _validate(state, config, val_clips)
         runs.append_line(run / runs.METRICS, metrics)
         watcher.epoch_done(metrics)
@@ -177,9 +177,7 @@ def _steps_per_epoch(config: Config, num_clips: int) -> int:
     return shown // size + (shown % size > 1)
 
 
-def _train_epoch(
-    state: _State, config: Config, clips: data.Clips, store: SkeletonStore, agents: Agents, watcher: Watcher
-) -> dict[str, Any]:
+def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agents, watcher: Watcher) -> dict[str, Any]:
     """One pass over the training clips; returns its mean loss terms and accuracy in percent."""
     started, device = time.perf_counter(), clips.rows.device
     state.epoch += 1
@@ -191,7 +189,7 @@ def _train_epoch(
     shown = 0
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
     batches = data.training_batches(
-        clips, store.layout, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
+        clips, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
     )
     for x, labels in batches:
         terms = _step(state, config, x, labels, text)

@@ -182,8 +182,8 @@ def rotation_matrices(angles: Tensor) -> Tensor:
     return z @ y @ x
 
 
-def mirror(x: Tensor, layout: Layout, across: int) -> Tensor:
-    """Left becomes right: joints change places and the axis `across` changes sign. `x` `[..., V, C]`."""
+def mirror(x: Tensor, layout: Layout) -> Tensor:
+    """Left becomes right: joints change places and the first axis that is not up changes sign. `x` `[..., V, C]`."""
     x = x[..., torch.as_tensor(layout.mirror_index, device=x.device), :].clone()
-    x[..., across] *= -1
+    x[..., 1 if layout.up_axis[0] == 0 else 0] *= -1
     return x

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from skag import data
+from skag import data, transforms
 from skag.config import AugmentConfig, DataConfig
 from skag.errors import DataError
 from skag.layouts import load_layout
@@ -75,7 +76,7 @@ def test_every_training_clip_is_shown_as_often_as_asked(tiny_store: Path) -> Non
     with SkeletonStore(tiny_store) as store:
         clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
         generator = torch.Generator().manual_seed(0)
-        batches = list(data.training_batches(clips, store.layout, CONFIG, AugmentConfig(), 10, 3, generator))
+        batches = list(data.training_batches(clips, CONFIG, AugmentConfig(), 10, 3, generator))
     labels = torch.cat([labels for _, labels in batches])
     assert torch.equal(labels.bincount(), 3 * clips.labels.bincount())
     assert batches[0][0].shape == (10, 1, 8, 20, 3)
@@ -88,7 +89,7 @@ def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_sto
         first, again = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
 
         def epoch(generator: torch.Generator) -> torch.Tensor:
-            batches = data.training_batches(clips, store.layout, CONFIG, augment, 16, 1, generator)
+            batches = data.training_batches(clips, CONFIG, augment, 16, 1, generator)
             return torch.cat([x for x, _ in batches])
 
         one = epoch(first)
@@ -101,7 +102,7 @@ def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) 
         clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
         chosen = torch.arange(len(clips))
         draw = torch.rand(len(clips), 7)
-        plain = data.augmented(clips, chosen, store.layout, CONFIG, AugmentConfig(), draw, 0)
+        plain = data.augmented(clips, chosen, CONFIG, AugmentConfig(), draw, 0)
     tested = torch.cat(list(data.test_batches(clips, CONFIG, 5)))
     assert tested.shape == (16, 1, 1, 8, 20, 3)
     torch.testing.assert_close(tested[:, 0], plain)
@@ -113,3 +114,12 @@ def test_views_are_different_parts_of_the_clip(tiny_store: Path) -> None:
     views = torch.cat(list(data.test_batches(clips, CONFIG, 7, num_views=3)))
     assert views.shape == (16, 3, 1, 8, 20, 3)
     assert not torch.allclose(views[:, 0], views[:, 2])
+
+
+def test_mirror_views_follow_the_views(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
+    config = dataclasses.replace(CONFIG, mirror_views=True)
+    views = torch.cat(list(data.test_batches(clips, config, 7, num_views=2)))
+    assert views.shape == (16, 4, 1, 8, 20, 3)
+    assert torch.equal(transforms.mirror(views[:, :2], clips.layout), views[:, 2:])

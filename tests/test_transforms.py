@@ -133,8 +133,8 @@ def test_rotations_keep_lengths_and_turn_the_right_way() -> None:
 
 def test_mirroring_twice_changes_nothing_and_once_swaps_sides() -> None:
     x = torch.from_numpy(person(np.random.default_rng(4)))
-    once = transforms.mirror(x, NTU, 0)
-    assert torch.equal(transforms.mirror(once, NTU, 0), x)
+    once = transforms.mirror(x, NTU)
+    assert torch.equal(transforms.mirror(once, NTU), x)
     left, right = NTU.index["left hand"], NTU.index["right hand"]
     assert torch.equal(once[..., left, 0], -x[..., right, 0])
     assert torch.equal(once[..., left, 1:], x[..., right, 1:])
@@ -145,7 +145,7 @@ def test_streams_commute_with_the_mirror(stream: str) -> None:
     """Streams are made before the augmentations: both orders must agree."""
     layout = load_layout("kinect-v1")
     clip = np.random.default_rng(5).normal(size=(1, 6, 20, 3)).astype(np.float32)
-    mirrored = transforms.mirror(torch.from_numpy(clip), layout, 0).numpy()
+    mirrored = transforms.mirror(torch.from_numpy(clip), layout).numpy()
     before = transforms.to_stream(mirrored, layout, stream)
-    after = transforms.mirror(torch.from_numpy(transforms.to_stream(clip, layout, stream)), layout, 0).numpy()
+    after = transforms.mirror(torch.from_numpy(transforms.to_stream(clip, layout, stream)), layout).numpy()
     np.testing.assert_allclose(before, after, atol=1e-6)
