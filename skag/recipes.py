@@ -38,7 +38,7 @@ def nw_ucla_small(stream: str) -> Config:
 
 
 def demo(stream: str) -> Config:
-    """The simulated recordings of `make demo`, in two minutes on two CPU cores."""
+    """The simulated recordings of `make demo`, within a minute on two CPU cores."""
     return Config(
         recipe="demo",
         data=DataConfig(
@@ -79,6 +79,7 @@ def derived(store: SkeletonStore, train_split: str, stream: str, device: str) ->
     repeats = max(1, 400 // clips)
     epochs = int(np.clip(_CPU_CLIP_PASSES // (clips * repeats * bodies), 10, 60)) if on_cpu else 65
     upright = layout.dims == 3
+    sided = any(side in name.lower().split() for name in store.classes for side in ("left", "right"))
     config = Config(
         recipe="derived",
         data=DataConfig(
@@ -90,7 +91,11 @@ def derived(store: SkeletonStore, train_split: str, stream: str, device: str) ->
             unit_height=upright and bodies == 1,
         ),
         augment=AugmentConfig(
-            heading=0.5 if upright else 0.0, tilt=0.1 if upright else 0.0, scale=0.15, mirror=0.5, shortest_part=0.8
+            heading=0.5 if upright else 0.0,
+            tilt=0.1 if upright else 0.0,
+            scale=0.15,
+            mirror=0.0 if sided else 0.5,
+            shortest_part=0.8,
         ),
         network=_SMALL_NETWORK if on_cpu else NetworkConfig(),
         train=TrainConfig(
@@ -116,4 +121,6 @@ def derived(store: SkeletonStore, train_split: str, stream: str, device: str) ->
     ]
     if upright:
         reasons.append("clips turned to face one way, and rotated about the vertical at random: 3-D layout")
+    if sided:
+        reasons.append("no mirroring: class names tell left from right")
     return config, reasons
