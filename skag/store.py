@@ -2,7 +2,7 @@
 
     /keypoints   float32 [R, V, C]  rows of all clips, body after body, frame after frame
     /confidence  float32 [R, V]     only where the recordings have it
-    /clips/*     offset, bodies, frames, label, subject, camera, setup   int32/int64 [n] (-1 = unknown)
+    /clips/*     offset, bodies, frames, label, subject, camera, setup, width, height   int32/int64 [n] (-1 = unknown)
     /clips/name_bytes, name_ends    UTF-8 names, concatenated
     /splits/*    int64 clip numbers of every split, in order
     attributes   format, version, layout (JSON), classes (JSON), fingerprint
@@ -28,10 +28,11 @@ import numpy as np
 from .errors import DataError
 from .layouts import Layout
 
-FORMAT, VERSION = "skag-skeletons", 1
+FORMAT, VERSION = "skag-skeletons", 2
 UNKNOWN = -1
 _BUFFERED_ROWS = 1 << 16
-_CLIP_FIELDS = ("offset", "bodies", "frames", "label", "subject", "camera", "setup")
+_CLIP_FIELDS = ("offset", "bodies", "frames", "label", "subject", "camera", "setup", "width", "height")
+_SINCE_VERSION_2 = ("width", "height")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Clip:
     camera: int = UNKNOWN
     setup: int = UNKNOWN
     splits: tuple[str, ...] = ()
+    width: int = UNKNOWN  # of the image that 2-D key points lie in, in pixels
+    height: int = UNKNOWN
 
 
 class StoreWriter:
@@ -95,7 +98,8 @@ class StoreWriter:
             confidence_rows = np.ascontiguousarray(clip.confidence, "<f4").reshape(-1, wanted[0])
             self._confidence_rows.append(confidence_rows)
         number = len(self._names)
-        values = (self._end, shape[0], shape[1], *map(int, (clip.label, clip.subject, clip.camera, clip.setup)))
+        facts = (clip.label, clip.subject, clip.camera, clip.setup, clip.width, clip.height)
+        values = (self._end, shape[0], shape[1], *map(int, facts))
         for name, value in zip(_CLIP_FIELDS, values, strict=True):
             self._fields[name].append(value)
         self._names.append(encoded)
@@ -194,9 +198,13 @@ class SkeletonStore:
         self.classes: list[str] = json.loads(attrs["classes"])
         self.fingerprint: str = attrs["fingerprint"]
         clips = self._file["clips"]
-        (self._offset, self.bodies, self.frames, self.labels, self.subjects, self.cameras, self.setups) = (
-            clips[name][:] for name in _CLIP_FIELDS
-        )
+        there = [name for name in _CLIP_FIELDS if not (attrs["version"] < 2 and name in _SINCE_VERSION_2)]
+        fields = {name: clips[name][:] for name in there}
+        unknown = np.full(len(fields["label"]), UNKNOWN, "i4")
+        self._offset, self.bodies, self.frames = fields["offset"], fields["bodies"], fields["frames"]
+        self.labels, self.subjects = fields["label"], fields["subject"]
+        self.cameras, self.setups = fields["camera"], fields["setup"]
+        self.widths, self.heights = (fields.get(name, unknown) for name in _SINCE_VERSION_2)
         self.splits: dict[str, np.ndarray] = {name: data[:] for name, data in self._file["splits"].items()}
         self._keypoints = self._file["keypoints"]
         self._confidence = self._file.get("confidence")

@@ -608,3 +608,13 @@ def test_a_little_fuzzing(fuzzer: ModuleType, tmp_path: Path, reader: str) -> No
     assert set(fuzzer.READERS) == {"nw-ucla-json", "nw-ucla-tar", "nw-ucla-tar-gz", "nw-ucla-zip", "pyskl"}
     outcomes = fuzzer.fuzz(reader, 50, 7, tmp_path)
     assert set(outcomes) <= {"ok", "refused"} and sum(outcomes.values()) == 50
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((480, 640), (640, 480)), ([480, 640], (640, 480)), (..., (-1, -1)), ((0, 640), (-1, -1)), ("480", (-1, -1))],
+)
+def test_the_image_size_is_kept(tmp_path: Path, shape: object, size: tuple[int, int]) -> None:
+    flat = annotation("a", 0, (1, 4, 17, 2), img_shape=shape)
+    _, store = converted(dumped([flat, annotation("b", 0, (1, 4, 17, 2))], tmp_path), tmp_path)
+    assert (store.widths[0], store.heights[0]) == size

@@ -46,6 +46,8 @@ def clip_lists(draw: st.DrawFn) -> list[Clip]:
                 draw(hnp.arrays("f4", (bodies, frames, 3), elements=NUMBERS)) if with_confidence else None,
                 *(draw(st.integers(-1, 99)) for _ in range(3)),
                 splits=tuple(draw(st.sets(st.sampled_from(["train", "val", "xsub_train", "xsub_test"])))),
+                width=draw(st.integers(-1, 2000)),
+                height=draw(st.integers(-1, 2000)),
             )
         )
     return clips
@@ -74,6 +76,7 @@ def test_everything_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
                 assert [fact[number] for fact in facts] == [
                     clip.label, clip.subject, clip.camera, clip.setup, *clip.keypoints.shape[:2],
                 ]  # fmt: skip
+                assert (store.widths[number], store.heights[number]) == (clip.width, clip.height)
             for split in {split for clip in clips for split in clip.splits}:
                 assert store.splits[split].tolist() == [i for i, clip in enumerate(clips) if split in clip.splits]
 
@@ -229,3 +232,14 @@ def test_real_layouts_survive_the_store(tmp_path: Path) -> None:
     write(tmp_path / "data.h5", [Clip("a", 0, np.zeros((1, 1, 25, 3), "f4"))], layout=layout)
     with SkeletonStore(tmp_path / "data.h5") as store:
         assert store.layout == layout
+
+
+def test_a_store_of_version_1_knows_no_image_size(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    write(path, [one_clip(width=640, height=480)])
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 1
+        del file["clips/width"], file["clips/height"]
+    with SkeletonStore(path) as store:
+        assert (store.widths.tolist(), store.heights.tolist()) == ([-1], [-1])
+        assert store.subjects.tolist() == [1]

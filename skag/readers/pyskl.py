@@ -2,7 +2,7 @@
 
 `{"split": {name: [frame_dir, ...]}, "annotations": [annotation, ...]}`, or the bare list of annotations. An
 annotation is a dict with `keypoint [M, T, V, C]` (often float16), `keypoint_score [M, T, V]` for 2D, `label` (from
-0), `frame_dir` (its name; `filename` in some files) and `total_frames`.
+0), `frame_dir` (its name; `filename` in some files), `total_frames` and, for 2D, `img_shape` (height, width).
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def _clip(annotation: Any) -> tuple[Clip, int]:
     setup = camera = subject = UNKNOWN
     if match := _NTU_NAME.fullmatch(name):
         setup, camera, subject = (int(group) for group in match.groups()[:3])
-    clip = Clip(name, UNKNOWN if label is None or label < 0 else label, keypoints, confidence, subject, camera, setup)
+    height, width = _image_size(annotation.get("img_shape"))
+    known = UNKNOWN if label is None or label < 0 else label
+    clip = Clip(name, known, keypoints, confidence, subject, camera, setup, (), width, height)
     return clip, (stated > frames) - (0 < stated < frames)
 
 
@@ -155,6 +157,14 @@ def _numbers(annotation: dict, key: str) -> np.ndarray | None:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise Unusable(f"has a {key} that is no numpy array of numbers")
     return array
+
+
+def _image_size(shape: Any) -> tuple[int, int]:
+    """(height, width) in pixels of what `img_shape` holds; unknown where it is missing or no such pair."""
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        return UNKNOWN, UNKNOWN
+    height, width = (_whole(side, "img_shape") for side in shape)
+    return (height, width) if height and width and min(height, width) > 0 else (UNKNOWN, UNKNOWN)
 
 
 def _whole(value: Any, what: str) -> int | None:
