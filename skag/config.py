@@ -83,7 +83,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.strides):
             raise RunError(
-                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one of each per block."
+                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one each per block."
             )
         if bad := [width for width in self.channels if width < 8 or width % 8]:
             raise RunError(f"channels holds {bad[0]}: every width must be a multiple of 8.")
@@ -102,7 +102,9 @@ class AgentConfig:
     # What the cosines are multiplied with. temperature: 1 / tau (paper). learned: a learned number that begins at
     # ln(1/0.07) and is used as it is (published code; CLIP would take its exponential).
     alignment_scale: Literal["temperature", "learned"] = "temperature"
-    alignment_target: Literal["uniform", "softmax"] = "uniform"  # q over clips of one class (eq. 8); softmax: the code's
+    alignment_target: Literal["uniform", "softmax"] = (
+        "uniform"  # q over clips of one class (eq. 8); softmax: the code's
+    )
     query_period: int = 5  # epochs between two refreshes
     max_similar: int = 10  # k of eq. 3
     min_confusions: int = 1  # a class counts as similar from this many confused clips on

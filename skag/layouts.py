@@ -132,7 +132,7 @@ class Layout:
     def edge_index(self) -> np.ndarray:
         """`[E, 2]` edges of the skeleton's graph, from the outer joint to the inner one where `bones` gives them."""
         edges = self.edges or tuple(self.bones.items())
-        return np.array([[self.index[joint] for joint in edge] for edge in edges])
+        return np.array([[self.index[joint] for joint in edge] for edge in edges], dtype=int).reshape(-1, 2)
 
     @cached_property
     def kbone_parents(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from skag.model import ModelConfig, Recogniser
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+@lru_cache
 def golden(name: str) -> np.lib.npyio.NpzFile:
+    """Reference arrays by file name, opened once and kept open; skips the test where they are not there."""
     path = SHARED / "golden" / name
     if not path.exists():
         pytest.skip(f"reference arrays are not there: {path}")

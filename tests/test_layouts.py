@@ -138,7 +138,6 @@ def test_derived_joints_are_means_of_recorded_ones() -> None:
     assert layout.extend(recorded[..., 0], 2).shape == (2, 5, 20)
 
 
-
 def test_a_layout_of_ones_own_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "stick.toml"
     path.write_text(
