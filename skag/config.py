@@ -102,9 +102,8 @@ class AgentConfig:
     # What the cosines are multiplied with. temperature: 1 / tau (paper). learned: a learned number that begins at
     # ln(1/0.07) and is used as it is (published code; CLIP would take its exponential).
     alignment_scale: Literal["temperature", "learned"] = "temperature"
-    alignment_target: Literal["uniform", "softmax"] = (
-        "uniform"  # q over clips of one class (eq. 8); softmax: the code's
-    )
+    # q of eq. 8 over the clips of one class: uniform, or the published code's softmax of 10 times "same class".
+    alignment_target: Literal["uniform", "softmax"] = "uniform"
     query_period: int = 5  # epochs between two refreshes
     max_similar: int = 10  # k of eq. 3
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
