@@ -78,6 +78,8 @@ class NetworkConfig:
     channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)
     strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
     joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (published, not for Kinetics)
+    # What the learned graphs begin as: noise (published), or first some adjacency of the skeleton (`graph.py`).
+    graph: Literal["noise", "binary", "spatial", "stgcn_spatial"] = "noise"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -136,7 +138,7 @@ class TrainConfig:
     # Clips that choose the epoch: held out from training, or (as the published code does) those of the test split,
     # whose result is then no estimate for new recordings; every output says so.
     select_on: Literal["validation", "test"] = "validation"
-    keep: Literal["near-highest", "highest", "last"] = "near-highest"  # see `train.validate`
+    keep: Literal["near-highest", "highest", "last"] = "near-highest"  # near: within a standard error
     seed: int = 0
 
     def __post_init__(self) -> None:
