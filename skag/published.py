@@ -133,7 +133,9 @@ def _shape(state: Mapping[str, Tensor], where: str) -> tuple[ModelConfig, str]:
     if missing := sorted(name for name in needed if name not in state):
         raise RunError(f"{where} is no checkpoint of the published network: it lacks {_listed(missing)}.")
     if len(heads) != 1:
-        raise RunError(f"{where} has {len(heads)} embedding heads (backbone.linear_head.*); the published network has 1.")
+        raise RunError(
+            f"{where} has {len(heads)} embedding heads (backbone.linear_head.*); the published network has 1."
+        )
     channels = tuple(len(state[name]) for name in needed[: len(numbers)])
     num_joints = state["backbone.gcn.0.gcn.A"].shape[-1]
     embedding = "backbone.pos_embedding" in state

@@ -224,9 +224,9 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
 
 
 def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share of right answers.
+    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right.
 
-    With mixing the batch is doubled, and all terms but the last are those of the clips as they were.
+    With mixing the batch is doubled, and all but L_mix are of the clips as they were.
     """
     agents, count = config.agents, len(labels)
     if config.augment.mix:

@@ -57,9 +57,7 @@ def published_loss(model: Recogniser, arrays: np.lib.npyio.NpzFile) -> dict[str,
     found["loss_con"] = F.cross_entropy(found["x_1"], labels)
     found["loss_align"] = alignment_loss(found["x_2"], text, labels, model.alignment_scale, "softmax")
     alpha, beta = arrays["train/weights"]
-    found["loss_total"] = (
-        found["loss_ce"] + found["loss_mix"] + alpha * found["loss_con"] + beta * found["loss_align"]
-    )
+    found["loss_total"] = found["loss_ce"] + found["loss_mix"] + alpha * found["loss_con"] + beta * found["loss_align"]
     return found
 
 

@@ -49,7 +49,9 @@ def test_every_weight_comes_over() -> None:
     assert config == SHAPE
     again = published.from_published({f"module.{name}": value for name, value in state.items()})[1]
     assert own.keys() == again.keys() and all(torch.equal(own[name], again[name]) for name in own)
-    changed = {name: value + 1 if name.endswith(("weight", "bias", "A", "var")) else value for name, value in state.items()}
+    changed = {
+        name: value + 1 if name.endswith(("weight", "bias", "A", "var")) else value for name, value in state.items()
+    }
     other = published.from_published(changed)[1]
     for name, value in own.items():
         if not name.endswith(("num_batches_tracked", "alpha", "beta", "critical_joints", "add_coeff", "running_mean")):
