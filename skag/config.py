@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -178,27 +179,33 @@ def replace(config: Config, section: str, **changes: Any) -> Config:
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **kept)})
 
 
-def override(config: Config, assignment: str) -> Config:
-    """A copy of `config` with one field set from text: `train.lr=0.05`, `network.channels=48,96`.
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """A copy of `config` with fields set from text: `train.lr=0.05`, `network.channels=48,96`.
 
-    Raises `RunError` for an unknown field, with the nearest known name, and for a value that does not fit.
+    Fields that must fit one another may be set together. Raises `RunError` for an unknown field, with the nearest
+    known name, and for a value that does not fit.
     """
-    path, equals, text = (part.strip() for part in assignment.partition("="))
-    if not equals:
-        raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
     known = list(flat(config))[1:]
-    if path not in known:
-        by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
-        near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else "`skag recipes show NAME` lists all."
-        raise RunError(f"--set {assignment}: no field {path!r}; {hint}")
-    section, name = path.split(".")
-    wanted = get_type_hints(type(getattr(config, section)))[name]
-    value = _read(wanted, _parsed(wanted, text), f"--set {assignment}: {name}")
-    try:
-        return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **{name: value})})
-    except RunError as error:
-        raise RunError(f"--set {assignment}: {error}") from None
+    changes: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        path, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
+        if path not in known:
+            by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+            near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else "`skag recipes show NAME` lists all."
+            raise RunError(f"--set {assignment}: no field {path!r}; {hint}")
+        section, name = path.split(".")
+        wanted = get_type_hints(type(getattr(config, section)))[name]
+        value = _read(wanted, _parsed(wanted, text), f"--set {assignment}: {name}")
+        changes.setdefault(section, {})[name] = value
+    for section, values in changes.items():
+        try:
+            config = dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+        except RunError as error:
+            raise RunError(f"--set {section}: {error}") from None
+    return config
 
 
 def _parsed(wanted: Any, text: str) -> Any:

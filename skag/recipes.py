@@ -11,6 +11,7 @@ import numpy as np
 
 from .config import AgentConfig, AugmentConfig, Config, DataConfig, NetworkConfig, TrainConfig, flat, replace
 from .errors import RunError
+from .layouts import load_layout
 from .store import SkeletonStore
 
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small network in ten minutes
@@ -226,13 +227,14 @@ def recipe(name: str, stream: str) -> Config:
 def fitted(config: Config, store: SkeletonStore) -> Config:
     """A recipe as it can be used on `store`: its protocol is left out where the store names its only one otherwise.
 
-    Raises `RunError` where layout or number of coordinates make the recipe's choices impossible.
+    Raises `RunError` where a published recipe is for another layout.
     """
-    card = RECIPES[config.recipe]
-    if config.recipe in PUBLISHED and store.layout.name != card.layout:
+    if config.recipe in PUBLISHED and store.layout.name != (wanted := RECIPES[config.recipe].layout):
+        layout = load_layout(wanted)
+        from_these = layout.derived and layout.joints[: layout.num_recorded] == store.layout.joints
+        hint = f"convert the recordings with --layout {wanted}" if from_these else "leave out --recipe, or use another"
         raise RunError(
-            f"recipe {config.recipe} is for layout {card.layout} and {store.path} has {store.layout.name}: "
-            f"convert it with --layout {card.layout}, or leave out --recipe."
+            f"recipe {config.recipe} is for layout {wanted} and {store.path} has {store.layout.name}: {hint}."
         )
     known = store.protocols()
     if config.data.protocol is not None and config.data.protocol not in known and len(known) == 1:

@@ -60,9 +60,8 @@ def show(
     if faithful_to is not None:
         config = recipes.faithful(config, faithful_to.value, load_layout(recipes.RECIPES[name].layout).dims)
         found |= {key: f"--faithful-to {faithful_to}" for key, value in flat(config).items() if value != before[key]}
-    for assignment in assignments or []:
-        config = override(config, assignment)
-        found[assignment.partition("=")[0].strip()] = "--set"
+    config = override(config, assignments or [])
+    found |= {assignment.partition("=")[0].strip(): "--set" for assignment in assignments or []}
     rows = [[key, _shown(value), found[key]] for key, value in flat(config).items()]
     output.table(f"{name}, stream {stream.value}", ["field", "value", "source"], rows)
     output.document({"config": config.to_dict(), "sources": found})

@@ -38,6 +38,11 @@ class Faithful(StrEnum):
     release = "release"
 
 
+class SelectOn(StrEnum):
+    validation = "validation"
+    test = "test"
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the recipe; may be given several times."),
@@ -82,8 +87,8 @@ def train(
         Path | None, typer.Option("--text-weights", help="Weights file of the text encoder.  [default: hub's cache]")
     ] = None,
     select_on: Annotated[
-        str | None,
-        typer.Option("--select-on", help="validation, or test (no estimate for new clips).  [default: the recipe's]"),
+        SelectOn | None,
+        typer.Option("--select-on", help="Clips that choose the epoch; test is no estimate.  [default: the recipe's]"),
     ] = None,
     faithful_to: FaithfulOption = None,
     assignments: SetOption = None,
@@ -140,8 +145,7 @@ def train(
                 config = recipes.fitted(recipes.recipe(recipe, one), clips)
             if faithful_to is not None:
                 config = recipes.faithful(config, faithful_to.value, clips.layout.dims)
-            for change in changes:
-                config = override(config, change)
+            config = override(config, changes)
             train_split, test_split = clips.protocol(config.data.protocol)
             run = folder / one if len(streams) > 1 else folder
             if config.train.select_on == "test":
