@@ -135,11 +135,13 @@ def open_agents(
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
     `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
-    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
+    cached beside the dialogues. `note` is told of sentences that are long for the text encoder, of each once.
+    Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -164,8 +166,15 @@ def open_agents(
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
             return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
 
+        seen: set[str] = set()
+
         def embed(sentences: list[str]) -> np.ndarray:
             cache = dialogues.with_name("text.h5")
-            return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
+            vectors = text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
+            new = {name: said for name, said in zip(classes, sentences, strict=True) if said not in seen}
+            if remark := text.length_remark(list(new), list(new.values()), config.text_encoder, weights=text_weights):
+                note(f"Note: {remark}")
+            seen.update(sentences)
+            return vectors
 
         yield Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
