@@ -27,6 +27,10 @@ def evaluate(
     num_clips: Annotated[
         int, typer.Option("--num-clips", min=1, max=100, help="Views per clip whose probabilities are averaged.")
     ] = 1,
+    fit_weights: Annotated[
+        bool,
+        typer.Option("--fit-weights", help="Fuse with weights fitted on the clips held out from training."),
+    ] = False,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 64,
     seed: SeedOption = 0,
@@ -34,48 +38,112 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Accuracy on the test split.
+    """Accuracy on the test split, of every run and of their fusions.
 
-    Several runs are fused. Reads run folders and their skeleton store. Writes RUN/predictions-SPLIT.npz, which
-    analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken for uniformity.
+    Several runs are fused by their probabilities: j and b, these with jm and bm, all six streams, and whatever else is
+    given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
+    RUN/predictions-SPLIT.npz, which analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken
+    for uniformity.
     """
+    from contextlib import ExitStack
+
     from .. import analysis
     from .. import evaluate as library
+    from ..device import choose_device, keep_freed_memory
 
+    if fit_weights and len(run_folders) == 1:
+        raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
-    results = [_predict(folder, split, num_clips, data, batch_size, device, output) for folder in run_folders]
-    weights = [library.stream_weight(run.config.data.stream) for run, _ in results]
-    fused = library.fuse([predictions for _, predictions in results], weights)
-    rows = []
-    for (run, predictions), weight in zip(results, weights, strict=True):
-        found = analysis.accuracy(predictions.labels, predictions.probabilities)
-        rows.append([str(run.folder), run.config.data.stream, weight, found.top1, found.top5, found.mean_class])
-    total = analysis.accuracy(fused.labels, fused.probabilities)
-    if len(rows) > 1:
-        rows.append(["fused", "", sum(weights), total.top1, total.top5, total.mean_class])
-    title = f"{fused.split}: {len(fused.labels)} clips, {num_clips} view{'s' if num_clips > 1 else ''} each"
-    output.table(title, ["run", "stream", "weight", "top-1 %", "top-5 %", "mean class %"], rows)
+    keep_freed_memory()
+    where = choose_device(device.value)
+    fitted_on = held_out = None
+    with ExitStack() as stack:
+        opened = [_open(folder, data, where, output, stack) for folder in run_folders]
+        tested = [library.split_clips(run, store, _split(run, store, split)) for run, store in opened]
+        library.check_same_clips(run_folders, tested)
+        if fit_weights:
+            kept = [library.held_out_clips(run, store) for run, store in opened]
+            library.check_same_clips(run_folders, kept)
+            fitted_on = len(kept[0].names)
+            output.note(f"Fitting weights on {fitted_on} clips held out from training.")
+            held_out = [
+                library.predict_clips(run, store, clips, where, batch_size, num_clips)
+                for (run, store), clips in zip(opened, kept, strict=True)
+            ]
+        predictions = []
+        for (run, store), clips in zip(opened, tested, strict=True):
+            output.note(f"Predicting {clips.split} with {run.folder} on {where}.")
+            predictions.append(library.predict_clips(run, store, clips, where, batch_size, num_clips))
+            library.save_predictions(run.folder, predictions[-1])
+    streams = [run.config.data.stream for run, _ in opened]
+    singles = [analysis.accuracy(found.labels, found.probabilities) for found in predictions]
+    fusions = library.fuse_streams(streams, predictions, held_out)
+    for stream in sorted({stream for stream in streams if streams.count(stream) > 1}):
+        output.note(
+            f"Note: {streams.count(stream)} runs of stream {stream}: published fusions take one run of each stream, "
+            f"so those with {stream} are left out and all runs are fused."
+        )
+    _print_fusions(output, run_folders, streams, tested[0], num_clips, singles, fusions, fitted_on)
+    weights, total = {0: library.stream_weight(streams[0])}, singles[0]
+    if fusions:  # the last is that of all runs
+        weights = dict(zip(fusions[-1].members, fusions[-1].weights, strict=True))
+        total = fusions[-1].accuracy
     output.document(
         {
             "runs": [
-                {
-                    "run": row[0],
-                    "stream": row[1],
-                    "weight": row[2],
-                    "top1": row[3],
-                    "top5": row[4],
-                    "mean_class": row[5],
-                }
-                for row in rows[: len(results)]
+                {"run": str(folder), "stream": streams[i], "weight": weights[i], **vars(singles[i])}
+                for i, folder in enumerate(run_folders)
             ],
-            "split": fused.split,
-            "clips": len(fused.labels),
-            "top1": total.top1,
-            "top5": total.top5,
-            "mean_class": total.mean_class,
+            "fusions": [
+                {
+                    "name": fusion.name,
+                    "streams": [streams[i] for i in fusion.members],
+                    "runs": [str(run_folders[i]) for i in fusion.members],
+                    "weights": fusion.weights,
+                    **vars(fusion.accuracy),
+                }
+                for fusion in fusions
+            ],
+            "weights": "published" if fitted_on is None else "fitted",
+            "fitted_on": fitted_on,
+            "split": tested[0].split,
+            "clips": len(tested[0].names),
+            **vars(total),
             "num_clips_per_sample": num_clips,
         }
     )
+
+
+def _print_fusions(
+    output: Output,
+    folders: list[Path],
+    streams: list[str],
+    tested: Any,
+    num_clips: int,
+    singles: list[Any],
+    fusions: list[Any],
+    fitted_on: int | None,
+) -> None:
+    def numbers(found: Any) -> list[float]:
+        return [found.top1, found.top5, found.mean_class]
+
+    names = {
+        "2-stream": "2 (j b)",
+        "4-stream": "4 (+ jm bm)",
+        "6-stream": "6 (+ k km)",
+        "all": f"all ({' '.join(streams)})",
+    }
+    rows = [
+        [stream, *numbers(found), str(folder)] for stream, found, folder in zip(streams, singles, folders, strict=True)
+    ]
+    for fusion in fusions:
+        weights = " ".join(f"{weight:g}" if fitted_on is None else f"{weight:.2f}" for weight in fusion.weights)
+        rows.append([names[fusion.name], *numbers(fusion.accuracy), weights])
+    title = f"{tested.split}: {len(tested.names)} clips, {num_clips} view{'s' if num_clips > 1 else ''} each"
+    if fitted_on is not None:
+        title += f"; weights fitted on {fitted_on} held-out clips"
+    columns = ["streams", "top-1 %", "top-5 %", "mean class %", "run, or weights" if fusions else "run"]
+    output.table(title, columns, rows)
 
 
 @app.command(
@@ -104,10 +172,10 @@ def analyze_confusion(
     from .. import analysis, figures, runs
 
     output = Output(as_json, quiet)
-    run, predictions = _predict(run_folder, split, 1, data, 64, device, output, saved=True)
+    run, predictions = _saved_or_predicted(run_folder, split, data, device, output)
     other = None
     if reference is not None:
-        _, other = _predict(reference, predictions.split, 1, data, 64, device, output, saved=True)
+        _, other = _saved_or_predicted(reference, predictions.split, data, device, output)
     reference_classes = None
     if other is not None:
         reference_classes = analysis.per_class(other.labels, other.probabilities.argmax(1), other.classes)
@@ -126,39 +194,49 @@ def analyze_confusion(
     output.document(result)
 
 
-def _predict(
-    folder: Path,
-    split: str | None,
-    num_clips: int,
-    data: Path | None,
-    batch_size: int,
-    device: Device,
-    output: Output,
-    saved: bool = False,
-) -> tuple[Any, Any]:
-    """The run and its predictions: those saved by an earlier evaluation where asked for, else fresh ones."""
+def _open(folder: Path, data: Path | None, where: Any, output: Output, stack: Any) -> tuple[Any, Any]:
+    """A run and its skeleton store, which `stack` closes."""
     from .. import evaluate as library
-    from ..device import choose_device, keep_freed_memory
     from ..errors import DataError
     from ..store import SkeletonStore
 
-    keep_freed_memory()
-    where = choose_device(device.value)
     run = library.load_run(folder, where)
     if data is None and not run.store_path.is_file():
         raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
-    with SkeletonStore(data or run.store_path) as store:
-        split = split or store.protocol(run.config.data.protocol)[1]
-        if split not in store.splits:
-            raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
-        if store.fingerprint != run.fingerprint:
-            output.note(f"Note: {store.path} is not the store {folder} was trained on (its fingerprint differs).")
-        if saved:
-            earlier = library.load_predictions(folder, split)
-            if earlier is not None and earlier.fingerprint == store.fingerprint:
-                return run, earlier
+    store = stack.enter_context(SkeletonStore(data or run.store_path))
+    if store.fingerprint != run.fingerprint:
+        output.note(f"Note: {store.path} is not the store {folder} was trained on (its fingerprint differs).")
+    return run, store
+
+
+def _split(run: Any, store: Any, split: str | None) -> str:
+    from ..errors import DataError
+
+    split = split or store.protocol(run.config.data.protocol)[1]
+    if split not in store.splits:
+        raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
+    return split
+
+
+def _saved_or_predicted(
+    folder: Path, split: str | None, data: Path | None, device: Device, output: Output
+) -> tuple[Any, Any]:
+    """The run and its predictions: those saved by an earlier evaluation, else fresh ones."""
+    from contextlib import ExitStack
+
+    from .. import evaluate as library
+    from ..device import choose_device, keep_freed_memory
+
+    keep_freed_memory()
+    where = choose_device(device.value)
+    with ExitStack() as stack:
+        run, store = _open(folder, data, where, output, stack)
+        split = _split(run, store, split)
+        earlier = library.load_predictions(folder, split)
+        if earlier is not None and earlier.fingerprint == store.fingerprint:
+            return run, earlier
         output.note(f"Predicting {split} with {folder} on {where}.")
-        predictions = library.predict_split(run, store, split, where, batch_size, num_clips)
+        predictions = library.predict_split(run, store, split, where)
     library.save_predictions(folder, predictions)
     return run, predictions
 
