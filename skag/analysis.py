@@ -16,7 +16,6 @@ from .errors import RunError
 
 HARD_BELOW, EASY_ABOVE = 70.0, 90.0  # percent; class sets of the paper's Table 6, 70 and 90 themselves are medium
 _Z95 = 1.959963984540054  # normal quantile of 0.975
-_FIT_STEPS, _FIT_TOLERANCE = 20_000, 1e-6  # the tolerance is in nats a clip
 
 
 @dataclass(frozen=True)
@@ -196,36 +195,6 @@ def fuse(probabilities: Sequence[np.ndarray], weights: Sequence[float] | None = 
     if len(shapes) > 1:
         raise RunError(f"the runs differ in clips or classes ({sorted(shapes)}): fuse runs on the same split.")
     return np.average(np.stack(probabilities), axis=0, weights=weights)
-
-
-def fit_weights(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """Weights >= 0 with sum 1 under which the fused probabilities `[N, K]` of several runs have the lowest mean
-    negative log-likelihood of `labels` `[N]`. Give clips that no run has learned from.
-
-    Likelihood, not accuracy: accuracy moves in steps of a clip, has many equal optima, and with the hundred clips
-    that are usually held out it rewards chance; the likelihood uses every clip's probability, and is convex in the
-    weights, so that there is one optimum. Only the true class's probability counts, which makes the weights the shares
-    of a mixture: the EM update (Dempster, Laird and Rubin, JRSS B 1977, section 4.3) needs no step size, keeps the sum
-    and never gets worse. It stops when no weights can be better by 1e-6 nats: at a convex function's largest
-    directional gain, `max(gain) - 1` below, bounds what is left.
-
-    Raises `RunError` on bad input, or where runs differ in clips or classes.
-    """
-    fuse(probabilities)  # the same refusals
-    right_NR = np.stack([_right(labels, run) for run in probabilities], axis=1)
-    weights = np.full(right_NR.shape[1], 1 / right_NR.shape[1])
-    for _ in range(_FIT_STEPS):
-        gain = (right_NR / (right_NR @ weights)[:, None]).mean(axis=0)
-        if gain.max() - 1 < _FIT_TOLERANCE:
-            break
-        weights *= gain
-    return tuple((weights / weights.sum()).tolist())
-
-
-def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """What a run gave the true class of each clip, kept off 0, `[N]`."""
-    labels, probabilities = _checked(labels, probabilities)
-    return np.maximum(probabilities[np.arange(len(labels)), labels].astype(np.float64), 1e-12)
 
 
 def analyse(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn import metrics
 
 from skag.analysis import (
@@ -19,7 +16,6 @@ from skag.analysis import (
     confused_pairs,
     confusion_matrix,
     difficulty_sets,
-    fit_weights,
     fuse,
     per_class,
 )
@@ -137,69 +133,6 @@ def test_fused_probabilities_are_the_weighted_mean():
 def test_runs_that_cannot_be_fused_are_refused(arrays, weights, cause):
     with pytest.raises(RunError, match=cause):
         fuse(arrays, weights)
-
-
-def loss(labels: np.ndarray, runs: list[np.ndarray], weights: Sequence[float]) -> float:
-    """Mean negative log-likelihood of the labels under fused runs."""
-    return float(-np.log(fuse(runs, weights)[np.arange(len(labels)), labels]).mean())
-
-
-def random_runs(seed: int, num_runs: int, clips: int = 40, classes: int = 5) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Labels, and runs that know them more or less."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, clips)
-    logits = rng.normal(size=(num_runs, clips, classes)) * rng.uniform(0.5, 3, (num_runs, 1, 1))
-    logits[:, np.arange(clips), labels] += rng.uniform(-0.5, 3, (num_runs, 1))
-    return labels, list(np.exp(logits) / np.exp(logits).sum(2, keepdims=True))
-
-
-@given(st.integers(0, 10**6), st.integers(1, 6))
-def test_fitted_weights_are_shares_that_no_other_weights_beat(seed, num_runs):
-    labels, runs = random_runs(seed, num_runs)
-    weights = fit_weights(labels, runs)
-    assert len(weights) == num_runs and min(weights) >= 0
-    assert sum(weights) == pytest.approx(1)
-    others = np.random.default_rng(seed).dirichlet(np.full(num_runs, 0.5), 50)
-    best = min(loss(labels, runs, other) for other in [*others, *np.eye(num_runs), np.ones(num_runs)])
-    assert loss(labels, runs, weights) <= best + 1e-5
-
-
-def test_fitted_weights_equal_those_of_another_optimiser():
-    from scipy.optimize import minimize  # comes with scikit-learn
-
-    for seed in range(5):
-        labels, runs = random_runs(seed, 4)
-        start = np.full(4, 0.25)
-        found = minimize(
-            lambda weights: loss(labels, runs, np.abs(weights)),  # noqa: B023
-            start,
-            bounds=[(0, 1)] * 4,
-            constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
-            options={"ftol": 1e-12},
-        )
-        assert loss(labels, runs, fit_weights(labels, runs)) == pytest.approx(found.fun, abs=2e-6)
-
-
-def test_fitted_weights_find_the_shares_of_a_mixture():
-    rng = np.random.default_rng(2)
-    runs = [rng.dirichlet(np.full(6, 0.3), 20_000) for _ in range(3)]
-    mixed = fuse(runs, [0.6, 0.4, 0.0])
-    labels = (mixed.cumsum(1) < rng.random((20_000, 1))).sum(1).clip(max=5)
-    assert fit_weights(labels, runs) == pytest.approx((0.6, 0.4, 0.0), abs=0.03)
-
-
-def test_a_run_that_is_sure_and_wrong_neither_stops_the_fit_nor_gets_weight():
-    labels = np.array([0, 1, 0, 1])
-    right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
-    assert fit_weights(labels, [right, wrong]) == pytest.approx((1, 0), abs=1e-5)
-    assert fit_weights(labels, [wrong]) == (1,)
-
-
-def test_fitting_refuses_what_fusing_refuses():
-    with pytest.raises(RunError, match="differ in clips"):
-        fit_weights(np.array([0, 1]), [np.ones((2, 3)), np.ones((3, 3))])
-    with pytest.raises(RunError, match="lower learning rate"):
-        fit_weights(np.array([0]), [np.array([[np.nan, 1.0]])])
 
 
 @pytest.mark.parametrize(

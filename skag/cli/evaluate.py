@@ -45,105 +45,55 @@ def evaluate(
     RUN/predictions-SPLIT.npz, which analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken
     for uniformity.
     """
-    from contextlib import ExitStack
-
-    from .. import analysis
-    from .. import evaluate as library
     from ..device import choose_device, keep_freed_memory
+    from ..evaluate import evaluate_runs
 
     if fit_weights and len(run_folders) == 1:
         raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
     keep_freed_memory()
-    where = choose_device(device.value)
-    fitted_on = held_out = None
-    with ExitStack() as stack:
-        opened = [_open(folder, data, where, output, stack) for folder in run_folders]
-        tested = [library.split_clips(run, store, _split(run, store, split)) for run, store in opened]
-        library.check_same_clips(run_folders, tested)
-        if fit_weights:
-            kept = [library.held_out_clips(run, store) for run, store in opened]
-            library.check_same_clips(run_folders, kept)
-            fitted_on = len(kept[0].names)
-            output.note(f"Fitting weights on {fitted_on} clips held out from training.")
-            held_out = [
-                library.predict_clips(run, store, clips, where, batch_size, num_clips)
-                for (run, store), clips in zip(opened, kept, strict=True)
-            ]
-        predictions = []
-        for (run, store), clips in zip(opened, tested, strict=True):
-            output.note(f"Predicting {clips.split} with {run.folder} on {where}.")
-            predictions.append(library.predict_clips(run, store, clips, where, batch_size, num_clips))
-            library.save_predictions(run.folder, predictions[-1])
-    streams = [run.config.data.stream for run, _ in opened]
-    singles = [analysis.accuracy(found.labels, found.probabilities) for found in predictions]
-    fusions = library.fuse_streams(streams, predictions, held_out)
-    for stream in sorted({stream for stream in streams if streams.count(stream) > 1}):
-        output.note(
-            f"Note: {streams.count(stream)} runs of stream {stream}: published fusions take one run of each stream, "
-            f"so those with {stream} are left out and all runs are fused."
-        )
-    _print_fusions(output, run_folders, streams, tested[0], num_clips, singles, fusions, fitted_on)
-    weights, total = {0: library.stream_weight(streams[0])}, singles[0]
-    if fusions:  # the last is that of all runs
-        weights = dict(zip(fusions[-1].members, fusions[-1].weights, strict=True))
-        total = fusions[-1].accuracy
-    output.document(
-        {
-            "runs": [
-                {"run": str(folder), "stream": streams[i], "weight": weights[i], **vars(singles[i])}
-                for i, folder in enumerate(run_folders)
-            ],
-            "fusions": [
-                {
-                    "name": fusion.name,
-                    "streams": [streams[i] for i in fusion.members],
-                    "runs": [str(run_folders[i]) for i in fusion.members],
-                    "weights": fusion.weights,
-                    **vars(fusion.accuracy),
-                }
-                for fusion in fusions
-            ],
-            "weights": "published" if fitted_on is None else "fitted",
-            "fitted_on": fitted_on,
-            "split": tested[0].split,
-            "clips": len(tested[0].names),
-            **vars(total),
-            "num_clips_per_sample": num_clips,
-        }
+    result = evaluate_runs(
+        run_folders,
+        split=split,
+        store=data,
+        fit_weights=fit_weights,
+        num_views=num_clips,
+        batch_size=batch_size,
+        device=choose_device(device.value),
+        note=output.note,
     )
+    for stream in sorted({stream for stream in result.streams if result.streams.count(stream) > 1}):
+        output.note(
+            f"Note: {result.streams.count(stream)} runs of stream {stream}: published fusions take one run of each "
+            f"stream, so those with {stream} are left out and all runs are fused."
+        )
+    _print_evaluation(output, result)
+    output.document(result.to_dict())
 
 
-def _print_fusions(
-    output: Output,
-    folders: list[Path],
-    streams: list[str],
-    tested: Any,
-    num_clips: int,
-    singles: list[Any],
-    fusions: list[Any],
-    fitted_on: int | None,
-) -> None:
-    def numbers(found: Any) -> list[float]:
-        return [found.top1, found.top5, found.mean_class]
-
+def _print_evaluation(output: Output, result: Any) -> None:
     names = {
         "2-stream": "2 (j b)",
         "4-stream": "4 (+ jm bm)",
         "6-stream": "6 (+ k km)",
-        "all": f"all ({' '.join(streams)})",
+        "all": f"all ({' '.join(result.streams)})",
     }
     rows = [
-        [stream, *numbers(found), str(folder)] for stream, found, folder in zip(streams, singles, folders, strict=True)
+        [stream, found.top1, found.top5, found.mean_class, str(folder)]
+        for stream, found, folder in zip(result.streams, result.accuracies, result.folders, strict=True)
     ]
-    for fusion in fusions:
-        weights = " ".join(f"{weight:g}" if fitted_on is None else f"{weight:.2f}" for weight in fusion.weights)
-        rows.append([names[fusion.name], *numbers(fusion.accuracy), weights])
-    title = f"{tested.split}: {len(tested.names)} clips, {num_clips} view{'s' if num_clips > 1 else ''} each"
-    if fitted_on is not None:
-        title += f"; weights fitted on {fitted_on} held-out clips"
-    columns = ["streams", "top-1 %", "top-5 %", "mean class %", "run, or weights" if fusions else "run"]
-    output.table(title, columns, rows)
+    number = "{:g}" if result.fitted_on is None else "{:.2f}"  # six of them fit beside the rest in 80 columns
+    for fusion in result.fusions:
+        found = fusion.accuracy
+        weights = " ".join(number.format(weight).lstrip("0") for weight in fusion.weights)
+        rows.append([names[fusion.name], found.top1, found.top5, found.mean_class, weights])
+    title = (
+        f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
+    )
+    if result.fitted_on is not None:
+        title += f"; weights fitted on {result.fitted_on} held-out clips"
+    last = "run, or weights" if result.fusions else "run"
+    output.table(title, ["streams", "top-1 %", "top-5 %", "mean class %", last], rows)
 
 
 @app.command(
@@ -194,30 +144,6 @@ def analyze_confusion(
     output.document(result)
 
 
-def _open(folder: Path, data: Path | None, where: Any, output: Output, stack: Any) -> tuple[Any, Any]:
-    """A run and its skeleton store, which `stack` closes."""
-    from .. import evaluate as library
-    from ..errors import DataError
-    from ..store import SkeletonStore
-
-    run = library.load_run(folder, where)
-    if data is None and not run.store_path.is_file():
-        raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
-    store = stack.enter_context(SkeletonStore(data or run.store_path))
-    if store.fingerprint != run.fingerprint:
-        output.note(f"Note: {store.path} is not the store {folder} was trained on (its fingerprint differs).")
-    return run, store
-
-
-def _split(run: Any, store: Any, split: str | None) -> str:
-    from ..errors import DataError
-
-    split = split or store.protocol(run.config.data.protocol)[1]
-    if split not in store.splits:
-        raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
-    return split
-
-
 def _saved_or_predicted(
     folder: Path, split: str | None, data: Path | None, device: Device, output: Output
 ) -> tuple[Any, Any]:
@@ -230,8 +156,8 @@ def _saved_or_predicted(
     keep_freed_memory()
     where = choose_device(device.value)
     with ExitStack() as stack:
-        run, store = _open(folder, data, where, output, stack)
-        split = _split(run, store, split)
+        run, store = library.open_run(folder, data, where, stack, output.note)
+        split = library.choose_split(run, store, split)
         earlier = library.load_predictions(folder, split)
         if earlier is not None and earlier.fingerprint == store.fingerprint:
             return run, earlier
