@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Agents:
     conversations: tuple[Conversation, ...] = ()
     ask: Ask | None = None
     embed: Embed | None = None
+    open_tower: Callable[[], tuple[Any, Any]] | None = None  # the text encoder to be trained along, and its tokeniser
     num_refreshes: int = 0
     num_asked: int = 0
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
@@ -64,6 +66,11 @@ class Agents:
     def text_width(self) -> int:
         return self.text.shape[1]
 
+    @property
+    def sentences(self) -> list[str]:
+        """What distinguishes every class, as the dialogue has it now."""
+        return selector.sentences(self.conversations)
+
     def mask(self, stream: str) -> np.ndarray:
         """Critical joints as a stream sees them, float32 `[K, V]`."""
         return self.layout.stream_mask(self.joints, stream).astype(np.float32)
@@ -72,7 +79,7 @@ class Agents:
         """Let the Selector read all conversations anew; returns the sentences."""
         with_distinctions = self.config.joints_from_distinctions
         self.joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
-        sentences = selector.sentences(self.conversations)
+        sentences = self.sentences
         if self.config.beta:  # nobody else looks at the sentences' embeddings
             self.text = self.embed(sentences)
         return sentences
@@ -88,7 +95,7 @@ class Agents:
             similar = release_similar_classes(confusions, self.config.max_similar)
         else:
             similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
-        joints, sentences = self.joints, selector.sentences(self.conversations)
+        joints, sentences = self.joints, self.sentences
         result = self.ask(self.conversations, similar)
         self.conversations = result.conversations
         new_sentences = self._select()
@@ -138,11 +145,13 @@ def open_agents(
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
     `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
-    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
+    cached beside the dialogues. `note` is told of sentences that are long for the text encoder, of each once.
+    Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -167,8 +176,19 @@ def open_agents(
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
             return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
 
+        seen: set[str] = set()
+
         def embed(sentences: list[str]) -> np.ndarray:
             cache = dialogues.with_name("text.h5")
-            return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
+            vectors = text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
+            new = {name: said for name, said in zip(classes, sentences, strict=True) if said not in seen}
+            if remark := text.length_remark(list(new), list(new.values()), config.text_encoder, weights=text_weights):
+                note(f"Note: {remark}")
+            seen.update(sentences)
+            return vectors
 
-        yield Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
+        tower = None
+        if config.train_text_encoder and config.beta:
+            tower = partial(text.open_trainable, config.text_encoder, weights=text_weights, device=device)
+        conversations = load(kept, classes, layout, identity=identity)
+        yield Agents(config, layout, len(classes), conversations, ask, embed, tower)

@@ -120,6 +120,8 @@ class AgentConfig:
         _within(self, 0, _MANY, "alpha", "beta")
         _within(self, 1e-4, _MANY, "temperature")
         _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
+        if self.train_text_encoder and not self.text_encoder.startswith("open_clip:"):
+            raise RunError(f"train_text_encoder trains open_clip:NAME, not {self.text_encoder}: change one of the two.")
 
 
 @dataclass(frozen=True)

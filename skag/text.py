@@ -1,8 +1,9 @@
 """Sentences to vectors: a frozen text encoder by name, each sentence embedded once and kept in HDF5.
 
-Two kinds of encoder: `lexical`, built in, which compares wording and needs no weights, and `open_clip:MODEL`, the
-text tower of a CLIP model (see `text_open_clip`). The cache holds one group per encoder, where an encoder is its
-name, its architecture and a checksum of its weights:
+Three kinds of encoder: `lexical`, built in, which compares wording and needs no weights; `open_clip:MODEL`, the text
+tower of a CLIP model (see `text_open_clip`); and `hf:MODEL`, a BERT or sentence encoder (see `text_hf`). The cache
+holds one group per encoder, where an encoder is its name or configuration, and a checksum of its weights and of its
+tokeniser's files:
 
     /<hash>/sentence    uint8 [n, 32]     SHA-256 of every sentence
     /<hash>/embedding   float32 [n, D]    its vector, L2-normalised
@@ -22,19 +23,29 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .errors import TextError
+from .text_weights import listed
 
 LEXICAL = "lexical"
 LEXICAL_DIM = 512  # bits of one BLAKE2b digest; also the width of the published model's embedding
-_OPEN_CLIP = "open_clip:"
-_SUGGESTED = (LEXICAL, "open_clip:ViT-B-32", "open_clip:ViT-B-16", "open_clip:RN101")
+_OPEN_CLIP, _HF = "open_clip:", "hf:"
+_SUGGESTED = (
+    LEXICAL,
+    "open_clip:ViT-B-32",
+    "open_clip:ViT-B-16",
+    "open_clip:RN101",
+    "hf:bert-base-uncased",
+    "hf:sentence-transformers/all-MiniLM-L6-v2",
+)
+_NEAR = 0.9  # share of an encoder's token limit from which on a sentence is remarked upon
 _FORMAT = "skag-text-1"
 _Tables = dict[str, dict[bytes, np.ndarray]]  # identity of an encoder -> sentence hash -> float32 [D]
 _log = logging.getLogger(__name__)
@@ -53,9 +64,9 @@ def embed(
 ) -> np.ndarray:
     """Vectors of `sentences`, float32 `[n, D]`, L2-normalised. What `cache` (an HDF5 file) holds is not computed again.
 
-    `encoder` is `lexical`, `open_clip:MODEL` or `open_clip:MODEL:TAG`; `weights` is a weights file for the latter two.
-    Raises `TextError` for an unknown encoder, for weights that are missing or do not fit, and for a cache that cannot
-    be written.
+    `encoder` is `lexical`, `open_clip:MODEL`, `open_clip:MODEL:TAG`, `hf:MODEL` or `hf:FOLDER`; `weights` is a weights
+    file or folder for all but the first. Raises `TextError` for an unknown encoder, for weights that are missing or do
+    not fit, and for a cache that cannot be written.
     """
     opened = open_encoder(encoder, weights=weights, device=device)
     sentences = [_clean(sentence) for sentence in sentences]
@@ -73,26 +84,49 @@ def embed(
     return np.stack([known[_sentence_hash(sentence)] for sentence in sentences])
 
 
-def token_count(sentence: str, encoder: str) -> int | None:
-    """Tokens of `sentence` with start and end token, before it is cut; None where the encoder has no limit.
+def token_count(sentence: str, encoder: str, *, weights: Path | None = None) -> int | None:
+    """Tokens of `sentence`, special ones included, before it is cut; None where the encoder has no tokens.
 
-    CLIP text towers read 77 tokens. Raises `TextError` for an unknown encoder.
+    CLIP text towers read 77 tokens, BERT 512. `weights` as for `embed`; of `hf:` encoders the tokeniser's files must be
+    there or are downloaded. Raises `TextError`.
     """
-    check_encoder(encoder)
-    if encoder == LEXICAL:
-        return None
-    from . import text_open_clip
+    tokeniser = _open_tokeniser(encoder, weights)
+    return None if tokeniser is None else tokeniser[0](_clean(sentence))
 
-    return text_open_clip.token_count(_clean(sentence), _model_and_tag(encoder)[0])
+
+def length_remark(
+    names: Sequence[str], sentences: Sequence[str], encoder: str, *, weights: Path | None = None
+) -> str | None:
+    """One line on the sentences that are longer than 90 % of what the encoder reads; None where there are none.
+
+    `names` says whose each sentence is. A sentence past the limit loses its end. Raises `TextError` as `token_count`.
+    """
+    tokeniser = _open_tokeniser(encoder, weights)
+    if tokeniser is None or (limit := tokeniser[1]) is None:
+        return None
+    counts = [tokeniser[0](_clean(sentence)) for sentence in sentences]
+    longest = sorted(zip(counts, names, strict=True), key=lambda pair: -pair[0])
+    parts = []
+    for what, found in (
+        ("cut at the limit", [(count, name) for count, name in longest if count > limit]),
+        ("near it", [(count, name) for count, name in longest if _NEAR * limit < count <= limit]),
+    ):
+        if found:
+            parts.append(f"{what}: " + listed((f"{name} ({count})" for count, name in found), most=10))
+    return f"{encoder} reads {limit} tokens of a sentence; {'; '.join(parts)}." if parts else None
 
 
 def check_encoder(encoder: str) -> None:
     """Raise `TextError` unless `encoder` has a known form; a model's own name is looked up when it is opened."""
     if encoder == LEXICAL or (encoder.startswith(_OPEN_CLIP) and all(encoder.split(":"))):
         return
-    near = [] if encoder.startswith(_OPEN_CLIP[:-1]) else difflib.get_close_matches(encoder, _SUGGESTED, n=1)
+    if encoder.startswith(_HF) and encoder != _HF:
+        return
+    near = []
+    if not encoder.startswith((_OPEN_CLIP[:-1], _HF)):
+        near = difflib.get_close_matches(encoder, _SUGGESTED, n=1)
     hint = f" (nearest: {near[0]})" if near else ""
-    raise TextError(f"no text encoder {encoder!r}{hint}: use {LEXICAL}, open_clip:MODEL or open_clip:MODEL:TAG.")
+    raise TextError(f"no text encoder {encoder!r}{hint}: use {LEXICAL}, open_clip:MODEL[:TAG], hf:MODEL or hf:FOLDER.")
 
 
 def open_encoder(encoder: str, *, weights: Path | None = None, device: str = "cpu") -> Encoder:
@@ -102,10 +136,39 @@ def open_encoder(encoder: str, *, weights: Path | None = None, device: str = "cp
         if weights is not None:
             raise TextError("the lexical text encoder has no weights: leave out --text-weights.")
         return Encoder(json.dumps({"encoder": LEXICAL, "version": 1}), _lexical)
+    if encoder.startswith(_HF):
+        from . import text_hf
+
+        return Encoder(*text_hf.open_sentence_encoder(encoder.removeprefix(_HF), weights, device))
     from . import text_open_clip
 
     model, tag = _model_and_tag(encoder)
     return Encoder(*text_open_clip.open_text_tower(model, tag, weights, device))
+
+
+def _open_tokeniser(encoder: str, weights: Path | None) -> tuple[Callable[[str], int], int | None] | None:
+    """A function that counts tokens, and the encoder's limit; None for an encoder without tokens."""
+    check_encoder(encoder)
+    if encoder == LEXICAL:
+        return None
+    if encoder.startswith(_HF):
+        from . import text_hf
+
+        return text_hf.open_tokeniser(encoder.removeprefix(_HF), weights)
+    from . import text_open_clip
+
+    return text_open_clip.open_tokeniser(_model_and_tag(encoder)[0])
+
+
+def open_trainable(encoder: str, *, weights: Path | None = None, device: str = "cpu") -> tuple[Any, Any]:
+    """The text tower of an open_clip encoder as a torch module to be trained along, and a function from n sentences to
+    its token numbers `[n, L]`. Raises `TextError`."""
+    if not encoder.startswith(_OPEN_CLIP):
+        raise TextError(f"train_text_encoder trains an open_clip encoder, not {encoder}: use open_clip:ViT-B-32.")
+    check_encoder(encoder)
+    from . import text_open_clip
+
+    return text_open_clip.open_trainable(*_model_and_tag(encoder), weights, device)
 
 
 def _model_and_tag(encoder: str) -> tuple[str, str | None]:

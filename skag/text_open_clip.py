@@ -1,14 +1,13 @@
 """The text tower of a CLIP model through open_clip: find its weights, check them, encode.
 
-Weights come from a file, from the hub's cache on this machine, or from a download. Random weights are never used.
-Apart from `text` because everything here needs torch.
+Weights come from a file or folder, from the hub's cache on this machine, or from a download. Random weights are
+never used. Apart from `text` because everything here needs torch.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
-import hashlib
-import importlib.util
 import json
 import logging
 from collections.abc import Callable
@@ -18,13 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from .errors import TextError
+from .text_weights import REACH_SECONDS, checksum, mend_torchvision, one_line
 
 _BATCH = 128  # sentences at a time: bounds memory, not the result
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 _HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # where a hub entry names no file
-_REACH_SECONDS = 5.0  # the hub's own retries take most of a minute before they give up
 _log = logging.getLogger(__name__)
-_torchvision_stub = None  # keeps the definitions of `_mend_torchvision` alive
 
 
 def open_text_tower(
@@ -33,30 +31,55 @@ def open_text_tower(
     """Identity (JSON) and encoding function of a model's text tower; the tower is loaded when first used.
 
     `tag` names one of the published weights of `model`; by default OpenAI's, else the first that open_clip lists. It
-    also decides the activation: OpenAI's weights need QuickGELU, which no file tells. Raises `TextError`.
+    also decides the activation: OpenAI's weights need QuickGELU, which no weights file tells (a folder's
+    `open_clip_config.json` does, and is believed). Raises `TextError`.
     """
-    config = _config(model)
-    model = model.replace("/", "-")
-    published = _published(model, tag)
-    path = _given(weights) if weights is not None else _find(model, published)
-    config["quick_gelu"] = bool(config.get("quick_gelu") or published.get("quick_gelu"))
-    checksum = _checksum(path, path.stat().st_mtime_ns, path.stat().st_size)
+    model, config, path = _located(model, tag, weights)
+    quick_gelu, weights_sum = config["quick_gelu"], checksum(path)
     identity = {
         "encoder": f"open_clip:{model}",
-        "weights": checksum,
+        "weights": weights_sum,
+        "tokeniser": checksum(_vocabulary()),
         "config": {name: config[name] for name in ("embed_dim", "quick_gelu", "text_cfg")},
     }
 
     def encode(sentences: list[str]) -> np.ndarray:
         if not sentences:
             return np.zeros((0, config["embed_dim"]), np.float32)
-        tower = _load(model, config["quick_gelu"], path, checksum, device)
+        tower = _load(model, quick_gelu, path, weights_sum, device)
         vectors = encode_tokens(tower, _tokenizer(model)(sentences))
         if not np.isfinite(vectors).all():
             raise TextError(f"the weights {path} do not fit {model} (its vectors are not finite): use another file.")
         return vectors
 
     return json.dumps(identity, sort_keys=True), encode
+
+
+def open_trainable(model: str, tag: str | None, weights: Path | None, device: str):
+    """The text tower of `open_text_tower` with gradients, and a function from n sentences to token numbers `[n, L]`.
+
+    A copy of the frozen tower: training it changes no cached vector. Raises `TextError`.
+    """
+    model, config, path = _located(model, tag, weights)
+    tower = copy.deepcopy(_load(model, config["quick_gelu"], path, checksum(path), device))
+    return tower.requires_grad_(True), _tokenizer(model)
+
+
+def _located(model: str, tag: str | None, weights: Path | None) -> tuple[str, dict, Path]:
+    """A model's name, its description with the activation its weights need, and their file. Raises `TextError`."""
+    config = _config(model)
+    model = model.replace("/", "-")
+    published = _published(model, tag)
+    trained_with = published.get("quick_gelu")
+    if weights is None:
+        path = _find(model, published)
+    elif weights.is_dir():
+        path, described = _in_folder(weights, model, config["text_cfg"])
+        trained_with = trained_with if described is None else described
+    else:
+        path = _given(weights)
+    config["quick_gelu"] = bool(config.get("quick_gelu") or trained_with)
+    return model, config, path
 
 
 def encode_tokens(tower, tokens_NL) -> np.ndarray:
@@ -69,10 +92,14 @@ def encode_tokens(tower, tokens_NL) -> np.ndarray:
     return torch.cat(vectors).numpy()
 
 
-def token_count(sentence: str, model: str) -> int:
-    """Tokens of `sentence` with start and end token; what lies past the context (77) is cut, the end token kept."""
+def open_tokeniser(model: str) -> tuple[Callable[[str], int], int]:
+    """A function that counts a sentence's tokens, start and end included, and how many of them the model reads.
+
+    What lies past that limit is cut and the end token kept.
+    """
     _config(model)
-    return len(_tokenizer(model.replace("/", "-")).encode(sentence)) + 2
+    tokeniser = _tokenizer(model.replace("/", "-"))
+    return lambda sentence: len(tokeniser.encode(sentence)) + 2, tokeniser.context_length
 
 
 @lru_cache(maxsize=1)
@@ -80,8 +107,16 @@ def _tokenizer(model: str):
     return _import_open_clip().get_tokenizer(model)
 
 
+def _vocabulary() -> Path:
+    """The byte pairs of CLIP's tokeniser, which open_clip carries."""
+    _import_open_clip()
+    from open_clip.tokenizer import default_bpe
+
+    return Path(default_bpe())
+
+
 def _import_open_clip():
-    _mend_torchvision()
+    mend_torchvision()
     try:
         import open_clip
     except ImportError as error:
@@ -89,35 +124,6 @@ def _import_open_clip():
             f"open_clip cannot be imported ({error}): pip install open_clip_torch, or use lexical."
         ) from None
     return open_clip
-
-
-def _mend_torchvision() -> None:
-    """Let torchvision be imported beside a torch that its binary was not built for.
-
-    open_clip imports torchvision for image transforms, which no text needs. With a CPU torch and the package
-    registry's CUDA build of torchvision that import fails ("operator torchvision::nms does not exist"), because
-    torchvision registers shape functions for two operators that its binary would have defined. So where the binary
-    does not load, their schemas are defined here, with nothing behind them; nothing in CLIP calls them. It must
-    happen before the first import of torchvision: a failed one leaves it half imported.
-    """
-    global _torchvision_stub
-    import sys
-
-    import torch
-
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None or "torchvision" in sys.modules or _torchvision_stub is not None:
-        return
-    folder = Path(spec.origin).parent
-    for binary in sorted(path for path in folder.glob("_C*") if path.suffix in (".so", ".pyd", ".dylib")):
-        try:
-            torch.ops.load_library(str(binary))
-            return
-        except OSError:
-            continue
-    _torchvision_stub = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        _torchvision_stub.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _config(model: str) -> dict:
@@ -155,6 +161,24 @@ def _given(weights: Path) -> Path:
     return weights
 
 
+def _in_folder(folder: Path, model: str, text_cfg: dict) -> tuple[Path, bool | None]:
+    """The weights file of a folder such as the hub's, and whether it needs QuickGELU; None where it does not say."""
+    path = next((folder / name for name in _HUB_NAMES if (folder / name).is_file()), None)
+    if path is None:
+        raise TextError(f"{folder} has none of {', '.join(_HUB_NAMES)}: give the weights file with --text-weights.")
+    described = folder / "open_clip_config.json"
+    if not described.is_file():
+        return path, None
+    try:
+        config = json.loads(described.read_text(encoding="utf-8"))["model_cfg"]
+        differing = sorted(name for name, value in config["text_cfg"].items() if text_cfg.get(name, value) != value)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise TextError(f"{described} is damaged: give the weights file itself with --text-weights.") from None
+    if differing:
+        raise TextError(f"{described} tells of another text tower than {model} ({', '.join(differing)} differ).")
+    return path, bool(config.get("quick_gelu"))
+
+
 def _find(model: str, published: dict) -> Path:
     """Published weights from the hub's cache, else downloaded. Where the hub is out of reach, a `TextError` soon."""
     import huggingface_hub
@@ -176,7 +200,7 @@ def _find(model: str, published: dict) -> Path:
     for name in names:
         try:  # one question with a short limit first, for what is missing or cannot be reached
             url = huggingface_hub.hf_hub_url(repository, name)
-            huggingface_hub.get_hf_file_metadata(url, timeout=_REACH_SECONDS)
+            huggingface_hub.get_hf_file_metadata(url, timeout=REACH_SECONDS)
             _log.info("Downloading %s from the hub (%s/%s).", what, repository, name)
             return Path(huggingface_hub.hf_hub_download(repository, name))
         except huggingface_hub.errors.EntryNotFoundError:
@@ -184,14 +208,7 @@ def _find(model: str, published: dict) -> Path:
         except Exception as error:  # of whichever HTTP client the hub's package uses
             why = error
             break
-    raise TextError(f"{what} are not on this machine and the hub gives none ({_line(why)}): {elsewhere}.")
-
-
-@lru_cache(maxsize=8)
-def _checksum(path: Path, changed: int, size: int) -> str:
-    """SHA-256 of a weights file; `changed` and `size` are there to notice another file under the same name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    raise TextError(f"{what} are not on this machine and the hub gives none ({one_line(why)}): {elsewhere}.")
 
 
 @lru_cache(maxsize=1)  # one tower a process: distinctions are embedded again and again during training
@@ -214,15 +231,9 @@ def _load(model: str, quick_gelu: bool, path: Path, checksum: str, device: str):
         if "TorchScript" in str(error):
             cause = "it is a TorchScript program, which skag does not run; save its state dict"
         else:
-            cause = _line(error)
+            cause = one_line(error)
         raise TextError(
             f"the weights {path} do not fit {model} ({cause}): check --text-weights and the model."
         ) from None
     del tower.visual
     return tower.eval().requires_grad_(False).to(device)
-
-
-def _line(error: object) -> str:
-    """The gist of a foreign message, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:159] + "…"

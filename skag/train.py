@@ -60,6 +60,8 @@ class _State:
     generator: torch.Generator
     confusions: Tensor  # [K, K] of the current epoch
     val_confusions: np.ndarray | None = None  # [K, K] of the last validation
+    tower: torch.nn.Module | None = None  # the text encoder, where it is trained along
+    tokenise: Callable[[list[str]], Tensor] | None = None
     epoch: int = 0
     highest_top1: float = 0.0  # on validation, of all epochs so far
     best_epoch: int = 0  # the one that is kept: see `_validate`
@@ -90,7 +92,7 @@ def train(
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)
     val_clips = data.prepare(store, validation, config.data, device)
-    state = _start(config, model_config, train_clips)
+    state = _start(config, model_config, train_clips, agents)
     while state.epoch < config.train.epochs:
         metrics = _train_epoch(state, config, train_clips, agents, watcher)
         metrics |= _validate(state, config, val_clips)
@@ -134,7 +136,7 @@ def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelC
     )
 
 
-def _start(config: Config, model_config: ModelConfig, clips: data.Clips) -> _State:
+def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents: Agents) -> _State:
     settings, device = config.train, clips.rows.device
     model = Recogniser(model_config)
     if config.network.graph != "noise":
@@ -143,7 +145,9 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips) -> _Sta
     averaged = None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
-    optimizer = _optimizer(config, model)
+    tower, tokenise = agents.open_tower() if agents.open_tower else (None, None)
+    trained = [*model.parameters(), *(tower.parameters() if tower is not None else ())]
+    optimizer = _optimizer(config, trained)
     steps = _steps_per_epoch(config, len(clips))
     warmup, total = settings.warmup * steps, settings.epochs * steps
 
@@ -160,6 +164,8 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips) -> _Sta
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         generator=torch.Generator().manual_seed(settings.seed),
         confusions=torch.zeros(K, K, dtype=torch.long, device=device),
+        tower=tower,
+        tokenise=tokenise,
     )
 
 
@@ -173,12 +179,12 @@ def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     return average
 
 
-def _optimizer(config: Config, model: Recogniser) -> torch.optim.Optimizer:
+def _optimizer(config: Config, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     settings = config.train
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        return torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        model.parameters(),
+        trained,
         lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,
@@ -198,6 +204,8 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     state.confusions.zero_()
     state.model.train()
     text = torch.from_numpy(agents.text).to(device)  # K D
+    if state.tower is not None:
+        text = state.tokenise(agents.sentences).to(device)  # K L
     state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
     sums = torch.zeros(6, device=device)
     shown = 0
@@ -226,7 +234,8 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
 def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
     """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right.
 
-    With mixing the batch is doubled, and all but L_mix are of the clips as they were.
+    `text` holds the vectors of all classes' sentences `[K, D]`, or their tokens `[K, L]` where the tower is trained
+    along. With mixing the batch is doubled, and all but L_mix are of the clips as they were.
     """
     agents, count = config.agents, len(labels)
     if config.augment.mix:
@@ -243,7 +252,12 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
     if agents.beta:
         learned = agents.alignment_scale == "learned"
         scale = state.model.alignment_scale if learned else 1 / agents.temperature
-        align = alignment_loss(out.embedding[:count].float(), text[labels], labels, scale, agents.alignment_target)
+        if state.tower is None:
+            sentences = text[labels]
+        else:  # each sentence of the batch once
+            present, place = labels.unique(return_inverse=True)
+            sentences = state.tower.encode_text(text[present]).float()[place]
+        align = alignment_loss(out.embedding[:count].float(), sentences, labels, scale, agents.alignment_target)
     if config.augment.mix:
         mix = mixing_loss(out.class_logits[count:].float(), labels, draw.partner.to(x.device), weight)
     loss = cls + agents.alpha * con + agents.beta * align + mix
@@ -297,6 +311,7 @@ def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
     last = {
         "model": weights,
         "training_model": state.model.state_dict(),
+        "text_encoder": None if state.tower is None else state.tower.state_dict(),
         "averaged_updates": None if state.averaged is None else state.averaged.n_averaged,
         "optimizer": state.optimizer.state_dict(),
         "scheduler": state.scheduler.state_dict(),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skag import text
 from skag.agents import Agents, open_agents
 from skag.backends import open_backend
 from skag.config import AgentConfig
@@ -64,6 +65,23 @@ def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: P
             assert (again["asked"], again["cached"], again["changed"]) == (0, 2, [])
             assert agents.num_refreshes == 2 and agents.num_asked == 2
             assert len(agents.exchanges) == 4 * 5 + 2
+
+
+def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(tiny_store: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(text, "_open_tokeniser", lambda *arguments: (lambda sentence: len(sentence.split()), 1))
+    notes: list[str] = []
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5", "note": notes.append}
+        with open_agents(AgentConfig(), store, **options) as agents:
+            assert len(notes) == 1 and notes[0].startswith("Note: lexical reads 1 tokens")
+            assert all(name in notes[0] for name in store.classes)
+            counts = np.zeros((4, 4), int)
+            counts[0, 1] = 2
+            agents.refresh(counts, epoch=1)
+            assert len(notes) == 2 and store.classes[0] in notes[1] and store.classes[3] not in notes[1]
+            agents.refresh(counts, epoch=2)
+            assert len(notes) == 2
 
 
 def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store: Path, tmp_path: Path) -> None:

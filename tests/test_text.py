@@ -17,10 +17,11 @@ import pytest
 
 from skag import text
 from skag.errors import TextError
-from skag.text import embed, token_count
+from skag.text import embed, length_remark, token_count
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT.parent / "shared" / "golden" / "clip_text_tiny.npz"
+SHARED = ROOT.parent / "shared" / "golden"
+GOLDEN = SHARED / "clip_text_tiny.npz"
 LOOK_ALIKES = [
     "The person raises the right hand from the hip to the head and holds it there.",
     "The person lowers the right hand from the head to the hip and holds it there.",
@@ -50,6 +51,8 @@ def one_line(caught: pytest.ExceptionInfo) -> str:
         ("ViT-B-32", "nearest: open_clip:ViT-B-32"),
         ("open_clip:", "open_clip:MODEL"),
         ("bert", "use lexical"),
+        ("hf:", "hf:MODEL"),
+        ("bert-base-uncased", "nearest: hf:bert-base-uncased"),
     ],
 )
 def test_unknown_encoders_are_refused_with_what_is_near(encoder, hint, tmp_path):
@@ -126,6 +129,7 @@ def test_lexical_is_the_same_in_every_process(tmp_path):
 
 def test_lexical_has_no_token_limit():
     assert token_count("word " * 500, "lexical") is None
+    assert length_remark(["a"], ["word " * 500], "lexical") is None
 
 
 # The cache -----------------------------------------------------------------------------------------------------------
@@ -353,6 +357,75 @@ def test_long_sentences_are_cut_before_the_end_token(tiny, tmp_path):
     assert np.isfinite(
         embed([sentence], "open_clip:skag-tiny", weights=folder / "tiny.pt", cache=tmp_path / "t.h5")
     ).all()
+
+
+@pytest.mark.parametrize("dataset", ["nturgbd_60", "nturgbd_120", "finegym", "k400", "uav_human"])
+def test_the_golden_sentences_have_the_reference_tokens(dataset):
+    if not (SHARED / "losses_stats_text.npz").is_file():
+        pytest.skip("the reference's golden vectors are not beside the project")
+    from skag.text_open_clip import _tokenizer
+
+    tokeniser = _tokenizer("ViT-B-32")
+    with np.load(SHARED / "losses_stats_text.npz") as golden:
+        tokens_KL = golden[f"text/{dataset}/tokens"]
+    sentences = [tokeniser.decode(row[(row > 0) & (row < 49406)].tolist()) for row in tokens_KL]
+    np.testing.assert_array_equal(tokeniser(sentences).numpy(), tokens_KL)
+    counts = [token_count(sentence, "open_clip:ViT-B-32") for sentence in sentences]
+    assert counts == (tokens_KL > 0).sum(1).tolist()
+    assert length_remark([str(k) for k in range(len(counts))], sentences, "open_clip:ViT-B-32") is None
+
+
+def test_sentences_near_the_limit_are_remarked_upon_longest_first():
+    names = [f"class {n}" for n in (10, 67, 68, 75, 76, 90)]
+    sentences = ["up " * int(name.split()[1]) for name in names]  # one token each, start and end besides
+    remark = length_remark(names, sentences, "open_clip:ViT-B-32")
+    assert remark == (
+        "open_clip:ViT-B-32 reads 77 tokens of a sentence; "
+        "cut at the limit: class 90 (92), class 76 (78); near it: class 75 (77), class 68 (70)."
+    )
+    many = length_remark([str(n) for n in range(30)], ["up " * 80] * 30, "open_clip:ViT-B-32")
+    assert "9 (82) and 20 more." in many and "10 (82)" not in many
+
+
+def hub_folder(folder: Path, weights: Path, **config: object) -> Path:
+    """A folder as open_clip's own `push_to_hf_hub` makes it."""
+    folder.mkdir()
+    (folder / "open_clip_pytorch_model.bin").write_bytes(weights.read_bytes())
+    if config:
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    return folder
+
+
+def test_a_folder_of_weights_says_which_activation_it_needs(tiny, tmp_path):
+    text_cfg = {"context_length": 77, "width": 32, "heads": 2, "layers": 2}
+    plain = hub_folder(tmp_path / "plain", tiny[0] / "tiny.pt", text_cfg=text_cfg)
+    quick = hub_folder(tmp_path / "quick", tiny[0] / "tiny.pt", text_cfg=text_cfg, quick_gelu=True)
+    silent = hub_folder(tmp_path / "silent", tiny[0] / "tiny.pt")
+    options = {"encoder": "open_clip:skag-tiny", "cache": tmp_path / "text.h5"}
+    wanted = embed(["sit"], weights=tiny[0] / "tiny.pt", **options)
+    for folder in (plain, silent):
+        np.testing.assert_allclose(embed(["sit"], weights=folder, **options), wanted, atol=1e-6)
+    assert np.abs(embed(["sit"], weights=quick, **options) - wanted).max() > 1e-4
+
+
+def test_a_folder_that_does_not_fit_is_refused(tiny, tmp_path):
+    other = hub_folder(tmp_path / "other", tiny[0] / "tiny.pt", text_cfg={"heads": 4, "width": 32})
+    damaged = hub_folder(tmp_path / "damaged", tiny[0] / "tiny.pt", text_cfg=None)
+    for folder, cause in ((tmp_path, "has none of"), (other, "heads differ"), (damaged, "is damaged")):
+        with pytest.raises(TextError, match=cause) as caught:
+            embed(["sit"], "open_clip:skag-tiny", weights=folder, cache=tmp_path / "text.h5")
+        one_line(caught)
+
+
+def test_another_tokeniser_is_not_mistaken_for_the_old(tiny, tmp_path, monkeypatch):
+    from skag import text_open_clip
+
+    options = {"weights": tiny[0] / "tiny.pt", "cache": tmp_path / "text.h5"}
+    embed(["sit"], "open_clip:skag-tiny", **options)
+    (tmp_path / "merges.gz").write_bytes(b"other byte pairs")
+    monkeypatch.setattr(text_open_clip, "_vocabulary", lambda: tmp_path / "merges.gz")
+    embed(["sit"], "open_clip:skag-tiny", **options)
+    assert len(text._read(tmp_path / "text.h5", set_aside=False)) == 2
 
 
 def bad_weights(kind: str, folder: Path, target: Path) -> None:

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from skag import evaluate, recipes, runs
+from skag import evaluate, recipes, runs, text_open_clip
 from skag.agents import Agents, open_agents
 from skag.backends import open_backend
 from skag.config import Config, NetworkConfig, replace
 from skag.describe import describe
 from skag.dialogues import DialogueStore
-from skag.errors import DialogueError
+from skag.errors import DialogueError, RunError
 from skag.graph import GRAPHS
 from skag.prompts import load_prompts
 from skag.store import SkeletonStore
 from skag.train import TrainReport, train
+
+from .test_text import add_model
 
 CPU = torch.device("cpu")
 
@@ -259,3 +261,31 @@ def test_learned_graphs_can_begin_as_the_skeleton(graph: str, tiny_store: Path, 
         A = weights[f"blocks.{block}.gcn.A"]
         torch.testing.assert_close(A[: len(expected)], expected, atol=1e-4, rtol=1e-3)  # weight decay alone acts
         assert A[len(expected) :].std() > 0.01
+
+
+def test_the_text_encoder_can_be_trained_along(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    """As in the published code; the cached vectors of the frozen encoder stay what they were."""
+    add_model(tmp_path, "skag-along")
+    weights = tmp_path / "along.pt"
+    torch.save(text_open_clip._import_open_clip().create_model("skag-along", load_weights=False).state_dict(), weights)
+    choices = {"text_encoder": "open_clip:skag-along", "train_text_encoder": True, "alignment_scale": "learned"}
+    config = replace(small(epochs=3, **choices), "train", weight_decay=0.0, lr=0.01)
+    with (
+        SkeletonStore(tiny_store) as store,
+        open_agents(config.agents, store, llm=None, protocol=None, dialogues=dialogues, text_weights=weights) as agents,
+    ):
+        before = agents.text.copy()
+        sentences = agents.sentences
+        train(store, config, tmp_path / "run", agents, CPU, Silent())
+        np.testing.assert_array_equal(agents.embed(sentences), before)
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    original = torch.load(weights, weights_only=True)
+    moved = [name for name, value in saved["text_encoder"].items() if not torch.equal(value, original[name])]
+    assert "text_projection" in moved and "token_embedding.weight" in moved
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["model"]
+    assert not any("token_embedding" in name for name in best)  # inference needs no text
+
+
+def test_only_clip_can_be_trained_along() -> None:
+    with pytest.raises(RunError, match="train_text_encoder trains open_clip:NAME, not lexical"):
+        small(train_text_encoder=True)

@@ -25,8 +25,15 @@ def evaluate(
     run_folders: RunsArgument,
     split: SplitOption = None,
     num_clips: Annotated[
-        int, typer.Option("--num-clips", min=1, max=100, help="Views per clip whose probabilities are averaged.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--num-clips", min=1, max=100, help="Views per clip, averaged.  [default: the recipe's, 10 as published]"
+        ),
+    ] = None,
+    fit_weights: Annotated[
+        bool,
+        typer.Option("--fit-weights", help="Fuse with weights fitted on the clips held out from training."),
+    ] = False,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 64,
     seed: SeedOption = 0,
@@ -34,48 +41,65 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Accuracy on the test split.
+    """Accuracy on the test split, of every run and of their fusions.
 
-    Several runs are fused. Reads run folders and their skeleton store. Writes RUN/predictions-SPLIT.npz, which
-    analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken for uniformity.
+    Several runs are fused by their probabilities: j and b, these with jm and bm, all six streams, and whatever else is
+    given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
+    RUN/predictions-SPLIT.npz, which analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken
+    for uniformity.
     """
-    from .. import analysis
-    from .. import evaluate as library
+    from ..device import choose_device, keep_freed_memory
+    from ..evaluate import evaluate_runs
 
+    if fit_weights and len(run_folders) == 1:
+        raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
-    results = [_predict(folder, split, num_clips, data, batch_size, device, output) for folder in run_folders]
-    weights = [library.stream_weight(run.config.data.stream) for run, _ in results]
-    fused = library.fuse([predictions for _, predictions in results], weights)
-    rows = []
-    for (run, predictions), weight in zip(results, weights, strict=True):
-        found = analysis.accuracy(predictions.labels, predictions.probabilities)
-        rows.append([str(run.folder), run.config.data.stream, weight, found.top1, found.top5, found.mean_class])
-    total = analysis.accuracy(fused.labels, fused.probabilities)
-    if len(rows) > 1:
-        rows.append(["fused", "", sum(weights), total.top1, total.top5, total.mean_class])
-    title = f"{fused.split}: {len(fused.labels)} clips, {num_clips} view{'s' if num_clips > 1 else ''} each"
-    output.table(title, ["run", "stream", "weight", "top-1 %", "top-5 %", "mean class %"], rows)
-    output.document(
-        {
-            "runs": [
-                {
-                    "run": row[0],
-                    "stream": row[1],
-                    "weight": row[2],
-                    "top1": row[3],
-                    "top5": row[4],
-                    "mean_class": row[5],
-                }
-                for row in rows[: len(results)]
-            ],
-            "split": fused.split,
-            "clips": len(fused.labels),
-            "top1": total.top1,
-            "top5": total.top5,
-            "mean_class": total.mean_class,
-            "num_clips_per_sample": num_clips,
-        }
+    keep_freed_memory()
+    result = evaluate_runs(
+        run_folders,
+        split=split,
+        store=data,
+        fit_weights=fit_weights,
+        num_views=num_clips,
+        batch_size=batch_size,
+        device=choose_device(device.value),
+        note=output.note,
     )
+    for stream in sorted({stream for stream in result.streams if result.streams.count(stream) > 1}):
+        output.note(
+            f"Note: {result.streams.count(stream)} runs of stream {stream}: published fusions take one run of each "
+            f"stream, so those with {stream} are left out and all runs are fused."
+        )
+    for folder, selected_on in zip(result.folders, result.selected_on, strict=True):
+        if selected_on == "test":
+            output.line(f"{folder}: the test split chose the epoch, so its accuracy is no estimate for new clips.")
+    _print_evaluation(output, result)
+    output.document(result.to_dict())
+
+
+def _print_evaluation(output: Output, result: Any) -> None:
+    names = {
+        "2-stream": "2 (j b)",
+        "4-stream": "4 (+ jm bm)",
+        "6-stream": "6 (+ k km)",
+        "all": f"all ({' '.join(result.streams)})",
+    }
+    rows = [
+        [stream, found.top1, found.top5, found.mean_class, str(folder)]
+        for stream, found, folder in zip(result.streams, result.accuracies, result.folders, strict=True)
+    ]
+    number = "{:g}" if result.fitted_on is None else "{:.2f}"  # six of them fit beside the rest in 80 columns
+    for fusion in result.fusions:
+        found = fusion.accuracy
+        weights = " ".join(number.format(weight).lstrip("0") for weight in fusion.weights)
+        rows.append([names[fusion.name], found.top1, found.top5, found.mean_class, weights])
+    title = (
+        f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
+    )
+    if result.fitted_on is not None:
+        title += f"; weights fitted on {result.fitted_on} held-out clips"
+    last = "run, or weights" if result.fusions else "run"
+    output.table(title, ["streams", "top-1 %", "top-5 %", "mean class %", last], rows)
 
 
 @app.command(
@@ -104,10 +128,10 @@ def analyze_confusion(
     from .. import analysis, figures, runs
 
     output = Output(as_json, quiet)
-    run, predictions = _predict(run_folder, split, 1, data, 64, device, output, saved=True)
+    run, predictions = _saved_or_predicted(run_folder, split, data, device, output)
     other = None
     if reference is not None:
-        _, other = _predict(reference, predictions.split, 1, data, 64, device, output, saved=True)
+        _, other = _saved_or_predicted(reference, predictions.split, data, device, output)
     reference_classes = None
     if other is not None:
         reference_classes = analysis.per_class(other.labels, other.probabilities.argmax(1), other.classes)
@@ -126,41 +150,25 @@ def analyze_confusion(
     output.document(result)
 
 
-def _predict(
-    folder: Path,
-    split: str | None,
-    num_clips: int,
-    data: Path | None,
-    batch_size: int,
-    device: Device,
-    output: Output,
-    saved: bool = False,
+def _saved_or_predicted(
+    folder: Path, split: str | None, data: Path | None, device: Device, output: Output
 ) -> tuple[Any, Any]:
-    """The run and its predictions: those saved by an earlier evaluation where asked for, else fresh ones."""
+    """The run and its predictions: those saved by an earlier evaluation, else fresh ones."""
+    from contextlib import ExitStack
+
     from .. import evaluate as library
     from ..device import choose_device, keep_freed_memory
-    from ..errors import DataError
-    from ..store import SkeletonStore
 
     keep_freed_memory()
     where = choose_device(device.value)
-    run = library.load_run(folder, where)
-    if data is None and run.store_path is None:
-        raise DataError(f"{folder} holds imported weights: give the recordings with --data DATA.h5.")
-    if data is None and not run.store_path.is_file():
-        raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
-    with SkeletonStore(data or run.store_path) as store:
-        split = split or store.protocol(run.config.data.protocol)[1]
-        if split not in store.splits:
-            raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
-        if run.fingerprint is not None and store.fingerprint != run.fingerprint:
-            output.note(f"Note: {store.path} is not the store {folder} was trained on (its fingerprint differs).")
-        if saved:
-            earlier = library.load_predictions(folder, split)
-            if earlier is not None and earlier.fingerprint == store.fingerprint:
-                return run, earlier
+    with ExitStack() as stack:
+        run, store = library.open_run(folder, data, where, stack, output.note)
+        split = library.choose_split(run, store, split)
+        earlier = library.load_predictions(folder, split)
+        if earlier is not None and earlier.fingerprint == store.fingerprint:
+            return run, earlier
         output.note(f"Predicting {split} with {folder} on {where}.")
-        predictions = library.predict_split(run, store, split, where, batch_size, num_clips)
+        predictions = library.predict_split(run, store, split, where)
     library.save_predictions(folder, predictions)
     return run, predictions
 

@@ -81,10 +81,15 @@ def train(
         float | None, typer.Option("--beta", min=0, help="Weight of the alignment.  [default: the recipe's]")
     ] = None,
     text_encoder: Annotated[
-        str | None, typer.Option("--text-encoder", help="lexical or open_clip:ViT-B-32.  [default: the recipe's]")
+        str | None,
+        typer.Option(
+            "--text-encoder",
+            help="lexical, open_clip:ViT-B-32, hf:bert-base-uncased or hf:FOLDER.  [default: the recipe's]",
+        ),
     ] = None,
     text_weights: Annotated[
-        Path | None, typer.Option("--text-weights", help="Weights file of the text encoder.  [default: hub's cache]")
+        Path | None,
+        typer.Option("--text-weights", help="Weights file or folder of the text encoder.  [default: hub's cache]"),
     ] = None,
     select_on: Annotated[
         SelectOn | None,
@@ -163,6 +168,7 @@ def train(
                     base_url=base_url,
                     text_weights=text_weights,
                     device=where.type,
+                    note=output.note,
                 ) as agents,
                 _Terminal(output) as watcher,
             ):
