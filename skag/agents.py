@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import selector, text
-from .backends import open_backend
+from .backends import open_backend, open_fallback
+from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import described_with, load
+from .describe import described_with, load, unusable_before
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
@@ -42,6 +43,7 @@ class Agents:
     conversations: tuple[Conversation, ...] = ()
     ask: Ask | None = None
     embed: Embed | None = None
+    unusable: Callable[[Collection[Exchange]], list[Exchange]] | None = None  # answers before those, to be kept too
     num_refreshes: int = 0
     num_asked: int = 0
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
@@ -49,8 +51,8 @@ class Agents:
     exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
 
     def __post_init__(self) -> None:
-        used = [exchange for c in self.conversations for exchange in c.exchanges.values()]
-        self.exchanges = {exchange.key: exchange for exchange in used}
+        self.exchanges = {}
+        self._keep([exchange for c in self.conversations for exchange in c.exchanges.values()])
         self.joints = np.ones((self.num_classes, self.layout.num_joints), np.uint8)
         self.text = np.zeros((self.num_classes, INACTIVE_TEXT_WIDTH), np.float32)
         if self.conversations:
@@ -91,7 +93,7 @@ class Agents:
         new_sentences = self._select()
         self.num_refreshes += 1
         self.num_asked += result.asked
-        self.exchanges |= {exchange.key: exchange for exchange in result.exchanges}
+        self._keep(result.exchanges)
         names = [conversation.class_name for conversation in self.conversations]
         changed = [
             {
@@ -118,6 +120,11 @@ class Agents:
             "seconds": round(time.perf_counter() - started, 3),
         }
 
+    def _keep(self, used: Collection[Exchange]) -> None:
+        """Count exchanges among those that shaped the run."""
+        before = self.unusable(used) if self.unusable and used else []
+        self.exchanges |= {exchange.key: exchange for exchange in (*before, *used)}
+
     def _joint_names(self, mask_V: np.ndarray) -> list[str]:
         return [self.layout.joints[v] for v in np.flatnonzero(mask_V)]
 
@@ -132,14 +139,17 @@ def open_agents(
     dialogues: Path,
     prompts: Path | None = None,
     base_url: str | None = None,
+    fallback: str | None = None,
+    timeout: float = TIMEOUT,
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
-    `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
-    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
+    `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
+    refuses. Sentence embeddings are cached beside the dialogues. Raises `DialogueError` where the classes have not
+    been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -155,17 +165,22 @@ def open_agents(
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
+        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
+        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
         name, _, model = llm.partition("/")
         # Named models are looked up by name, so that a server that is down does not stop a run from starting.
         identity = {"backend": name, "model": model} if model else backend.identity()
         texts = load_prompts(prompts)
 
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
-            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
+            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs, fallback=second)
 
         def embed(sentences: list[str]) -> np.ndarray:
             cache = dialogues.with_name("text.h5")
             return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
 
-        yield Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
+        def unusable(used: Collection[Exchange]) -> list[Exchange]:
+            return unusable_before(kept, used)
+
+        told = load(kept, classes, layout, identity=identity)
+        yield Agents(config, layout, len(classes), told, ask, embed, unusable)

@@ -11,17 +11,17 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from . import selector
+from . import schemas, selector
 from .backends import Backend, BackendDown, Message, Topic
 from .dialogues import DialogueStore
 from .errors import BackendError, DialogueError
-from .exchanges import Conversation, Exchange, exchange_key, label_set_id
+from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
@@ -45,6 +45,9 @@ class DescribeReport:
     cached: int  # questions that the store answered
     failed: tuple[tuple[str, str], ...]  # (class name, reason)
     conversations: tuple[Conversation, ...]  # of the classes that did not fail
+    by_fallback: int  # rounds whose answer is the second model's
+    usage: Usage  # of the questions asked now
+    usage_before: Usage  # of those that the store answered, when they were asked
 
 
 @dataclass
@@ -58,10 +61,21 @@ class Interview:
     label_set: str
     identity: dict  # backend.identity(), which may have asked a server
     progress: Callable[[], None] | None = None  # called after every round that is answered
-    asked: int = 0
-    cached: int = 0
-    _down: BackendDown | None = None
+    fallback: Backend | None = None  # asked what the backend refuses, or answers unusably
+    structured: bool = False  # ask servers to hold the model to a JSON schema
+    usage: Usage = field(default_factory=Usage)  # of the questions asked
+    usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
+    by_fallback: int = 0
+    _down: dict[str, BackendDown] = field(default_factory=dict)  # by the backend's spec
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def asked(self) -> int:
+        return self.usage.questions
+
+    @property
+    def cached(self) -> int:
+        return self.usage_before.questions
 
     def ask(self, topic: Topic, history: Sequence[Message], similar: tuple[str, ...] = ()) -> Exchange:
         """The usable exchange of one round.
@@ -72,48 +86,92 @@ class Interview:
         if similar:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
         messages = [*history, {"role": "user", "content": self.prompts.question(topic.round, **values)}]
+        try:
+            exchange = self._usable(self.backend, self.identity, messages, topic, similar)
+        except FormatProblem as problem:
+            if self.fallback is None:
+                raise
+            exchange = self._from_fallback(problem, messages, topic, similar)
+        if self.progress:
+            self.progress()
+        return exchange
+
+    def _from_fallback(
+        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...]
+    ) -> Exchange:
+        """The second model's answer to what the first one refuses; its identity is looked up when it is needed."""
+        try:
+            exchange = self._usable(self.fallback, self.fallback.identity(), messages, topic, similar)
+        except (BackendError, FormatProblem) as error:
+            raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
+        with self._lock:
+            self.by_fallback += 1
+        return exchange
+
+    def _usable(
+        self, backend: Backend, identity: dict, messages: list[Message], topic: Topic, similar: tuple[str, ...]
+    ) -> Exchange:
+        """The first answer of a backend that can be used; asked again with the reason where one cannot.
+
+        A refusal is final where there is a second model to ask.
+        """
         for attempt in range(MAX_REASKS + 1):
-            exchange = self._exchange(messages, topic, similar, attempt)
+            exchange = self._exchange(backend, identity, messages, topic, similar, attempt)
             reason = exchange.rejected
             if reason is None:
-                if self.progress:
-                    self.progress()
                 return exchange
-            messages += [
-                {"role": "assistant", "content": exchange.answer},
+            if exchange.refused and self.fallback is not None and backend is not self.fallback:
+                raise FormatProblem(f"round {topic.round}: {backend.spec} refused ({reason})")
+            messages = [
+                *messages,
+                {"role": "assistant", "content": exchange.answer or "..."},  # some servers take no empty message
                 {"role": "user", "content": self.prompts.again(reason)},
             ]
         raise FormatProblem(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
 
-    def _exchange(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int) -> Exchange:
+    def _exchange(
+        self,
+        backend: Backend,
+        identity: dict,
+        messages: list[Message],
+        topic: Topic,
+        similar: tuple[str, ...],
+        attempt: int,
+    ) -> Exchange:
         """One exchange, from the store or from the backend, and then kept."""
-        key = exchange_key(self.identity, messages)
+        takes_schema = self.structured and getattr(backend, "takes_schema", False)
+        schema = schemas.of_round(topic.round, self.layout) if takes_schema else None
+        key = exchange_key(identity, messages, schema)
         stored = self.store.get(key)
         if stored is not None:
             with self._lock:
-                self.cached += 1
+                self.usage_before.add(stored)
             return stored
-        if self._down is not None:
-            raise BackendDown(str(self._down))
+        if backend.spec in self._down:
+            raise BackendDown(str(self._down[backend.spec]))
         try:
-            answer = self.backend.ask(messages, topic)
+            answer = backend.ask(messages, topic, schema)
         except BackendDown as error:
-            self._down = error
+            self._down[backend.spec] = error
             raise
         text = clean(answer.text)
         if len(text) > MAX_ANSWER:
-            raise BackendError(f"{self.backend.spec} answered with {len(text)} characters: choose another model.")
-        repaired, notes = self._judge(topic.round, text, last=attempt == MAX_REASKS)
+            raise BackendError(f"{backend.spec} answered with {len(text)} characters: choose another model.")
+        if answer.refused:
+            repaired, notes = "", (f"refused: {answer.refused}",)
+        else:
+            repaired, notes = self._judge(topic.round, text, schema is not None, last=attempt == MAX_REASKS)
         exchange = Exchange(
             key=key,
             label_set=self.label_set,
             class_name=topic.class_name,
             round=topic.round,
-            identity=self.identity,
+            identity=identity,
             messages=tuple(messages),
             prompt_hash=self.prompts.hash(topic.round),
             answer=text,
             similar=similar,
+            schema=schema,
             repaired=repaired,
             thoughts=clean(answer.thoughts),
             tokens_in=answer.tokens_in,
@@ -126,19 +184,21 @@ class Interview:
         )
         kept = self.store.add(exchange)
         with self._lock:
-            self.asked += 1
+            self.usage.add(exchange)  # it was paid for, also if another process was faster
         return kept
 
-    def _judge(self, number: int, text: str, last: bool) -> tuple[str, tuple[str, ...]]:
+    def _judge(self, number: int, text: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
         """(text to use instead, notes) for an answer: it fits, or is rejected, or at last repaired."""
+        read = schemas.as_text(number, text) if as_json else None  # None too where the server ignored the schema
+        plain = text if read is None else read
         try:
-            selector.check(number, text, self.layout)
+            selector.check(number, plain, self.layout)
         except FormatProblem as problem:
-            mended = selector.repair(number, text, self.layout) if last else None
+            mended = selector.repair(number, plain, self.layout) if last else None
             if mended is None:
                 return "", (f"rejected: {problem}",)
             return mended[0], (f"repaired: {mended[1]}, since {problem}",)
-        return "", ()
+        return ("", ()) if read is None else (read, ("read: from JSON",))
 
 
 def describe(
@@ -150,16 +210,21 @@ def describe(
     *,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    fallback: Backend | None = None,
+    structured: bool = False,
 ) -> DescribeReport:
     """Ask rounds 1 to 5 of every class, `jobs` classes at a time.
 
+    What the backend refuses or answers unusably is asked of `fallback`; later rounds go to the backend again.
     A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
     rounds and may be called from any thread. Raises `BackendError` where no question can be asked at all.
     """
     done = iter(range(1, len(classes) * len(ROUNDS) + 1))  # next() of it is atomic
     step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
     label_set = label_set_id(classes, layout)
-    interview = Interview(backend, store, prompts, layout, label_set, backend.identity(), step)
+    interview = Interview(
+        backend, store, prompts, layout, label_set, backend.identity(), step, fallback=fallback, structured=structured
+    )
 
     def one(index: int) -> Conversation | str:
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)
@@ -180,6 +245,9 @@ def describe(
         cached=interview.cached,
         failed=tuple((name, result) for name, result in zip(classes, results, strict=True) if isinstance(result, str)),
         conversations=tuple(result for result in results if isinstance(result, Conversation)),
+        by_fallback=interview.by_fallback,
+        usage=interview.usage,
+        usage_before=interview.usage_before,
     )
 
 
@@ -240,7 +308,7 @@ def load(
     that names all missing classes.
     """
     sets = _stored_sets(store, classes, layout, identity or {})
-    best = sets[0] if sets else {}
+    best = sets[0][1] if sets else {}
     if missing := [name for name in classes if name not in best]:
         names = ", ".join(repr(name) for name in missing)
         raise DialogueError(
@@ -252,48 +320,81 @@ def load(
 
 def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout) -> list[str]:
     """Backends that have described all of the classes, as `--llm` takes them, the latest first."""
-    specs = []
-    for found in _stored_sets(store, classes, layout, {}):
-        if len(found) == len(set(classes)):
-            identity = next(iter(found.values()))[ROUNDS[-1]].identity
-            specs.append("/".join(str(identity[name]) for name in ("backend", "model") if name in identity))
+    specs = [
+        "/".join(str(identity[name]) for name in ("backend", "model") if name in identity)
+        for identity, found in _stored_sets(store, classes, layout, {})
+        if len(found) == len(set(classes))
+    ]
     return list(dict.fromkeys(specs))
+
+
+def unusable_before(store: DialogueStore, used: Collection[Exchange]) -> list[Exchange]:
+    """Stored answers to the same questions as `used` that could not be used: without them, the questions would be
+    asked again where the others are imported."""
+    questions = {_digest({}, exchange.base) for exchange in used}
+    found = store.find(class_names={item.class_name for item in used}, rounds={item.round for item in used})
+    return [item for item in found if item.rejected is not None and _digest({}, item.base) in questions]
 
 
 def _stored_sets(
     store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
-) -> list[dict[str, dict[int, Exchange]]]:
+) -> list[tuple[dict[str, Any], dict[str, dict[int, Exchange]]]]:
     """Sets of conversations (class -> round -> exchange), each with one backend and one wording of the prompts.
 
-    The sets with most classes come first, and of those the latest.
+    Each comes with its backend's identity; the sets with most classes first, and of those the latest.
     """
     usable = [
-        exchange
-        for exchange in store.find(class_names=set(classes), rounds=ROUNDS)
-        if exchange.rejected is None and all(exchange.identity.get(name) == value for name, value in identity.items())
+        (owner, exchange)
+        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=ROUNDS))
+        if all(owner.get(name) == value for name, value in identity.items())
     ]
-    after = {(exchange.round, _digest(exchange.identity, exchange.after)): exchange for exchange in usable}
+    after = {(exchange.round, _digest(owner, exchange.after)): exchange for owner, exchange in usable}
     label_set = label_set_id(classes, layout)
     sets: dict[tuple[str, str], dict[str, dict[int, Exchange]]] = {}
-    for last in usable:
+    for owner, last in usable:
         if last.round != ROUNDS[-1]:
             continue
         chain = {last.round: last}
         while (number := min(chain)) > 1:
-            before = after.get((number - 1, _digest(last.identity, chain[number].base[:-1])))
+            before = after.get((number - 1, _digest(owner, chain[number].base[:-1])))
             if before is None:
                 break
             chain[before.round] = before
         # The same class can stand in several label sets, and is asked once: what counts is the joint list it was given.
         if len(chain) == len(ROUNDS) and (last.label_set == label_set or _asked_for(layout, chain[3])):
-            found = sets.setdefault((json.dumps(last.identity, sort_keys=True), last.prompt_hash), {})
+            found = sets.setdefault((json.dumps(owner, sort_keys=True), last.prompt_hash), {})
             if last.class_name not in found or found[last.class_name][last.round].created <= last.created:
                 found[last.class_name] = chain
-    return sorted(
-        sets.values(),
-        key=lambda found: (len(found), max(chain[ROUNDS[-1]].created for chain in found.values())),
+    latest_first = sorted(
+        sets.items(),
+        key=lambda item: (len(item[1]), max(chain[ROUNDS[-1]].created for chain in item[1].values())),
         reverse=True,
     )
+    return [(json.loads(owner), found) for (owner, _), found in latest_first]
+
+
+def _with_owners(exchanges: Sequence[Exchange]) -> list[tuple[dict[str, Any], Exchange]]:
+    """The usable exchanges, each with the identity of the backend whose conversation it belongs to.
+
+    A question that a backend refused or answered unusably is followed by a second model's answer to the same
+    messages, the latest where there are several; that one belongs to both.
+    """
+    owned = [(exchange.identity, exchange) for exchange in exchanges if exchange.rejected is None]
+    unusable = [exchange for exchange in exchanges if exchange.rejected is not None]
+    concerned = {(exchange.class_name, exchange.round) for exchange in unusable}
+    answers: dict[str, list[Exchange]] = {}  # by their question
+    for _, exchange in owned:
+        if (exchange.class_name, exchange.round) in concerned:
+            answers.setdefault(_digest({}, exchange.base), []).append(exchange)
+    followed = set()
+    for exchange in unusable:
+        question = _digest({}, exchange.base)
+        given = answers.get(question, [])
+        mark = _digest(exchange.identity, exchange.base)
+        if given and mark not in followed and all(answer.identity != exchange.identity for answer in given):
+            owned.append((exchange.identity, max(given, key=lambda answer: answer.created)))
+            followed.add(mark)
+    return owned
 
 
 def _asked_for(layout: Layout, exchange: Exchange) -> bool:

@@ -61,11 +61,13 @@ def ask_distinctions(
     *,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    fallback: Backend | None = None,
 ) -> Refresh:
     """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
 
-    `conversations` holds all classes in their order. Trouble with the backend or its answers is reported in
-    `failed`, never raised: training goes on with what there is.
+    `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
+    `fallback`. Trouble with the backend or its answers is reported in `failed`, never raised: training goes on with
+    what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
@@ -75,7 +77,7 @@ def ask_distinctions(
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
-    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identity, step)
+    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identity, step, fallback)
 
     def one(index: int) -> Exchange | str:
         others = tuple(int(other) for other in similar[index])

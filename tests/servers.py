@@ -136,6 +136,22 @@ def serve(protocol: str) -> Iterator[Server]:
         thread.join()
 
 
+ROUND_TEXTS = (
+    "It goes up.",
+    "head: still",
+    "1, 4",
+    "4-head: nods",
+    "The head nods slowly.",
+    "Only here the head nods.",
+)
+
+
+def reply_by_round(messages: list[Message]) -> str:
+    """What a model answers that keeps to the formats; it knows the round by the number of questions."""
+    number = sum(message["role"] == "user" for message in messages)
+    return ROUND_TEXTS[min(number, len(ROUND_TEXTS)) - 1]
+
+
 def good_answer(topic: Topic, layout: Layout) -> str:
     """An answer that fits its format, and differs from class to class."""
     joint = topic.class_index % layout.num_joints
@@ -154,17 +170,20 @@ def good_answer(topic: Topic, layout: Layout) -> str:
 class ScriptedBackend:
     """Answers from a function of topic and messages; a `BackendError` that it returns is raised."""
 
-    answer: Callable[[Topic, list[Message]], str | BackendError]
+    answer: Callable[[Topic, list[Message]], str | Answer | BackendError]
     spec: str = "scripted/test"
     options: dict = field(default_factory=dict)
     asked: list[tuple[Topic, list[Message]]] = field(default_factory=list)
 
     def identity(self) -> dict:
-        return {"backend": "scripted", "model": "test", "options": self.options}
+        backend, model = self.spec.split("/")
+        return {"backend": backend, "model": model, "options": self.options}
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         self.asked.append((topic, list(messages)))
         answer = self.answer(topic, messages)
         if isinstance(answer, BackendError):
             raise answer
+        if isinstance(answer, Answer):
+            return answer
         return Answer(answer, tokens_in=sum(len(message["content"]) for message in messages), tokens_out=len(answer))

@@ -24,6 +24,10 @@ RETRIES = 6  # with waits of about 2, 4, 8, ... seconds: two minutes in all
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0  # a server that asks for more has run out of quota
 
+# Held while a client's package is imported: two threads that import packages with circular imports at the same time
+# can see them half-made.
+IMPORTING = threading.RLock()
+
 
 @dataclass(frozen=True)
 class Topic:

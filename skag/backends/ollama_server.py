@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import BackendError
 from .base import (
     CONNECT_TIMEOUT,
+    IMPORTING,
     Answer,
     BackendDown,
     Busy,
@@ -62,9 +63,9 @@ class OllamaBackend:
 
     @cached_property
     def _client(self) -> ollama.Client:
-        import httpx  # ollama's own
-        import ollama
-
+        with IMPORTING:
+            import httpx  # ollama's own
+            import ollama
         try:
             timeout = httpx.Timeout(self.patience.timeout, connect=min(CONNECT_TIMEOUT, self.patience.timeout))
             client = ollama.Client(host=self.base_url, timeout=timeout)
@@ -157,7 +158,7 @@ class OllamaBackend:
     @cached_property
     def _context(self) -> int | None:
         """The context the server gave the loaded model, None where it does not say (before Ollama 0.10)."""
-        import ollama
+        import ollama  # imported by `_call` already
 
         def look_up() -> int | None:
             try:
@@ -183,8 +184,9 @@ class OllamaBackend:
 
     def _call(self, request: Callable[[], T]) -> T:
         """The request's result; whatever it raises becomes a `BackendError`."""
-        import httpx  # ollama's own
-        import ollama
+        with IMPORTING:
+            import httpx  # ollama's own
+            import ollama
 
         def once() -> T:
             try:

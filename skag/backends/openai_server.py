@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ..errors import BackendError
 from .base import (
     CONNECT_TIMEOUT,
+    IMPORTING,
     LONGEST_WAIT,
     Answer,
     BackendDown,
@@ -93,11 +94,16 @@ class OpenAIBackend:
             if not _is_near(self._url):
                 raise BackendDown(f"no key for {self.address}: set {self._preset.key}.")
             key = "none"  # a server of one's own asks for none, but the package insists on one
-        import openai
-
         try:
-            timeout = openai.Timeout(self.patience.timeout, connect=min(CONNECT_TIMEOUT, self.patience.timeout))
-            client = openai.OpenAI(api_key=key, base_url=self._url, timeout=timeout, max_retries=0)
+            with IMPORTING:
+                # With each request openai takes httpx from sys.modules, if it is there: also half-made, while the
+                # ollama package imports it in another thread. So it is there from the start.
+                import httpx  # noqa: F401
+                import openai
+
+                timeout = openai.Timeout(self.patience.timeout, connect=min(CONNECT_TIMEOUT, self.patience.timeout))
+                client = openai.OpenAI(api_key=key, base_url=self._url, timeout=timeout, max_retries=0)
+                _ = client.chat.completions, client.models  # imported when they are first looked at
         except Exception as error:  # whatever its URL parser raises
             raise BackendDown(f"{self.address} is no address of a server ({type(error).__name__}).") from None
         weakref.finalize(self, client.close)
@@ -158,7 +164,7 @@ class OpenAIBackend:
     @cached_property
     def _served(self) -> list[str]:
         """Names of the models that a server of one model has. Raises `BackendDown` where ours is not among them."""
-        import openai
+        import openai  # imported by `_call` already
 
         try:
             served = [model.id for model in self._client.models.list().data]
@@ -173,7 +179,8 @@ class OpenAIBackend:
 
     def _call(self, request: Callable[[], T]) -> T:
         """The request's result; whatever it raises becomes a `BackendError` or `_Filtered`."""
-        import openai
+        with IMPORTING:
+            import openai
 
         def once() -> T:
             try:

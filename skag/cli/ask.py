@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, app
 from .output import Output
+
+if TYPE_CHECKING:
+    from ..exchanges import Usage
 
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
 PromptsOption = Annotated[
@@ -17,6 +20,10 @@ PromptsOption = Annotated[
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="Address of the server.  [default: the backend's own]")
 ]
+FallbackOption = Annotated[
+    str | None, typer.Option("--fallback", help="PROVIDER/MODEL to ask what the first one refuses.  [default: nobody]")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a silent server.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Questions to ask at the same time.")]
 
 
@@ -24,7 +31,12 @@ JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Question
 def describe(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     llm: Annotated[
-        str, typer.Option("--llm", help="Who answers: measured, ollama/MODEL or openai/MODEL.")
+        str,
+        typer.Option(
+            "--llm",
+            help="Who answers: measured, or PROVIDER/MODEL; providers are ollama, openai, deepseek, qwen, gemini, "
+            "claude, vllm, llama.cpp and lmstudio.",
+        ),
     ] = "measured",
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
@@ -34,6 +46,22 @@ def describe(
     ] = None,
     jobs: JobsOption = 4,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed given to the language model.")] = None,
+    fallback: FallbackOption = None,
+    timeout: TimeoutOption = 600,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="Sampling temperature.  [default: the server's]")
+    ] = None,
+    think: Annotated[bool, typer.Option("--think", help="Let a thinking model think before it answers.")] = False,
+    structured: Annotated[
+        bool, typer.Option("--structured", help="Have the server hold the model to a JSON schema, where it can.")
+    ] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Have Ollama fetch the model, if it lacks it.")] = False,
+    price_in: Annotated[
+        float | None, typer.Option("--price-in", min=0, help="Price of a million tokens sent, to sum up the cost.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option("--price-out", min=0, help="Price of a million tokens answered.")
+    ] = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -44,7 +72,9 @@ def describe(
     also reads the training clips. Writes the dialogue
     store. What has been answered once is not asked again. Nothing is computed on a device here.
     """
-    from ..backends import open_backend
+    from dataclasses import asdict
+
+    from ..backends import Price, open_backend, open_fallback, pull_model
     from ..describe import describe as run_describe
     from ..dialogues import DialogueStore
     from ..errors import DialogueError
@@ -54,13 +84,36 @@ def describe(
     output = Output(as_json, quiet)
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
-        backend = open_backend(llm, store=clips, protocol=protocol, base_url=base_url, seed=seed)
+        given = {"store": clips, "protocol": protocol, "seed": seed, "temperature": temperature, "timeout": timeout}
+        price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
+        backend = open_backend(llm, base_url=base_url, think=think, price=price, **given)
+        second = open_fallback(fallback, llm, **given)
+        if pull:
+            with output.progress(f"Pulling {llm}") as update:
+                pull_model(backend, update)
         with output.progress(f"Asking {llm}") as update:
-            report = run_describe(backend, dialogues, clips.classes, clips.layout, texts, jobs=jobs, progress=update)
+            report = run_describe(
+                backend,
+                dialogues,
+                clips.classes,
+                clips.layout,
+                texts,
+                jobs=jobs,
+                progress=update,
+                fallback=second,
+                structured=structured,
+            )
     output.line(
         f"{store}: rounds 1 to {report.rounds} for {report.classes} classes by {llm}; "
         f"{report.asked} questions asked, {report.cached} answered before"
     )
+    if report.by_fallback:
+        output.line(
+            f"{report.by_fallback} of the rounds answered by {fallback}, since {llm} refused or missed the format"
+        )
+    for when, usage in (("asked now", report.usage), ("answered before", report.usage_before)):
+        if usage.tokens_in or usage.tokens_out or usage.cost:
+            output.line(f"{when}: {_in_words(usage)}")
     if report.failed:
         output.table("Classes without a complete dialogue", ["class", "reason"], report.failed)
     output.document(
@@ -70,11 +123,23 @@ def describe(
             "asked": report.asked,
             "cached": report.cached,
             "failed": [{"class": name, "reason": reason} for name, reason in report.failed],
+            "by_fallback": report.by_fallback,
+            "usage": asdict(report.usage),
+            "usage_before": asdict(report.usage_before),
         }
     )
     if report.failed:
         raise DialogueError(
             f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({report.failed[0][1]}). "
             "What was answered is kept: run the same command again when the server is back, or, for an answer that "
-            "does not fit, with another --seed or model."
+            "does not fit, with another --seed, another model or a --fallback."
         )
+
+
+def _in_words(usage: Usage) -> str:
+    """`1,200 tokens in, 300 out, 12 s of answering, cost 0.0123`."""
+    words = f"{usage.tokens_in:,} tokens in, {usage.tokens_out:,} out, {usage.seconds:,.0f} s of answering"
+    if usage.cost is None:
+        return words
+    unpriced = f", not counting {usage.unpriced} answers without a price" if usage.unpriced else ""
+    return f"{words}, cost {usage.cost:.4f}{unpriced}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
-from .ask import BaseUrlOption, PromptsOption, StoreOption
+from .ask import BaseUrlOption, FallbackOption, JobsOption, PromptsOption, StoreOption, TimeoutOption
 from .output import Output
 
 
@@ -56,6 +56,9 @@ def train(
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    fallback: FallbackOption = None,
+    timeout: TimeoutOption = 600,
+    jobs: JobsOption = 4,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -102,6 +105,9 @@ def train(
                 dialogues=store,
                 prompts=prompts,
                 base_url=base_url,
+                fallback=fallback,
+                timeout=timeout,
+                jobs=jobs,
                 text_weights=text_weights,
                 device=where.type,
             ) as agents,
