@@ -63,11 +63,16 @@ class Interview:
     progress: Callable[[], None] | None = None  # called after every round that is answered
     fallback: Backend | None = None  # asked what the backend refuses, or answers unusably
     structured: bool = False  # ask servers to hold the model to a JSON schema
+    jobs: int = 1  # questions asked at the same time
     usage: Usage = field(default_factory=Usage)  # of the questions asked
     usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
     by_fallback: int = 0
     _down: dict[str, BackendDown] = field(default_factory=dict)  # by the backend's spec
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: threading.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = threading.Semaphore(self.jobs)
 
     @property
     def asked(self) -> int:
@@ -147,13 +152,14 @@ class Interview:
             with self._lock:
                 self.usage_before.add(stored)
             return stored
-        if backend.spec in self._down:
-            raise BackendDown(str(self._down[backend.spec]))
-        try:
-            answer = backend.ask(messages, topic, schema)
-        except BackendDown as error:
-            self._down[backend.spec] = error
-            raise
+        with self._turns:
+            if backend.spec in self._down:
+                raise BackendDown(str(self._down[backend.spec]))
+            try:
+                answer = backend.ask(messages, topic, schema)
+            except BackendDown as error:
+                self._down[backend.spec] = error
+                raise
         text = clean(answer.text)
         if len(text) > MAX_ANSWER:
             raise BackendError(f"{backend.spec} answered with {len(text)} characters: choose another model.")
@@ -223,7 +229,7 @@ def describe(
     step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
     label_set = label_set_id(classes, layout)
     interview = Interview(
-        backend, store, prompts, layout, label_set, backend.identity(), step, fallback=fallback, structured=structured
+        backend, store, prompts, layout, label_set, backend.identity(), step, fallback, structured, jobs
     )
 
     def one(index: int) -> Conversation | str:
@@ -259,14 +265,21 @@ def clean(text: str) -> str:
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> list[Result]:
     """`work` of every item, in order, by `jobs` threads.
 
-    An error ends it when those at work have finished. The threads are daemons, so that Ctrl-C ends at once: what
-    is in flight then is lost, what is answered is not.
+    The last items, fewer than `jobs`, are all begun as soon as there are no others: work that waits for its turn
+    to ask, as `Interview` does, then keeps all turns taken to the end. An error ends it when those at work have
+    finished. The threads are daemons, so that Ctrl-C ends at once: what is in flight then is lost, what is answered
+    is not.
     """
     todo = deque(enumerate(items))
     results: list[Any] = [None] * len(todo)
     if jobs <= 1:
         return [work(item) for _, item in todo]
     finished: SimpleQueue[BaseException | None] = SimpleQueue()
+    threads: list[threading.Thread] = []
+
+    def start() -> None:
+        threads.append(threading.Thread(target=worker, daemon=True))
+        threads[-1].start()
 
     def worker() -> None:
         while todo:
@@ -275,17 +288,20 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int
             except IndexError:  # another thread was faster
                 break
             try:
+                if 0 < len(todo) < jobs:
+                    start()
                 results[number] = work(item)
             except BaseException as error:
                 todo.clear()
                 return finished.put(error)
         return finished.put(None)
 
-    threads = [threading.Thread(target=worker, daemon=True) for _ in range(min(jobs, len(todo)))]
-    for thread in threads:
-        thread.start()
+    for _ in range(min(jobs, len(todo))):
+        start()
+    errors = []
     try:
-        errors = [finished.get() for _ in threads]
+        while len(errors) < len(threads):  # a thread has started its last one before it finishes
+            errors.append(finished.get())
     except KeyboardInterrupt:
         todo.clear()
         raise

@@ -77,7 +77,9 @@ def ask_distinctions(
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
-    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identity, step, fallback)
+    interview = Interview(
+        backend, store, prompts, layout, label_set_id(names, layout), identity, step, fallback, jobs=jobs
+    )
 
     def one(index: int) -> Exchange | str:
         others = tuple(int(other) for other in similar[index])

@@ -151,11 +151,14 @@ def test_a_missing_model(ollama: Server, openai: Server) -> None:
     assert isinstance(error, BackendDown) and "has no model 'other'" in str(error)
 
 
-def test_a_key_that_is_refused_is_not_shown(openai: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_refused_is_not_shown(openai: Server, ollama: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     openai.faults = [Fault(401, b'{"error": {"message": "Incorrect API key provided: sk-secret"}}')]
     error = refused(backend("openai", openai.address))
     assert isinstance(error, BackendDown) and "OPENAI_API_KEY" in str(error) and "sk-secret" not in str(error)
+    ollama.faults = [Fault(401, b'{"error": "unauthorized: sk-secret"}')]
+    error = refused(backend("ollama", ollama.address))
+    assert isinstance(error, BackendDown) and "OLLAMA_API_KEY" in str(error) and "sk-secret" not in str(error)
 
 
 def test_no_key_is_needed_nearby_and_asked_for_elsewhere(openai: Server) -> None:

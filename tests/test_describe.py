@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,6 +190,27 @@ def test_classes_are_asked_at_the_same_time_and_reported_in_order(store: Dialogu
     assert [told.class_index for told in report.conversations] == [0, 1, 2] and report.asked == 15
     assert sorted(seen) == [(done, 15) for done in range(1, 16)]
     assert report.conversations == run(scripted(), store).conversations
+
+
+def test_no_more_questions_than_jobs_are_asked_at_the_same_time(store: DialogueStore) -> None:
+    asking: list[int] = []
+    most: list[int] = []
+
+    def answer(topic: Topic, messages: list[Message]) -> str:
+        asking.append(1)
+        most.append(len(asking))
+        time.sleep(0.002)
+        asking.pop()
+        return good_answer(topic, LAYOUT)
+
+    report = run(ScriptedBackend(answer), store, jobs=2)
+    assert report.asked == 15 and max(most) == 2
+
+
+def test_the_last_items_are_begun_at_once() -> None:
+    """With 5 items and 3 threads the last 2 do not wait for the first 3: all five meet."""
+    meeting = threading.Barrier(5, timeout=20)
+    assert sorted(in_parallel(lambda x: meeting.wait() >= 0 and x, range(5), 3)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
