@@ -21,9 +21,9 @@ BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="Address of the server.  [default: the backend's own]")
 ]
 FallbackOption = Annotated[
-    str | None, typer.Option("--fallback", help="PROVIDER/MODEL to ask what the first one refuses.  [default: nobody]")
+    str | None, typer.Option("--fallback", help="Who answers what the first model refuses.  [default: nobody]")
 ]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a silent server.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a server that is silent.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Questions to ask at the same time.")]
 
 
