@@ -198,7 +198,8 @@ class OllamaBackend:
                     raise BackendDown(self._missing()) from None
                 if error.status_code in (401, 403):
                     raise BackendDown(f"{self.address} refuses access: set OLLAMA_API_KEY.") from None
-                reason = f"{self.spec} at {self.address} failed: {line(error)}."
+                status = f" with status {error.status_code}" if error.status_code > 0 else ""  # -1: within an answer
+                reason = f"{self.spec} at {self.address} failed{status}: {line(error.error)}."
                 if error.status_code in (408, 429) or error.status_code >= 500:
                     limited = error.status_code == 429
                     raise Busy(reason, down=limited or error.status_code == 503, shared=limited) from None

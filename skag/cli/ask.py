@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +116,7 @@ def describe(
         if usage.tokens_in or usage.tokens_out or usage.cost:
             output.line(f"{when}: {_in_words(usage)}")
     if report.failed:
-        output.table("Classes without a complete dialogue", ["class", "reason"], report.failed)
+        output.table("Classes without a complete dialogue", ["classes", "reason"], _by_reason(report.failed))
     output.document(
         {
             "classes": report.classes,
@@ -129,11 +130,23 @@ def describe(
         }
     )
     if report.failed:
+        reason = report.failed[0][1].rstrip(".")
         raise DialogueError(
-            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({report.failed[0][1]}). "
+            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({reason}). "
             "What was answered is kept: run the same command again when the server is back, or, for an answer that "
             "does not fit, with another --seed, another model or a --fallback."
         )
+
+
+def _by_reason(failed: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`(class, reason)` as `(classes, reason)`: a server that is down fails them all alike."""
+    classes: dict[str, list[str]] = {}
+    for name, reason in failed:
+        classes.setdefault(reason, []).append(name)
+    return [
+        (", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more", reason)
+        for reason, names in classes.items()
+    ]
 
 
 def _in_words(usage: Usage) -> str:
