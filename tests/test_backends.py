@@ -401,6 +401,9 @@ def test_every_provider_is_asked_in_its_way(name: str, openai: Server, monkeypat
     if "seed" in preset.lacks:
         with pytest.raises(BackendError, match=f"{name} takes no seed: leave --seed out"):
             open_backend(f"{name}/tiny", seed=1)
+    if not preset.thinking:
+        with pytest.raises(BackendError, match="leave --think out"):
+            open_backend(f"{name}/tiny", think=True)
 
 
 def test_a_provider_has_its_own_address_and_key() -> None:

@@ -59,6 +59,8 @@ def open_backend(
     if model and name in PROVIDERS:
         if not_taken := sorted(PROVIDERS[name].lacks & set(options)):
             raise BackendError(f"{name} takes no {not_taken[0]}: leave --{not_taken[0]} out.")
+        if think and PROVIDERS[name].thinking is None:
+            raise BackendError(f"skag knows no switch for the thoughts of {name}'s models: leave --think out.")
         return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout))
     known = ", ".join(f"{provider}/MODEL" for provider in ("ollama", *PROVIDERS))
     raise BackendError(f"no backend {spec!r}: write measured, or one of {known}.")
