@@ -14,13 +14,14 @@ import numpy as np
 from . import selector, text
 from .backends import open_backend
 from .config import AgentConfig
-from .describe import described_with, load
+from .describe import Question, described_with, load
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, similar_classes
+from .replay import attempts_before, identities_of
 from .store import SkeletonStore
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
@@ -44,6 +45,7 @@ class Agents:
     embed: Embed | None = None
     num_refreshes: int = 0
     num_asked: int = 0
+    missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
     exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
@@ -91,7 +93,8 @@ class Agents:
         new_sentences = self._select()
         self.num_refreshes += 1
         self.num_asked += result.asked
-        self.exchanges |= {exchange.key: exchange for exchange in result.exchanges}
+        self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
+        self.missing += result.missing
         names = [conversation.class_name for conversation in self.conversations]
         changed = [
             {
@@ -135,11 +138,13 @@ def open_agents(
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
+    offline: bool = False,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
-    `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
-    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
+    `llm` is who answers round 6; by default whoever described the classes last. Offline the store alone answers,
+    and what it lacks gathers in `Agents.missing`. Sentence embeddings are cached beside the dialogues. Raises
+    `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -155,17 +160,26 @@ def open_agents(
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
+        backend = None if offline else open_backend(llm, store=store, protocol=protocol, base_url=base_url)
+        identities = identities_of(llm, kept, store=store, protocol=protocol) if offline else []
         name, _, model = llm.partition("/")
-        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-        identity = {"backend": name, "model": model} if model else backend.identity()
+        if model and not llm.startswith("file:"):
+            # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+            identity = {"backend": name, "model": model}
+        else:
+            identity = identities[0] if offline else backend.identity()
         texts = load_prompts(prompts)
 
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
-            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
+            return ask_distinctions(
+                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs
+            )
 
         def embed(sentences: list[str]) -> np.ndarray:
             cache = dialogues.with_name("text.h5")
             return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
 
-        yield Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
+        agents = Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
+        earlier = [each for used in agents.exchanges.values() for each in attempts_before(kept, used)]
+        agents.exchanges |= {exchange.key: exchange for exchange in earlier}
+        yield agents

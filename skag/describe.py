@@ -21,7 +21,7 @@ from . import selector
 from .backends import Backend, BackendDown, Message, Topic
 from .dialogues import DialogueStore
 from .errors import BackendError, DialogueError
-from .exchanges import Conversation, Exchange, exchange_key, label_set_id
+from .exchanges import Conversation, Exchange, exchange_key, label_set_id, spec_of
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
@@ -36,6 +36,29 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question that the store does not answer."""
+
+    class_name: str
+    round: int
+    messages: tuple[Message, ...]  # all that would be sent, the question last
+    similar: tuple[str, ...] = ()
+
+    @property
+    def rounds_left(self) -> list[int]:
+        """Its round, and of rounds 1 to 5 those after it, which depend on its answer."""
+        return list(range(self.round, max(self.round, ROUNDS[-1]) + 1))
+
+
+class NotStored(BackendError):
+    """The store has no answer to a question, and nobody may be asked."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(f"round {question.round}: not in the store")
+        self.question = question
+
+
+@dataclass(frozen=True)
 class DescribeReport:
     """What `describe` did."""
 
@@ -45,21 +68,34 @@ class DescribeReport:
     cached: int  # questions that the store answered
     failed: tuple[tuple[str, str], ...]  # (class name, reason)
     conversations: tuple[Conversation, ...]  # of the classes that did not fail
+    missing: tuple[Question, ...] = ()  # of the failed: the first question of a class that the store does not answer
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """`failed`, with all rounds that the store lacks."""
+        left = {question.class_name: question.rounds_left for question in self.missing}
+        return [
+            (name, f"not in the store: rounds {', '.join(map(str, left[name]))}" if name in left else reason)
+            for name, reason in self.failed
+        ]
 
 
 @dataclass
 class Interview:
-    """Asks a backend through a store, and counts. Safe with threads."""
+    """Asks a backend through a store, and counts. Safe with threads.
 
-    backend: Backend
+    Without a backend only the store answers, and what it lacks raises `NotStored`.
+    """
+
+    backend: Backend | None
     store: DialogueStore
     prompts: Prompts
     layout: Layout
     label_set: str
-    identity: dict  # backend.identity(), which may have asked a server
+    identities: Sequence[dict]  # whose answers are taken; new ones carry the first, which is the backend's own
     progress: Callable[[], None] | None = None  # called after every round that is answered
     asked: int = 0
     cached: int = 0
+    seen: dict[str, Exchange] = field(default_factory=dict)  # all exchanges that had a say, by key
     _down: BackendDown | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,13 +122,27 @@ class Interview:
         raise FormatProblem(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
 
     def _exchange(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int) -> Exchange:
-        """One exchange, from the store or from the backend, and then kept."""
-        key = exchange_key(self.identity, messages)
-        stored = self.store.get(key)
-        if stored is not None:
-            with self._lock:
-                self.cached += 1
-            return stored
+        """One exchange, from the store or from the backend."""
+        for identity in self.identities:
+            stored = self.store.get(exchange_key(identity, messages))
+            if stored is not None:
+                return self._counted(stored, asked=False)
+        if self.backend is None:
+            raise NotStored(Question(topic.class_name, topic.round, tuple(messages), similar))
+        with self.store.asking(exchange_key(self.identities[0], messages)) as stored:
+            if stored is not None:  # another process asked for it
+                return self._counted(stored, asked=False)
+            return self._counted(self._ask_backend(messages, topic, similar, attempt), asked=True)
+
+    def _counted(self, exchange: Exchange, asked: bool) -> Exchange:
+        with self._lock:
+            self.asked += asked
+            self.cached += not asked
+            self.seen[exchange.key] = exchange
+        return exchange
+
+    def _ask_backend(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int) -> Exchange:
+        """One exchange from the backend, which is kept before anything else is done with it."""
         if self._down is not None:
             raise BackendDown(str(self._down))
         try:
@@ -105,11 +155,11 @@ class Interview:
             raise BackendError(f"{self.backend.spec} answered with {len(text)} characters: choose another model.")
         repaired, notes = self._judge(topic.round, text, last=attempt == MAX_REASKS)
         exchange = Exchange(
-            key=key,
+            key=exchange_key(self.identities[0], messages),
             label_set=self.label_set,
             class_name=topic.class_name,
             round=topic.round,
-            identity=self.identity,
+            identity=self.identities[0],
             messages=tuple(messages),
             prompt_hash=self.prompts.hash(topic.round),
             answer=text,
@@ -124,10 +174,7 @@ class Interview:
             notes=notes,
             details=answer.details,
         )
-        kept = self.store.add(exchange)
-        with self._lock:
-            self.asked += 1
-        return kept
+        return self.store.add(exchange)
 
     def _judge(self, number: int, text: str, last: bool) -> tuple[str, tuple[str, ...]]:
         """(text to use instead, notes) for an answer: it fits, or is rejected, or at last repaired."""
@@ -142,26 +189,30 @@ class Interview:
 
 
 def describe(
-    backend: Backend,
+    backend: Backend | None,
     store: DialogueStore,
     classes: Sequence[str],
     layout: Layout,
     prompts: Prompts,
     *,
+    identity: dict | None = None,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> DescribeReport:
     """Ask rounds 1 to 5 of every class, `jobs` classes at a time.
 
     A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
-    rounds and may be called from any thread. Raises `BackendError` where no question can be asked at all.
+    rounds and may be called from any thread. Without a backend, the store alone answers for `identity` (by default
+    the backend's own). Raises `BackendError` where no question can be asked at all.
     """
     done = iter(range(1, len(classes) * len(ROUNDS) + 1))  # next() of it is atomic
     step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
     label_set = label_set_id(classes, layout)
-    interview = Interview(backend, store, prompts, layout, label_set, backend.identity(), step)
+    if identity is None:
+        identity = backend.identity()
+    interview = Interview(backend, store, prompts, layout, label_set, [identity], step)
 
-    def one(index: int) -> Conversation | str:
+    def one(index: int) -> Conversation | BackendError | FormatProblem:
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)
         exchanges = {}
         try:
@@ -169,7 +220,7 @@ def describe(
                 exchanges[number] = interview.ask(Topic(index, classes[index], number), history)
                 history = exchanges[number].after
         except (BackendError, FormatProblem) as error:
-            return str(error)
+            return error
         return Conversation(index, classes[index], exchanges)
 
     results = in_parallel(one, range(len(classes)), jobs)
@@ -178,8 +229,13 @@ def describe(
         rounds=len(ROUNDS),
         asked=interview.asked,
         cached=interview.cached,
-        failed=tuple((name, result) for name, result in zip(classes, results, strict=True) if isinstance(result, str)),
+        failed=tuple(
+            (name, str(result))
+            for name, result in zip(classes, results, strict=True)
+            if not isinstance(result, Conversation)
+        ),
         conversations=tuple(result for result in results if isinstance(result, Conversation)),
+        missing=tuple(result.question for result in results if isinstance(result, NotStored)),
     )
 
 
@@ -242,7 +298,8 @@ def load(
     sets = _stored_sets(store, classes, layout, identity or {})
     best = sets[0] if sets else {}
     if missing := [name for name in classes if name not in best]:
-        names = ", ".join(repr(name) for name in missing)
+        first = _first_missing(store, classes, layout, identity or {})
+        names = ", ".join(f"{name!r} from round {first[name]} on" if name in first else repr(name) for name in missing)
         raise DialogueError(
             f"{store.path} lacks rounds 1 to 5 of {len(missing)} of {len(classes)} classes ({names}): "
             "run `skag describe DATA.h5 --llm BACKEND/MODEL`."
@@ -255,9 +312,36 @@ def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout)
     specs = []
     for found in _stored_sets(store, classes, layout, {}):
         if len(found) == len(set(classes)):
-            identity = next(iter(found.values()))[ROUNDS[-1]].identity
-            specs.append("/".join(str(identity[name]) for name in ("backend", "model") if name in identity))
+            specs.append(spec_of(next(iter(found.values()))[ROUNDS[-1]].identity))
     return list(dict.fromkeys(specs))
+
+
+def _usable(
+    store: DialogueStore, classes: Sequence[str], identity: dict[str, Any]
+) -> tuple[list[Exchange], dict[tuple[int, str], Exchange]]:
+    """Exchanges of rounds 1 to 5 that were not rejected, and the same by round and the conversation after them."""
+    usable = [
+        exchange
+        for exchange in store.find(class_names=set(classes), rounds=ROUNDS)
+        if exchange.rejected is None and all(exchange.identity.get(name) == value for name, value in identity.items())
+    ]
+    return usable, {(exchange.round, _digest(exchange.identity, exchange.after)): exchange for exchange in usable}
+
+
+def _first_missing(
+    store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
+) -> dict[str, int]:
+    """Class -> the round from which on it has no answers, of classes that have some and not all."""
+    usable, after = _usable(store, classes, identity)
+    label_set, reached = label_set_id(classes, layout), set()
+    first: dict[str, int] = {}
+    for exchange in sorted(usable, key=lambda exchange: exchange.round):
+        before = after.get((exchange.round - 1, _digest(exchange.identity, exchange.base[:-1])))
+        fits = exchange.round != 3 or exchange.label_set == label_set or _asked_for(layout, exchange)
+        if fits and (exchange.round == 1 or (before is not None and before.key in reached)):
+            reached.add(exchange.key)
+            first[exchange.class_name] = max(first.get(exchange.class_name, 1), exchange.round + 1)
+    return {name: number for name, number in first.items() if number <= ROUNDS[-1]}
 
 
 def _stored_sets(
@@ -267,12 +351,7 @@ def _stored_sets(
 
     The sets with most classes come first, and of those the latest.
     """
-    usable = [
-        exchange
-        for exchange in store.find(class_names=set(classes), rounds=ROUNDS)
-        if exchange.rejected is None and all(exchange.identity.get(name) == value for name, value in identity.items())
-    ]
-    after = {(exchange.round, _digest(exchange.identity, exchange.after)): exchange for exchange in usable}
+    usable, after = _usable(store, classes, identity)
     label_set = label_set_id(classes, layout)
     sets: dict[tuple[str, str], dict[str, dict[int, Exchange]]] = {}
     for last in usable:

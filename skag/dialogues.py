@@ -6,6 +6,7 @@ can be repeated without a language model. What is promised, and how, is in `docs
     dialogues.h5           written under a temporary name and renamed, never changed in place
     dialogues.h5.journal   the exchanges since then, on the disk before `add` returns (`journal.py`)
     dialogues.h5.lock      held while writing, never while a model is being asked
+    dialogues.h5.asking    who is asking what, so that two processes share the work (`claims.py`)
 
     /keys                uint8 [n, 32]    SHA-256 of each request
     /exchanges/numbers   float64 [n, 6]   columns `_NUMBERS` (NaN = unknown)
@@ -25,6 +26,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +35,7 @@ import filelock
 import h5py
 import numpy as np
 
+from .claims import Claims
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .journal import Journal, sync_folder
@@ -41,6 +44,7 @@ __all__ = ["Conversation", "DialogueStore", "Exchange", "exchange_key", "label_s
 
 FORMAT, VERSION = "skag-dialogues", 1
 LOCK_TIMEOUT = 120.0  # seconds; it is held for milliseconds, or seconds while a very big store is folded
+POLL = 0.05  # seconds between two looks for an answer that another process is asking for
 _NUMBERS = ("round", "attempt", "tokens_in", "tokens_out", "seconds", "messages_end")
 _TEXTS = (
     "label_set", "class_name", "identity", "schema", "prompt_hash", "similar",
@@ -66,6 +70,7 @@ class DialogueStore:
         self.path = Path(path)
         self._journal = Journal(self.path.with_name(f"{self.path.name}.journal"))
         self._lock_path = self.path.with_name(f"{self.path.name}.lock")
+        self._claims = Claims(self.path.with_name(f"{self.path.name}.asking"))
         self._threads = threading.RLock()
         self._pending: dict[str, Exchange] = {}  # in the journal only
         self._file: h5py.File | None = None
@@ -87,6 +92,22 @@ class DialogueStore:
             row = self._rows.get(bytes.fromhex(key))
             return None if row is None else self._read(np.array([row]))[0]
 
+    @contextmanager
+    def asking(self, key: str) -> Iterator[Exchange | None]:
+        """The exchange of a key, or None where it is for the caller to ask.
+
+        Waits while somebody else, in this process or another, asks the same question; inside the block nobody does.
+        """
+        while (stored := self.get(key)) is None and not self._claims.take(key):
+            time.sleep(POLL)
+        if stored is not None:
+            yield stored
+            return
+        try:
+            yield self.get(key)  # it can have been stored just before the claim
+        finally:
+            self._claims.drop(key)
+
     def __len__(self) -> int:
         with self._threads:
             self._refresh()
@@ -105,6 +126,23 @@ class DialogueStore:
                 if (class_names is None or exchange.class_name in class_names)
                 and (rounds is None or exchange.round in rounds)
             ]
+
+    def identities(self) -> list[dict]:
+        """Who has answered anything: the distinct identities, the one that answered last at the end."""
+        with self._threads:
+            self._refresh()
+            found: dict[str, None] = {}
+            if self._rows:
+                with self._reading() as data:
+                    column = data["exchanges/texts"][:, _TEXTS.index("identity")]
+                    numbers, from_end = np.unique(column[::-1], return_index=True)
+                    texts = self._read_texts(numbers)
+                    found = {texts[number]: None for number in numbers[np.argsort(-from_end)].tolist()}
+            for exchange in self._pending.values():
+                text = json.dumps(exchange.identity, sort_keys=True)
+                found.pop(text, None)
+                found[text] = None
+            return [json.loads(text) for text in found]
 
     def _find_stored(self, class_names: Collection[str] | None, rounds: Collection[int] | None) -> list[Exchange]:
         with self._reading() as data:
@@ -222,6 +260,7 @@ class DialogueStore:
             self.fold()
         with self._threads:
             self._close_file()
+        self._claims.close()
 
     def __enter__(self) -> DialogueStore:
         return self

@@ -96,3 +96,9 @@ def exchange_key(identity: dict, messages: Sequence[dict[str, str]], schema: dic
 def label_set_id(classes: Sequence[str], layout: Layout) -> str:
     """Short hash of class and joint names."""
     return hashlib.sha256(json.dumps([list(classes), list(layout.joints)]).encode()).hexdigest()[:16]
+
+
+def spec_of(identity: dict) -> str:
+    """Who an identity is, as `--llm` takes it: `measured`, `ollama/MODEL`, `file:NAME`."""
+    parts = [str(identity[name]) for name in ("backend", "model") if name in identity]
+    return (":" if parts[:1] == ["file"] else "/").join(parts)

@@ -54,9 +54,8 @@ def check(number: int, text: str, layout: Layout) -> None:
         read_joint_numbers(text, layout)
     elif number == 4:
         read_critical_joints(text, layout)
-    elif number in (5, 6):
-        if label := _label_pattern(layout).search(read_distinction(text)):
-            raise FormatProblem(f"it has the joint number {_quote(label[0])}")
+    elif number in (5, 6) and (label := _label_pattern(layout).search(read_distinction(text))):
+        raise FormatProblem(f"it has the joint number {_quote(label[0])}")
 
 
 def read_joint_numbers(text: str, layout: Layout) -> tuple[int, ...]:

@@ -196,7 +196,7 @@ def test_load_names_all_that_is_missing(store: DialogueStore) -> None:
     run(scripted(round5=lambda topic, _: good(topic, []) if topic.class_index == 1 else BackendError("x")), store)
     with pytest.raises(DialogueError) as caught:
         load(store, CLASSES, LAYOUT)
-    assert "2 of 3 classes ('pick up', 'carry')" in str(caught.value)
+    assert "2 of 3 classes ('pick up' from round 5 on, 'carry' from round 5 on)" in str(caught.value)
     assert "`skag describe DATA.h5 --llm" in str(caught.value)
 
 

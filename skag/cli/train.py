@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
-from .ask import BaseUrlOption, PromptsOption, StoreOption
+from .ask import BaseUrlOption, DryRunOption, OfflineOption, PromptsOption, StoreOption
 from .output import Output
+
+if TYPE_CHECKING:
+    from ..agents import Agents
+    from ..config import Config
 
 
 class Stream(StrEnum):
@@ -56,6 +60,8 @@ def train(
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    offline: OfflineOption = False,
+    dry_run: DryRunOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -73,6 +79,7 @@ def train(
     from ..config import replace
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
+    from ..replay import missing_distinctions
     from ..store import SkeletonStore
     from ..train import train as run_train
 
@@ -92,7 +99,8 @@ def train(
         config = replace(config, "data", protocol=protocol)
         config = replace(config, "train", epochs=epochs, seed=seed)
         config = replace(config, "agents", alpha=alpha, beta=beta, text_encoder=text_encoder)
-        output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval {run}`.")
+        if not dry_run:
+            output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval {run}`.")
         with (
             open_agents(
                 config.agents,
@@ -104,9 +112,12 @@ def train(
                 base_url=base_url,
                 text_weights=text_weights,
                 device=where.type,
+                offline=offline,
             ) as agents,
             _Terminal(output) as watcher,
         ):
+            if dry_run:
+                return _tell_plan(output, config, agents)
             report = run_train(clips, config, run, agents, where, watcher)
     output.line(
         f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on held-out "
@@ -114,6 +125,19 @@ def train(
     )
     output.note(f"Next: skag eval {run}")
     output.document(vars(report))
+    if agents.missing:
+        raise missing_distinctions(agents.missing)
+
+
+def _tell_plan(output: Output, config: Config, agents: Agents) -> None:
+    """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
+    refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+    most = refreshes * agents.num_classes
+    output.line(
+        f"at most {most} questions would be asked: {refreshes} refreshes x {agents.num_classes} classes, fewer for "
+        "every class that is not confused and every question that the store answers"
+    )
+    output.document({"refreshes": refreshes, "classes": agents.num_classes, "to_ask_at_most": most})
 
 
 class _Terminal:
