@@ -23,6 +23,7 @@ from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, similar_classes
 from .replay import attempts_before, identities_of
 from .store import SkeletonStore
+from .text_folders import load_imported
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
 Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]]], Refresh]
@@ -45,6 +46,7 @@ class Agents:
     embed: Embed | None = None
     num_refreshes: int = 0
     num_asked: int = 0
+    llm: str = ""  # who described the classes and answers round 6
     missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
@@ -160,17 +162,24 @@ def open_agents(
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        backend = None if offline else open_backend(llm, store=store, protocol=protocol, base_url=base_url)
-        identities = identities_of(llm, kept, store=store, protocol=protocol) if offline else []
         name, _, model = llm.partition("/")
+        imported = name == "imported" and model != ""
+        backend, identities = None, []
+        if offline and not imported:
+            identities = identities_of(llm, kept, store=store, protocol=protocol)
+        elif not imported:
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
         if model and not llm.startswith("file:"):
             # Named models are looked up by name, so that a server that is down does not stop a run from starting.
             identity = {"backend": name, "model": model}
         else:
             identity = identities[0] if offline else backend.identity()
+        conversations = (load_imported if imported else load)(kept, classes, layout, identity=identity)
         texts = load_prompts(prompts)
 
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
+            if imported:  # there is nobody to ask: it stays as it was imported
+                return Refresh(tuple(conversations), (), 0, 0, ())
             return ask_distinctions(
                 backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs
             )
@@ -179,7 +188,7 @@ def open_agents(
             cache = dialogues.with_name("text.h5")
             return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
 
-        agents = Agents(config, layout, len(classes), load(kept, classes, layout, identity=identity), ask, embed)
+        agents = Agents(config, layout, len(classes), conversations, ask, embed, llm=llm)
         earlier = [each for used in agents.exchanges.values() for each in attempts_before(kept, used)]
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents

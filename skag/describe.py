@@ -300,8 +300,9 @@ def load(
     if missing := [name for name in classes if name not in best]:
         first = _first_missing(store, classes, layout, identity or {})
         names = ", ".join(f"{name!r} from round {first[name]} on" if name in first else repr(name) for name in missing)
+        by = f" by {spec_of(identity)}" if identity and "backend" in identity else ""
         raise DialogueError(
-            f"{store.path} lacks rounds 1 to 5 of {len(missing)} of {len(classes)} classes ({names}): "
+            f"{store.path} lacks rounds 1 to 5{by} of {len(missing)} of {len(classes)} classes ({names}): "
             "run `skag describe DATA.h5 --llm BACKEND/MODEL`."
         )
     return tuple(Conversation(index, name, best[name]) for index, name in enumerate(classes))

@@ -66,9 +66,9 @@ class Exchange:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Exchange:
-        """The reverse of `to_record`. Raises `TypeError` or `KeyError` for anything else."""
+        """The reverse of `to_record`; a field with a default may be missing. Raises `TypeError` for anything else."""
         plain = dict(record)
-        for name in ("messages", "similar", "notes"):
+        for name in plain.keys() & {"messages", "similar", "notes"}:
             plain[name] = tuple(plain[name])
         return cls(**plain)
 

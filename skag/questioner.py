@@ -91,6 +91,8 @@ def ask_distinctions(
             return error
 
     results = dict(zip(similar, in_parallel(one, similar, jobs), strict=True))
+    order = {names[index]: place for place, index in enumerate(similar)}  # threads finish in any order
+    consulted = sorted(interview.seen.values(), key=lambda exchange: (order[exchange.class_name], exchange.attempt))
     updated = list(conversations)
     for index, result in results.items():
         if isinstance(result, Exchange):
@@ -103,5 +105,5 @@ def ask_distinctions(
         cached=interview.cached,
         failed=tuple((names[i], str(result)) for i, result in results.items() if not isinstance(result, Exchange)),
         missing=tuple(result.question for result in results.values() if isinstance(result, NotStored)),
-        consulted=tuple(interview.seen.values()),
+        consulted=tuple(consulted),
     )

@@ -7,18 +7,18 @@ asked for a part of that, the digest of its model; with no server the identity i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .backends import open_backend
 from .describe import DescribeReport, Question, describe
 from .dialogues import DialogueStore
-from .errors import BackendError, DialogueError
+from .errors import DialogueError
 from .exchanges import Exchange, exchange_key, spec_of
+from .knowledge import is_there
 from .layouts import Layout
 from .prompts import Prompts
 from .store import SkeletonStore
-
-_LOCAL = ("measured", "file:")  # backends whose identity needs no server
 
 
 def identities_of(
@@ -35,14 +35,12 @@ def identities_of(
     with than those of `options`. `measured` and knowledge files are what they are now; a knowledge file that is gone
     is looked up like a server's model.
     """
-    if llm.startswith(_LOCAL):
-        try:
-            return [open_backend(llm, store=store, protocol=protocol).identity()]
-        except BackendError:
-            stored = _stored(llm, dialogues, {})
-            if llm == "measured" or not stored:
-                raise
-            return stored
+    if llm == "measured" or is_there(llm):
+        return [open_backend(llm, store=store, protocol=protocol).identity()]
+    if llm.startswith("file:"):
+        name = llm.removeprefix("file:")
+        stored = _stored(llm, dialogues, {}) or _stored(f"file:{Path(name).stem}", dialogues, {})
+        return stored or [open_backend(llm, store=store, protocol=protocol).identity()]
     return _stored(llm, dialogues, options or {})
 
 

@@ -171,6 +171,34 @@ def test_show_belongs_to_a_dry_run(data: Path, monkeypatch, capsys) -> None:
     assert failure(monkeypatch, capsys, "describe", data, "--show")[0] == 2
 
 
+def test_training_is_repeated_from_what_its_run_folder_holds(data: Path, monkeypatch, capsys) -> None:
+    """The dialogue store of the second run holds the exchanges of the first run's folder and nothing else."""
+    from skag.runs import read_lines
+
+    invoke("describe", data)
+    train = ["train", data, "--recipe", "demo", "--epochs", 9, "--quiet"]
+    invoke(*train, "--out", "first")
+    invoke("dialogues", "import", "first/dialogues.jsonl", "--store", "copy.h5")
+    again = json.loads(invoke(*train, "--out", "again", "--store", "copy.h5", "--offline", "--json"))
+    assert again["asked"] == 0
+    first, second = (read_lines(Path(run, "metrics.jsonl")) for run in ("first", "again"))
+    drop = {"seconds"}
+    assert [{k: v for k, v in line.items() if k not in drop} for line in first] == [
+        {k: v for k, v in line.items() if k not in drop} for line in second
+    ]
+    assert Path("first/dialogues.jsonl").read_bytes() == Path("again/dialogues.jsonl").read_bytes()
+
+    lines = Path("first/dialogues.jsonl").read_text().splitlines(keepends=True)
+    Path("five.jsonl").write_text("".join(line for line in lines if json.loads(line)["round"] < 6))
+    assert len(lines) > 20
+    invoke("dialogues", "import", "five.jsonl", "--store", "five.h5")
+    code, printed = failure(monkeypatch, capsys, *train, "--out", "lacks", "--store", "five.h5", "--offline")
+    asked = [json.loads(line) for line in lines if json.loads(line)["round"] == 6]
+    assert code == 1 and printed.count("\n") == 1 and "questions of round 6 are not in the dialogue store" in printed
+    assert repr(asked[0]["class_name"]) in printed
+    assert Path("lacks/best.pt").exists()  # it trained to its end with the sentences of round 5
+
+
 def test_training_offline_without_a_dialogue_names_classes_and_rounds(data: Path, ollama: Server) -> None:
     ollama.reply = lambda messages: by_round(messages) if len(messages) < 8 else ""
     with DialogueStore("cache/dialogues.h5") as kept, SkeletonStore(data) as clips:

@@ -2,6 +2,7 @@
 
     ollama/MODEL    a model on an Ollama server            (OLLAMA_HOST or --base-url)
     openai/MODEL    a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
+    file:KNOWLEDGE.toml   what a person has written down (`skag.knowledge`)
     measured        no language model: answers measured from the training clips (`skag.measured`)
 
 Whatever a server does or says, a backend returns an `Answer` or raises a `BackendError` of one line. The clients'
@@ -46,8 +47,16 @@ def open_backend(
         from ..measured import MeasuredBackend
 
         return MeasuredBackend(store, store.protocol(protocol)[0])
+    if spec.startswith("file:"):
+        if store is None:
+            raise BackendError(f"{spec} is checked against recordings: name a skeleton store.")
+        from ..knowledge import FileBackend
+
+        return FileBackend(spec.removeprefix("file:"), store.classes, store.layout)
+    if model and name == "imported":
+        raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
         return OllamaBackend(model, base_url, options, timeout)
     if model and name == "openai":
         return OpenAIBackend(model, base_url, options, timeout)
-    raise BackendError(f"no backend {spec!r}: write ollama/MODEL, openai/MODEL or measured.")
+    raise BackendError(f"no backend {spec!r}: write ollama/MODEL, openai/MODEL, file:KNOWLEDGE.toml or measured.")

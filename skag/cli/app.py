@@ -56,3 +56,4 @@ from . import recordings  # noqa: E402, F401
 from . import ask  # noqa: E402, F401
 from . import train  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401
+from . import dialogues  # noqa: E402, F401

@@ -33,7 +33,7 @@ JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Question
 def describe(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     llm: Annotated[
-        str, typer.Option("--llm", help="Who answers: measured, ollama/MODEL or openai/MODEL.")
+        str, typer.Option("--llm", help="Who answers: measured, ollama/MODEL, openai/MODEL or file:KNOWLEDGE.toml.")
     ] = "measured",
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,

@@ -118,6 +118,9 @@ def train(
         ):
             if dry_run:
                 return _tell_plan(output, config, agents)
+            if agents.active:
+                fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
+                output.note(f"Dialogues by {agents.llm}{fixed}{', from the store alone' if offline else ''}.")
             report = run_train(clips, config, run, agents, where, watcher)
     output.line(
         f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on held-out "
