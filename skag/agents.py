@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,16 @@ from . import selector, text
 from .backends import open_backend, open_fallback
 from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import described_with, load, unusable_before
+from .describe import Question, Respondent, described_with, load, unusable_before
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
+from .replay import identities_of
 from .store import SkeletonStore
+from .text_folders import load_imported
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
 Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]]], Refresh]
@@ -43,16 +45,17 @@ class Agents:
     conversations: tuple[Conversation, ...] = ()
     ask: Ask | None = None
     embed: Embed | None = None
-    unusable: Callable[[Collection[Exchange]], list[Exchange]] | None = None  # answers before those, to be kept too
     num_refreshes: int = 0
     num_asked: int = 0
+    llm: str = ""  # who described the classes and answers round 6
+    missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
     exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
 
     def __post_init__(self) -> None:
-        self.exchanges = {}
-        self._keep([exchange for c in self.conversations for exchange in c.exchanges.values()])
+        used = [exchange for c in self.conversations for exchange in c.exchanges.values()]
+        self.exchanges = {exchange.key: exchange for exchange in used}
         self.joints = np.ones((self.num_classes, self.layout.num_joints), np.uint8)
         self.text = np.zeros((self.num_classes, INACTIVE_TEXT_WIDTH), np.float32)
         if self.conversations:
@@ -96,7 +99,8 @@ class Agents:
         new_sentences = self._select()
         self.num_refreshes += 1
         self.num_asked += result.asked
-        self._keep(result.exchanges)
+        self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
+        self.missing += result.missing
         names = [conversation.class_name for conversation in self.conversations]
         changed = [
             {
@@ -123,11 +127,6 @@ class Agents:
             "seconds": round(time.perf_counter() - started, 3),
         }
 
-    def _keep(self, used: Collection[Exchange]) -> None:
-        """Count exchanges among those that shaped the run."""
-        before = self.unusable(used) if self.unusable and used else []
-        self.exchanges |= {exchange.key: exchange for exchange in (*before, *used)}
-
     def _joint_names(self, mask_V: np.ndarray) -> list[str]:
         return [self.layout.joints[v] for v in np.flatnonzero(mask_V)]
 
@@ -147,12 +146,13 @@ def open_agents(
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
+    offline: bool = False,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
     `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
-    refuses. Sentence embeddings are cached beside the dialogues. Raises `DialogueError` where the classes have not
-    been described.
+    refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
+    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -168,22 +168,37 @@ def open_agents(
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
-        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
         name, _, model = llm.partition("/")
-        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-        identity = {"backend": name, "model": model} if model else backend.identity()
+        imported = name == "imported" and model != ""
+        backend, identities = None, []
+        if offline and not imported:
+            identities = identities_of(llm, kept, store=store, protocol=protocol)
+        elif not imported:
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
+        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
+        if second is not None:
+            others = identities_of(fallback, kept, store=store, protocol=protocol) if offline else []
+            second = Respondent(None if offline else second, others)
+        if model and not llm.startswith("file:"):
+            # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+            identity = {"backend": name, "model": model}
+        else:
+            identity = identities[0] if offline else backend.identity()
+        conversations = (load_imported if imported else load)(kept, classes, layout, identity=identity)
         texts = load_prompts(prompts)
 
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
-            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs, fallback=second)
+            if imported:  # there is nobody to ask: it stays as it was imported
+                return Refresh(tuple(conversations), (), 0, 0, ())
+            return ask_distinctions(
+                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs, fallback=second
+            )
 
         def embed(sentences: list[str]) -> np.ndarray:
             cache = dialogues.with_name("text.h5")
             return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
 
-        def unusable(used: Collection[Exchange]) -> list[Exchange]:
-            return unusable_before(kept, used)
-
-        told = load(kept, classes, layout, identity=identity)
-        yield Agents(config, layout, len(classes), told, ask, embed, unusable)
+        agents = Agents(config, layout, len(classes), conversations, ask, embed, llm=llm)
+        earlier = unusable_before(kept, list(agents.exchanges.values()))
+        agents.exchanges |= {exchange.key: exchange for exchange in earlier}
+        yield agents

@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from . import schemas, selector
-from .backends import Backend, BackendDown, Message, Topic
+from .backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
 from .dialogues import DialogueStore
 from .errors import BackendError, DialogueError
-from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id
+from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
@@ -33,6 +34,29 @@ _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that the store does not answer."""
+
+    class_name: str
+    round: int
+    messages: tuple[Message, ...]  # all that would be sent, the question last
+    similar: tuple[str, ...] = ()
+
+    @property
+    def rounds_left(self) -> list[int]:
+        """Its round, and of rounds 1 to 5 those after it, which depend on its answer."""
+        return list(range(self.round, max(self.round, ROUNDS[-1]) + 1))
+
+
+class NotStored(BackendError):
+    """The store has no answer to a question, and nobody may be asked."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(f"round {question.round}: not in the store")
+        self.question = question
 
 
 @dataclass(frozen=True)
@@ -48,25 +72,54 @@ class DescribeReport:
     by_fallback: int  # rounds whose answer is the second model's
     usage: Usage  # of the questions asked now
     usage_before: Usage  # of those that the store answered, when they were asked
+    missing: tuple[Question, ...] = ()  # of the failed: the first question of a class that the store does not answer
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """`failed`, with all rounds that the store lacks."""
+        left = {question.class_name: question.rounds_left for question in self.missing}
+        return [
+            (name, f"not in the store: rounds {', '.join(map(str, left[name]))}" if name in left else reason)
+            for name, reason in self.failed
+        ]
+
+
+@dataclass
+class Respondent:
+    """Who answers: a backend, or, where nobody may be asked, the store by the identities one had."""
+
+    backend: Backend | None
+    known: Sequence[dict] = ()  # identities, without a backend
+
+    @cached_property
+    def identities(self) -> Sequence[dict]:
+        """Whose answers are taken; new ones carry the first. Can ask a server, and raise `BackendError`."""
+        return self.known if self.backend is None else [self.backend.identity()]
+
+    @property
+    def spec(self) -> str:
+        return self.backend.spec if self.backend else spec_of(self.known[0]) if self.known else "nobody"
 
 
 @dataclass
 class Interview:
-    """Asks a backend through a store, and counts. Safe with threads."""
+    """Asks a backend through a store, and counts. Safe with threads.
 
-    backend: Backend
+    Without a backend only the store answers, and what it lacks raises `NotStored`.
+    """
+
+    first: Respondent
     store: DialogueStore
     prompts: Prompts
     layout: Layout
     label_set: str
-    identity: dict  # backend.identity(), which may have asked a server
     progress: Callable[[], None] | None = None  # called after every round that is answered
-    fallback: Backend | None = None  # asked what the backend refuses, or answers unusably
+    fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
     structured: bool = False  # ask servers to hold the model to a JSON schema
     jobs: int = 1  # questions asked at the same time
     usage: Usage = field(default_factory=Usage)  # of the questions asked
     usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
     by_fallback: int = 0
+    seen: dict[str, Exchange] = field(default_factory=dict)  # all exchanges that had a say, by key
     _down: dict[str, BackendDown] = field(default_factory=dict)  # by the backend's spec
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: threading.Semaphore = field(init=False)
@@ -92,7 +145,7 @@ class Interview:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
         messages = [*history, {"role": "user", "content": self.prompts.question(topic.round, **values)}]
         try:
-            exchange = self._usable(self.backend, self.identity, messages, topic, similar)
+            exchange = self._usable(self.first, messages, topic, similar)
         except FormatProblem as problem:
             if self.fallback is None:
                 raise
@@ -104,29 +157,29 @@ class Interview:
     def _from_fallback(
         self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...]
     ) -> Exchange:
-        """The second model's answer to what the first one refuses; its identity is looked up when it is needed."""
+        """The second model's answer to what the first one refuses."""
         try:
-            exchange = self._usable(self.fallback, self.fallback.identity(), messages, topic, similar)
+            exchange = self._usable(self.fallback, messages, topic, similar)
+        except NotStored:
+            raise
         except (BackendError, FormatProblem) as error:
             raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
         with self._lock:
             self.by_fallback += 1
         return exchange
 
-    def _usable(
-        self, backend: Backend, identity: dict, messages: list[Message], topic: Topic, similar: tuple[str, ...]
-    ) -> Exchange:
-        """The first answer of a backend that can be used; asked again with the reason where one cannot.
+    def _usable(self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...]) -> Exchange:
+        """The first answer that can be used; the question is put again with the reason where one cannot.
 
         A refusal is final where there is a second model to ask.
         """
         for attempt in range(MAX_REASKS + 1):
-            exchange = self._exchange(backend, identity, messages, topic, similar, attempt)
+            exchange = self._exchange(asked, messages, topic, similar, attempt)
             reason = exchange.rejected
             if reason is None:
                 return exchange
-            if exchange.refused and self.fallback is not None and backend is not self.fallback:
-                raise FormatProblem(f"round {topic.round}: {backend.spec} refused ({reason})")
+            if exchange.refused and self.fallback is not None and asked is self.first:
+                raise FormatProblem(f"round {topic.round}: {asked.spec} refused ({reason})")
             messages = [
                 *messages,
                 {"role": "assistant", "content": exchange.answer or "..."},  # some servers take no empty message
@@ -135,66 +188,73 @@ class Interview:
         raise FormatProblem(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
 
     def _exchange(
-        self,
-        backend: Backend,
-        identity: dict,
-        messages: list[Message],
-        topic: Topic,
-        similar: tuple[str, ...],
-        attempt: int,
+        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
     ) -> Exchange:
-        """One exchange, from the store or from the backend, and then kept."""
-        takes_schema = self.structured and getattr(backend, "takes_schema", False)
-        schema = schemas.of_round(topic.round, self.layout) if takes_schema else None
+        """One exchange, from the store or from the backend."""
+        schemas_of = [(identity, self._schema(identity, topic.round)) for identity in asked.identities]
+        for identity, schema in schemas_of:
+            stored = self.store.get(exchange_key(identity, messages, schema))
+            if stored is not None:
+                return self._counted(stored, asked=False)
+        if asked.backend is None:
+            raise NotStored(Question(topic.class_name, topic.round, tuple(messages), similar))
+        identity, schema = schemas_of[0]
         key = exchange_key(identity, messages, schema)
-        stored = self.store.get(key)
-        if stored is not None:
-            with self._lock:
-                self.usage_before.add(stored)
-            return stored
-        with self._turns:
-            if backend.spec in self._down:
-                raise BackendDown(str(self._down[backend.spec]))
-            try:
-                answer = backend.ask(messages, topic, schema)
-            except BackendDown as error:
-                self._down[backend.spec] = error
-                raise
-        text = clean(answer.text)
-        if len(text) > MAX_ANSWER:
-            raise BackendError(f"{backend.spec} answered with {len(text)} characters: choose another model.")
-        if answer.refused:
-            repaired, notes = "", (f"refused: {answer.refused}",)
-        else:
-            repaired, notes = self._judge(topic.round, text, schema is not None, last=attempt == MAX_REASKS)
-        exchange = Exchange(
-            key=key,
-            label_set=self.label_set,
-            class_name=topic.class_name,
-            round=topic.round,
-            identity=identity,
-            messages=tuple(messages),
-            prompt_hash=self.prompts.hash(topic.round),
-            answer=text,
-            similar=similar,
-            schema=schema,
-            repaired=repaired,
-            thoughts=clean(answer.thoughts),
-            tokens_in=answer.tokens_in,
-            tokens_out=answer.tokens_out,
-            seconds=answer.seconds,
-            created=datetime.now(UTC).isoformat(),
-            attempt=attempt,
-            notes=notes,
-            details=answer.details,
-        )
-        kept = self.store.add(exchange)
-        with self._lock:
-            self.usage.add(exchange)  # it was paid for, also if another process was faster
-        return kept
+        with self.store.asking(key) as stored:
+            if stored is not None:  # another process asked for it
+                return self._counted(stored, asked=False)
+            with self._turns:
+                answer = self._answer(asked.backend, messages, topic, schema)
+            text = clean(answer.text)
+            if len(text) > MAX_ANSWER:
+                raise BackendError(f"{asked.spec} answered with {len(text)} characters: choose another model.")
+            repaired, notes = self._judge(topic.round, text, answer.refused, schema is not None, attempt == MAX_REASKS)
+            exchange = Exchange(
+                key=key,
+                label_set=self.label_set,
+                class_name=topic.class_name,
+                round=topic.round,
+                identity=identity,
+                messages=tuple(messages),
+                prompt_hash=self.prompts.hash(topic.round),
+                answer=text,
+                similar=similar,
+                schema=schema,
+                repaired=repaired,
+                thoughts=clean(answer.thoughts),
+                tokens_in=answer.tokens_in,
+                tokens_out=answer.tokens_out,
+                seconds=answer.seconds,
+                created=datetime.now(UTC).isoformat(),
+                attempt=attempt,
+                notes=notes,
+                details=answer.details,
+            )
+            return self._counted(self.store.add(exchange), asked=True)
 
-    def _judge(self, number: int, text: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
+    def _answer(self, backend: Backend, messages: list[Message], topic: Topic, schema: dict | None) -> Answer:
+        """What a backend answers; once it is down it is not asked again."""
+        if backend.spec in self._down:
+            raise BackendDown(str(self._down[backend.spec]))
+        try:
+            return backend.ask(messages, topic, schema)
+        except BackendDown as error:
+            self._down[backend.spec] = error
+            raise
+
+    def _schema(self, identity: dict, number: int) -> dict | None:
+        return schemas.of_round(number, self.layout) if self.structured and takes_schema(identity) else None
+
+    def _counted(self, exchange: Exchange, asked: bool) -> Exchange:
+        with self._lock:
+            (self.usage if asked else self.usage_before).add(exchange)
+            self.seen[exchange.key] = exchange
+        return exchange
+
+    def _judge(self, number: int, text: str, refused: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
         """(text to use instead, notes) for an answer: it fits, or is rejected, or at last repaired."""
+        if refused:
+            return "", (f"refused: {refused}",)
         read = schemas.as_text(number, text) if as_json else None  # None too where the server ignored the schema
         plain = text if read is None else read
         try:
@@ -208,31 +268,33 @@ class Interview:
 
 
 def describe(
-    backend: Backend,
+    backend: Backend | None,
     store: DialogueStore,
     classes: Sequence[str],
     layout: Layout,
     prompts: Prompts,
     *,
+    identity: dict | None = None,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    fallback: Backend | None = None,
+    fallback: Respondent | None = None,
     structured: bool = False,
 ) -> DescribeReport:
     """Ask rounds 1 to 5 of every class, `jobs` classes at a time.
 
     What the backend refuses or answers unusably is asked of `fallback`; later rounds go to the backend again.
     A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
-    rounds and may be called from any thread. Raises `BackendError` where no question can be asked at all.
+    rounds and may be called from any thread. Without a backend, the store alone answers for `identity` (by default
+    the backend's own). Raises `BackendError` where no question can be asked at all.
     """
     done = iter(range(1, len(classes) * len(ROUNDS) + 1))  # next() of it is atomic
     step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
     label_set = label_set_id(classes, layout)
-    interview = Interview(
-        backend, store, prompts, layout, label_set, backend.identity(), step, fallback, structured, jobs
-    )
+    first = Respondent(backend, [] if identity is None else [identity])
+    _ = first.identities  # a backend without one can be asked nothing
+    interview = Interview(first, store, prompts, layout, label_set, step, fallback, structured, jobs)
 
-    def one(index: int) -> Conversation | str:
+    def one(index: int) -> Conversation | BackendError | FormatProblem:
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)
         exchanges = {}
         try:
@@ -240,7 +302,7 @@ def describe(
                 exchanges[number] = interview.ask(Topic(index, classes[index], number), history)
                 history = exchanges[number].after
         except (BackendError, FormatProblem) as error:
-            return str(error)
+            return error
         return Conversation(index, classes[index], exchanges)
 
     results = in_parallel(one, range(len(classes)), jobs)
@@ -249,11 +311,16 @@ def describe(
         rounds=len(ROUNDS),
         asked=interview.asked,
         cached=interview.cached,
-        failed=tuple((name, result) for name, result in zip(classes, results, strict=True) if isinstance(result, str)),
+        failed=tuple(
+            (name, str(result))
+            for name, result in zip(classes, results, strict=True)
+            if not isinstance(result, Conversation)
+        ),
         conversations=tuple(result for result in results if isinstance(result, Conversation)),
         by_fallback=interview.by_fallback,
         usage=interview.usage,
         usage_before=interview.usage_before,
+        missing=tuple(result.question for result in results if isinstance(result, NotStored)),
     )
 
 
@@ -326,9 +393,11 @@ def load(
     sets = _stored_sets(store, classes, layout, identity or {})
     best = sets[0][1] if sets else {}
     if missing := [name for name in classes if name not in best]:
-        names = ", ".join(repr(name) for name in missing)
+        first = _first_missing(store, classes, layout, identity or {})
+        names = ", ".join(f"{name!r} from round {first[name]} on" if name in first else repr(name) for name in missing)
+        by = f" by {spec_of(identity)}" if identity and "backend" in identity else ""
         raise DialogueError(
-            f"{store.path} lacks rounds 1 to 5 of {len(missing)} of {len(classes)} classes ({names}): "
+            f"{store.path} lacks rounds 1 to 5{by} of {len(missing)} of {len(classes)} classes ({names}): "
             "run `skag describe DATA.h5 --llm BACKEND/MODEL`."
         )
     return tuple(Conversation(index, name, best[name]) for index, name in enumerate(classes))
@@ -337,19 +406,46 @@ def load(
 def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout) -> list[str]:
     """Backends that have described all of the classes, as `--llm` takes them, the latest first."""
     specs = [
-        "/".join(str(identity[name]) for name in ("backend", "model") if name in identity)
-        for identity, found in _stored_sets(store, classes, layout, {})
-        if len(found) == len(set(classes))
+        spec_of(owner) for owner, found in _stored_sets(store, classes, layout, {}) if len(found) == len(set(classes))
     ]
     return list(dict.fromkeys(specs))
 
 
 def unusable_before(store: DialogueStore, used: Collection[Exchange]) -> list[Exchange]:
-    """Stored answers to the same questions as `used` that could not be used: without them, the questions would be
-    asked again where the others are imported."""
+    """Stored answers to the same questions as `used` that could not be used: what led to those cannot be replayed
+    without them."""
     questions = {_digest({}, exchange.base) for exchange in used}
     found = store.find(class_names={item.class_name for item in used}, rounds={item.round for item in used})
     return [item for item in found if item.rejected is not None and _digest({}, item.base) in questions]
+
+
+def _usable(
+    store: DialogueStore, classes: Sequence[str], identity: dict[str, Any]
+) -> tuple[list[tuple[dict[str, Any], Exchange]], dict[tuple[int, str], Exchange]]:
+    """Exchanges of rounds 1 to 5 that can be used, each with the identity of the backend whose conversation it belongs
+    to, and the same by round and the conversation after them."""
+    usable = [
+        (owner, exchange)
+        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=ROUNDS))
+        if all(owner.get(name) == value for name, value in identity.items())
+    ]
+    return usable, {(exchange.round, _digest(owner, exchange.after)): exchange for owner, exchange in usable}
+
+
+def _first_missing(
+    store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
+) -> dict[str, int]:
+    """Class -> the round from which on it has no answers, of classes that have some and not all."""
+    usable, after = _usable(store, classes, identity)
+    label_set, reached = label_set_id(classes, layout), set()
+    first: dict[str, int] = {}
+    for owner, exchange in sorted(usable, key=lambda item: item[1].round):
+        before = after.get((exchange.round - 1, _digest(owner, exchange.base[:-1])))
+        fits = exchange.round != 3 or exchange.label_set == label_set or _asked_for(layout, exchange)
+        if fits and (exchange.round == 1 or (before is not None and before.key in reached)):
+            reached.add(exchange.key)
+            first[exchange.class_name] = max(first.get(exchange.class_name, 1), exchange.round + 1)
+    return {name: number for name, number in first.items() if number <= ROUNDS[-1]}
 
 
 def _stored_sets(
@@ -359,12 +455,7 @@ def _stored_sets(
 
     Each comes with its backend's identity; the sets with most classes first, and of those the latest.
     """
-    usable = [
-        (owner, exchange)
-        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=ROUNDS))
-        if all(owner.get(name) == value for name, value in identity.items())
-    ]
-    after = {(exchange.round, _digest(owner, exchange.after)): exchange for owner, exchange in usable}
+    usable, after = _usable(store, classes, identity)
     label_set = label_set_id(classes, layout)
     sets: dict[tuple[str, str], dict[str, dict[int, Exchange]]] = {}
     for owner, last in usable:

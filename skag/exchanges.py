@@ -74,9 +74,9 @@ class Exchange:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Exchange:
-        """The reverse of `to_record`. Raises `TypeError` or `KeyError` for anything else."""
+        """The reverse of `to_record`; a field with a default may be missing. Raises `TypeError` for anything else."""
         plain = dict(record)
-        for name in ("messages", "similar", "notes"):
+        for name in plain.keys() & {"messages", "similar", "notes"}:
             plain[name] = tuple(plain[name])
         return cls(**plain)
 
@@ -127,3 +127,9 @@ def exchange_key(identity: dict, messages: Sequence[dict[str, str]], schema: dic
 def label_set_id(classes: Sequence[str], layout: Layout) -> str:
     """Short hash of class and joint names."""
     return hashlib.sha256(json.dumps([list(classes), list(layout.joints)]).encode()).hexdigest()[:16]
+
+
+def spec_of(identity: dict) -> str:
+    """Who an identity is, as `--llm` takes it: `measured`, `ollama/MODEL`, `file:NAME`."""
+    parts = [str(identity[name]) for name in ("backend", "model") if name in identity]
+    return (":" if parts[:1] == ["file"] else "/").join(parts)

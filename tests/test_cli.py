@@ -279,3 +279,12 @@ def test_every_command_explains_itself() -> None:
         assert "Example: skag " + command in text and "Writes" in text
         for option in ("--json", "--quiet", "--seed", "--device"):
             assert option in text, (command, option)
+
+
+def test_every_command_of_dialogues_explains_itself() -> None:
+    listed = invoke("dialogues", "--help")
+    for command in ("list", "show", "export", "import", "verify", "template"):
+        assert command in listed
+        text = invoke("dialogues", command, "--help")
+        assert "Example: skag dialogues " + command in text and "Reads" in text
+        assert "--json" in text and "--quiet" in text

@@ -25,6 +25,7 @@ from skag.backends import (
 from skag.describe import (
     MAX_ANSWER,
     DescribeReport,
+    Respondent,
     clean,
     describe,
     described_with,
@@ -245,7 +246,7 @@ def refusing(number: int, answer: str | Answer = REFUSAL) -> ScriptedBackend:
 @pytest.mark.parametrize("number", range(1, 6))
 def test_what_is_refused_is_asked_of_the_second_model_once(store: DialogueStore, number: int) -> None:
     first, other = refusing(number), second()
-    report = run(first, store, fallback=other)
+    report = run(first, store, fallback=Respondent(other))
     assert report.failed == () and report.by_fallback == 1
     assert [(topic.class_index, topic.round) for topic, _ in other.asked] == [(1, number)]
     assert len(first.asked) == 15  # later rounds are the first one's again, and it was not asked twice
@@ -254,13 +255,13 @@ def test_what_is_refused_is_asked_of_the_second_model_once(store: DialogueStore,
     (refused,) = (item for item in store.find() if item.rejected)
     assert refused.identity == first.identity() and refused.refused == "it declines to answer"
     assert refused.messages == told.messages and refused.answer == REFUSAL.text
-    again = run(replace(UNUSED, spec="scripted/test"), store, fallback=UNUSED)
+    again = run(replace(UNUSED, spec="scripted/test"), store, fallback=Respondent(UNUSED))
     assert again.conversations == report.conversations and again.asked == 0
 
 
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_dialogue_with_a_second_model_is_found_as_the_first_ones(store: DialogueStore, number: int) -> None:
-    report = run(refusing(number), store, fallback=second())
+    report = run(refusing(number), store, fallback=Respondent(second()))
     assert load(store, CLASSES, LAYOUT) == report.conversations
     assert load(store, CLASSES, LAYOUT, identity={"model": "test"}) == report.conversations
     assert described_with(store, CLASSES, LAYOUT) == ["scripted/test"]
@@ -272,18 +273,18 @@ def test_a_dialogue_with_a_second_model_is_found_as_the_first_ones(store: Dialog
     copy = DialogueStore(store.path.with_name("copy.h5"))  # as from a run folder
     copy.add_all([*kept, *used])
     assert load(copy, CLASSES, LAYOUT) == report.conversations
-    assert run(replace(UNUSED, spec="scripted/test"), copy, fallback=UNUSED).failed == ()
+    assert run(replace(UNUSED, spec="scripted/test"), copy, fallback=Respondent(UNUSED)).failed == ()
 
 
 def test_a_question_answered_before_by_the_second_model_is_still_the_first_ones_to_answer(store: DialogueStore) -> None:
     run(second(), store)
-    report = run(scripted(), store, fallback=UNUSED)
+    report = run(scripted(), store, fallback=Respondent(UNUSED))
     assert report.asked == 15 and report.by_fallback == 0
 
 
 def test_a_format_missed_three_times_is_the_second_models_too(store: DialogueStore) -> None:
     first, other = refusing(4, "It is hard to say."), second()
-    report = run(first, store, fallback=other)
+    report = run(first, store, fallback=Respondent(other))
     assert report.failed == () and report.by_fallback == 1 and len(first.asked) == 17
     assert len(other.asked[0][1]) == 8  # without the turns that did not fit
     assert load(store, CLASSES, LAYOUT) == report.conversations
@@ -301,18 +302,18 @@ def test_without_a_second_model_a_refusal_is_asked_again(store: DialogueStore) -
 
 
 def test_when_the_second_model_fails_too_both_are_named(store: DialogueStore) -> None:
-    report = run(refusing(2), store, fallback=second(round2=BackendDown("no server.")))
+    report = run(refusing(2), store, fallback=Respondent(second(round2=BackendDown("no server."))))
     ((name, reason),) = report.failed
     assert name == CLASSES[1]
     assert reason == "round 2: scripted/test refused (it declines to answer); scripted/second instead: no server."
-    report = run(refusing(2), store, fallback=second(round2=REFUSAL))
+    report = run(refusing(2), store, fallback=Respondent(second(round2=REFUSAL)))
     assert "the answer does not fit, asked 3 times: it declines to answer" in report.failed[0][1]
 
 
 def test_a_second_model_that_is_down_does_not_stop_the_first(store: DialogueStore) -> None:
     first = scripted(round1=lambda topic, _: REFUSAL if topic.class_index < 2 else good(topic, []))
     other = second(round1=BackendDown("no server."))
-    report = run(first, store, fallback=other)
+    report = run(first, store, fallback=Respondent(other))
     assert len(other.asked) == 1 and len(report.failed) == 2 and len(report.conversations) == 1
 
 
@@ -343,7 +344,7 @@ JSON_ANSWERS = {
 
 @dataclass
 class Structured(ScriptedBackend):
-    takes_schema: bool = True
+    spec: str = "ollama/scripted"
     schemas: list[dict | None] = field(default_factory=list)
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
@@ -402,7 +403,7 @@ def test_load_names_all_that_is_missing(store: DialogueStore) -> None:
     run(scripted(round5=lambda topic, _: good(topic, []) if topic.class_index == 1 else BackendError("x")), store)
     with pytest.raises(DialogueError) as caught:
         load(store, CLASSES, LAYOUT)
-    assert "2 of 3 classes ('pick up', 'carry')" in str(caught.value)
+    assert "2 of 3 classes ('pick up' from round 5 on, 'carry' from round 5 on)" in str(caught.value)
     assert "`skag describe DATA.h5 --llm" in str(caught.value)
 
 
@@ -485,7 +486,7 @@ def test_describing_with_a_server_that_does_everything_wrong(store: DialogueStor
         ]  # fmt: skip
         patience = Patience(timeout=5, first_wait=0.01)
         backend = OpenAIBackend("tiny", f"{first.address}/v1", patience=patience)
-        second = OllamaBackend("tiny", other.address, patience=patience)
+        second = Respondent(OllamaBackend("tiny", other.address, patience=patience))
         report = describe(backend, store, CLASSES, LAYOUT, PROMPTS, jobs=4, fallback=second)
         assert (report.failed, report.by_fallback, len(other.chats())) == ((), 3, 3) and not first.faults
     assert load(store, CLASSES, LAYOUT) == report.conversations

@@ -1,9 +1,10 @@
 """Language models behind one small interface.
 
-    ollama/MODEL       a model on an Ollama server            (OLLAMA_HOST or --base-url)
-    openai/MODEL       a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
-    PROVIDER/MODEL     the same with the address, key and peculiarities of `providers.PROVIDERS`
-    measured           no language model: answers measured from the training clips (`skag.measured`)
+    ollama/MODEL          a model on an Ollama server            (OLLAMA_HOST or --base-url)
+    openai/MODEL          a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
+    PROVIDER/MODEL        the same with the address, key and peculiarities of `providers.PROVIDERS`
+    file:KNOWLEDGE.toml   what a person has written down (`skag.knowledge`)
+    measured              no language model: answers measured from the training clips (`skag.measured`)
 
 Whatever a server does or says, a backend returns an `Answer` or raises a `BackendError` of one line. The clients'
 own packages are imported when a backend is first used.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Backend", "BackendDown", "Message", "OllamaBackend", "OpenAIBackend", "Patience", "Price", "Topic",
-    "open_backend", "open_fallback", "pull_model",
+    "open_backend", "open_fallback", "pull_model", "takes_schema",
 ]  # fmt: skip
 
 
@@ -54,6 +55,14 @@ def open_backend(
         from ..measured import MeasuredBackend
 
         return MeasuredBackend(store, store.protocol(protocol)[0])
+    if spec.startswith("file:"):
+        if store is None:
+            raise BackendError(f"{spec} is checked against recordings: name a skeleton store.")
+        from ..knowledge import FileBackend
+
+        return FileBackend(spec.removeprefix("file:"), store.classes, store.layout)
+    if model and name == "imported":
+        raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
         return OllamaBackend(model, base_url, options, think, price, Patience(timeout))
     if model and name in PROVIDERS:
@@ -63,7 +72,7 @@ def open_backend(
             raise BackendError(f"skag knows no switch for the thoughts of {name}'s models: leave --think out.")
         return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout))
     known = ", ".join(f"{provider}/MODEL" for provider in ("ollama", *PROVIDERS))
-    raise BackendError(f"no backend {spec!r}: write measured, or one of {known}.")
+    raise BackendError(f"no backend {spec!r}: write measured, file:KNOWLEDGE.toml, or one of {known}.")
 
 
 def open_fallback(
@@ -92,3 +101,9 @@ def pull_model(backend: Backend, progress: Callable[[int, int | None], None]) ->
     if not isinstance(backend, OllamaBackend):
         raise BackendError(f"--pull fetches models for Ollama, and {backend.spec} is none: leave it out.")
     return backend.pull(progress)
+
+
+def takes_schema(identity: dict) -> bool:
+    """Whether a JSON schema is sent to the backend of this identity; others would ignore or refuse it."""
+    name = identity.get("backend")
+    return name == "ollama" or (name in PROVIDERS and "schema" not in PROVIDERS[name].lacks)

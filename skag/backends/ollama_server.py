@@ -50,8 +50,6 @@ class OllamaBackend:
     price: Price | None = None
     patience: Patience = field(default_factory=Patience)
 
-    takes_schema = True
-
     @property
     def spec(self) -> str:
         return f"ollama/{self.model}"

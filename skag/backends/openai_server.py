@@ -69,11 +69,6 @@ class OpenAIBackend:
         return f"{self.provider}/{self.model}"
 
     @property
-    def takes_schema(self) -> bool:
-        """Whether a JSON schema is sent along; otherwise it would be ignored or refused."""
-        return "schema" not in self._preset.lacks
-
-    @property
     def _preset(self) -> Provider:
         return PROVIDERS[self.provider]
 
