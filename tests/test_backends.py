@@ -320,7 +320,9 @@ def test_strange_token_counts_are_left_out(openai: Server) -> None:
 
 @pytest.mark.parametrize("spec", ["llama3", "ollama", "ollama/", "gpt/x", "", "measured/x"])
 def test_a_spec_that_is_none_is_refused(spec: str) -> None:
-    with pytest.raises(DialogueError, match="write measured, file:KNOWLEDGE.toml, or one of ollama/MODEL, openai/MODEL, deepseek/MODEL"):
+    with pytest.raises(
+        DialogueError, match="write measured, file:KNOWLEDGE.toml, or one of ollama/MODEL, openai/MODEL, deepseek/MODEL"
+    ):
         open_backend(spec)
 
 

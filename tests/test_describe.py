@@ -38,7 +38,9 @@ from skag.errors import DialogueError
 from skag.exchanges import Usage
 from skag.layouts import Layout, load_layout
 from skag.prompts import Prompts, load_prompts
+from skag.replay import identities_of, replay
 from skag.store import SkeletonStore
+from skag.verify import verify
 
 from .servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
 
@@ -274,6 +276,19 @@ def test_a_dialogue_with_a_second_model_is_found_as_the_first_ones(store: Dialog
     copy.add_all([*kept, *used])
     assert load(copy, CLASSES, LAYOUT) == report.conversations
     assert run(replace(UNUSED, spec="scripted/test"), copy, fallback=Respondent(UNUSED)).failed == ()
+    for checked in (store, copy):
+        assert [found for found in verify(checked, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+    run(second(), store)  # the second model's own dialogue beside it
+    assert [found for found in verify(store, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+
+
+def test_offline_the_second_model_is_looked_up_too(store: DialogueStore) -> None:
+    report = run(refusing(3), store, fallback=Respondent(second()))
+    identities = [identities_of(f"scripted/{model}", store) for model in ("test", "second")]
+    again = replay(identities[0], store, CLASSES, LAYOUT, PROMPTS, fallback=Respondent(None, identities[1]))
+    assert again.conversations == report.conversations and again.missing == () and again.cached == 16
+    lacking = replay(identities[0], store, CLASSES, LAYOUT, PROMPTS, fallback=Respondent(None, []))
+    assert [(question.class_name, question.round) for question in lacking.missing] == [(CLASSES[1], 3)]
 
 
 def test_a_question_answered_before_by_the_second_model_is_still_the_first_ones_to_answer(store: DialogueStore) -> None:
