@@ -59,14 +59,19 @@ def _pointwise(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1))
 
 
+def noise_graphs(draw: Tensor) -> Tensor:
+    """What the learned graphs begin as, from standard normal numbers `[S, V, V]`: the skeleton's edges are not used
+    (published code, `init_off` 0.04 and `init_std` 0.02)."""
+    return draw * 0.02 + 0.04
+
+
 class SpatialGraph(nn.Module):
     """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V."""
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
         super().__init__()
         hidden = channels_out // NUM_SUBSETS * NUM_SUBSETS
-        # The skeleton's edges are not used: A starts as noise (published code: mean 0.04, deviation 0.02).
-        self.A = nn.Parameter(torch.randn(NUM_SUBSETS, num_joints, num_joints) * 0.02 + 0.04)
+        self.A = nn.Parameter(noise_graphs(torch.randn(NUM_SUBSETS, num_joints, num_joints)))
         self.alpha = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1))
         self.pre = nn.Sequential(_pointwise(channels_in, hidden), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))

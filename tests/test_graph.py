@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 
 from skag import graph
-from skag.layouts import Layout, load_layout
+from skag.layouts import Layout
 
-from .golden import golden
-from .test_layouts import PUBLISHED, random_layouts
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_graphs_equal_the_published_ones(name: str) -> None:
-    arrays, layout = golden("graphs.npz"), load_layout(PUBLISHED[name])
-    centre = "right shoulder" if name == "uav" else None
-    np.testing.assert_allclose(graph.binary(layout), arrays[f"{name}/binary_adj"], atol=1e-12)
-    np.testing.assert_allclose(graph.spatial(layout), arrays[f"{name}/spatial"], atol=1e-12)
-    np.testing.assert_allclose(graph.stgcn_spatial(layout, centre), arrays[f"{name}/stgcn_spatial"], atol=1e-12)
+from .test_layouts import random_layouts
 
 
 @given(random_layouts())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 from skag import transforms
 from skag.layouts import STREAMS, Layout, load_layout
 
-from .golden import golden
-
 NTU = load_layout("nturgb+d")
 
 
@@ -23,17 +20,6 @@ def stream_of(clip: np.ndarray, layout: Layout, stream: str, **options: object) 
     """A stream of one recording `[M, T, V, C]`."""
     frames = torch.from_numpy(np.ascontiguousarray(clip.swapaxes(0, 1)))[None]
     return transforms.to_stream(frames, layout, stream, **options)[0].numpy().swapaxes(0, 1)
-
-
-@pytest.mark.parametrize("case", ["ntu_a", "ntu_b", "ntu_c", "ntu_swap"])
-def test_normalising_and_streams_equal_the_reference(case: str) -> None:
-    arrays = golden("transforms_ntu.npz")
-    raw = arrays[f"{case}/float32/raw"]
-    normalised = transforms.centre_on_first_frame(transforms.drop_empty_frames(raw), NTU)
-    np.testing.assert_array_equal(normalised, arrays[f"{case}/float32/PreNormalize3D_spine0"])
-    for stream in STREAMS:
-        ours = stream_of(normalised, NTU, stream)
-        np.testing.assert_allclose(ours, arrays[f"{case}/float32/feat_{stream}"], atol=1e-6, err_msg=stream)
 
 
 def test_an_empty_clip_keeps_one_frame() -> None:
@@ -160,59 +146,6 @@ def test_streams_commute_with_the_mirror(stream: str) -> None:
     np.testing.assert_allclose(before, after, atol=1e-6)
 
 
-# ---------------------------------------------------------------- the published pipelines
-
-
-def legacy(seed: int) -> tuple[np.random.RandomState, random.Random]:
-    """numpy's and Python's generators in the state that the reference's seeds gave them."""
-    return np.random.RandomState(seed), random.Random(seed)
-
-
-def uniform_draw(frames: int, num_frames: int, rng: np.random.RandomState, ratio: tuple = (1, 1)) -> tuple:
-    """What `uniform_positions` is given where the published code would have drawn from `rng`: (part, offset, draw)."""
-    part = int((rng.rand() * (ratio[1] - ratio[0]) + ratio[0]) * frames)
-    offset = rng.randint(frames - part + 1)
-    draw = np.full(num_frames + 1, 0.5)
-    if part < num_frames:
-        draw[0] = (rng.randint(0, part) + 0.5) / part
-    elif part < 2 * num_frames:
-        draw[:] = 1 + np.arange(num_frames + 1)
-        draw[rng.choice(num_frames + 1, part - num_frames, replace=False)] -= 1000
-    else:
-        size = np.diff(np.arange(num_frames + 1) * part // num_frames)
-        draw[:-1] = (rng.randint(size) + 0.5) / size
-    return part, offset, torch.from_numpy(draw)[None]
-
-
-def sampled(frames: int, rng: np.random.RandomState, ratio: tuple = (1, 1)) -> np.ndarray:
-    part, offset, draw = uniform_draw(frames, 100, rng, ratio)
-    return offset + transforms.uniform_positions(torch.tensor([part]), 100, draw)[0].numpy()
-
-
-LENGTHS = (7, 60, 99, 100, 101, 150, 199, 200, 201, 333)
-
-
-@pytest.mark.parametrize("frames", LENGTHS)
-def test_training_frames_equal_the_reference(frames: int) -> None:
-    arrays = golden("transforms_2d_and_sampling.npz")
-    for seed in range(3):
-        for name in ("UniformSampleDecode", "UniformSampleFrames"):
-            expected = arrays[f"{name}/train/T{frames}/seed{seed}"]
-            np.testing.assert_array_equal(sampled(frames, np.random.RandomState(seed)), expected)
-    for seed in range(2):
-        expected = arrays[f"UniformSampleDecode/train_pinterval/T{frames}/seed{seed}"]
-        np.testing.assert_array_equal(sampled(frames, np.random.RandomState(seed), (0.5, 1)), expected)
-
-
-@pytest.mark.parametrize("frames", LENGTHS)
-@pytest.mark.parametrize("views", [1, 10])
-def test_test_frames_equal_the_reference(frames: int, views: int) -> None:
-    arrays = golden("transforms_2d_and_sampling.npz")
-    for name, sampling in (("UniformSampleDecode", "uniform-decode"), ("UniformSampleFrames", "uniform-frames")):
-        expected = arrays[f"{name}/test/T{frames}/clips{views}"].reshape(views, 100)
-        np.testing.assert_array_equal(transforms.test_positions(frames, 100, views, sampling), expected)
-
-
 @given(st.integers(1, 400), st.integers(1, 120), st.integers(0, 2**31))
 def test_sampled_frames_are_in_range_and_in_order_until_they_wrap(frames: int, num_frames: int, seed: int) -> None:
     draw = torch.rand(3, num_frames + 1, generator=torch.Generator().manual_seed(seed))
@@ -225,95 +158,6 @@ def test_sampled_frames_are_in_range_and_in_order_until_they_wrap(frames: int, n
             assert (steps > 0).all()
         else:
             assert (steps[steps <= 0] == 1 - length).all()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("case", ["ntu_a", "ntu_b", "ntu_c", "ntu_swap"])
-def test_ntu_transforms_equal_the_reference(case: str, dtype: str) -> None:
-    arrays = golden("transforms_ntu.npz")
-    prefix = f"{case}/{dtype}"
-    clip = arrays[f"{prefix}/PreNormalize3D_spine0"].astype(np.float64)
-    joints = torch.from_numpy(np.ascontiguousarray(clip.swapaxes(0, 1)))[None]  # N T M V C
-
-    def published(x: torch.Tensor) -> np.ndarray:
-        return x[0].numpy().swapaxes(0, 1)
-
-    angles = legacy(5)[0].uniform(-0.2, 0.2, size=3)
-    turn = transforms.rotation_matrices(-torch.from_numpy(angles)[None])
-    turned = published(torch.einsum("nij,ntmvj->ntmvi", turn, joints))
-    np.testing.assert_allclose(turned, arrays[f"{prefix}/RandomRot_theta.2_seed5"], atol=1e-9)
-    for seed in range(4):
-        flipped = legacy(seed)[1].random() < 0.5
-        ours = transforms.mirror(joints, NTU, "swap") if flipped else joints
-        np.testing.assert_array_equal(published(ours), arrays[f"{prefix}/Spatial_Flip_seed{seed}"])
-    order = ["left arm", "left leg", "right arm", "right leg"]  # of the published choice; ours is the layout's
-    ours_of = [[name for name in NTU.parts if name != "trunk"].index(name) for name in order]
-    for seed, probability in [(seed, 1.0) for seed in (0, 1, 2, 3, 5, 9)] + [(4, 0.2)]:
-        draws = legacy(seed)[1]
-        limb = ours_of[draws.randint(0, 3)] if draws.random() < probability else -1
-        name = f"{prefix}/Part_Drop_p{'1' if probability == 1 else '.2'}_seed{seed}"
-        np.testing.assert_array_equal(published(transforms.drop_parts(joints, NTU, torch.tensor([limb]))), arrays[name])
-    if dtype == "float32":
-        aligned = transforms.align_spine(clip, NTU)
-        np.testing.assert_allclose(aligned, arrays[f"{prefix}/PreNormalize3D_spine1"], atol=1e-6)
-
-
-COCO = load_layout("coco-17+3")
-FLAT = {"coco_new": COCO, "uav": load_layout("uav")}
-
-
-@pytest.mark.parametrize("frames", [30, 140, 230])
-@pytest.mark.parametrize("name", FLAT)
-def test_2d_transforms_equal_the_reference(name: str, frames: int) -> None:
-    arrays, layout, prefix = golden("transforms_2d_and_sampling.npz"), FLAT[name], f"{name}/T{frames}"
-    positions = sampled(frames, legacy(0)[0])
-    points = layout.extend(arrays[f"{prefix}/keypoint"].astype(np.float32), 2)
-    score = layout.extend(arrays[f"{prefix}/keypoint_score"].astype(np.float32), 2)
-    clip = transforms.image_coordinates(points, score)[:, positions]
-    if name == "coco_new":
-        np.testing.assert_allclose(clip, arrays[f"{prefix}/Kinetics_Transform"], rtol=1e-6, atol=1e-6)
-        frames_first = torch.from_numpy(clip[:, :, :17].swapaxes(0, 1).copy())[None]
-        flipped = transforms.mirror(frames_first, load_layout("coco"), widths=torch.tensor([640.0]))
-        flipped = flipped[0].numpy().swapaxes(0, 1)
-        np.testing.assert_allclose(flipped[..., :2], arrays[f"{prefix}/Flip_ratio1_keypoint"], rtol=1e-6)
-        np.testing.assert_array_equal(flipped[..., 2], arrays[f"{prefix}/Flip_ratio1_score"])
-    for stream in STREAMS:
-        ours = stream_of(clip, layout, stream, bone_confidence="difference")
-        np.testing.assert_allclose(ours, arrays[f"{prefix}/feat_{stream}"], rtol=1e-6, atol=2e-4, err_msg=stream)
-
-
-def mix_draw(seed: int, layout: Layout, published_parts: list, share: float | None) -> transforms.MixDraw:
-    """What the published mixing draws for a batch of four clips of 100 frames after these seeds."""
-    draws = random.Random(seed)
-    partner = (torch.arange(4) + int(torch.randint(1, 3, (1,), generator=torch.Generator().manual_seed(seed)))) % 4
-    sets = [frozenset(part.tolist()) for part in layout.part_index.values()]
-    ours_of = [sets.index(frozenset(part.tolist())) for part in published_parts]
-    count = draws.randint(2, 3)
-    parts = tuple(ours_of[part] for part in draws.sample(range(5), count))
-    length = draws.randint(13, 20)
-    start = draws.randint(0, 25 - length)
-    if (draws.random() if share is None else share) <= 0.25:
-        return transforms.MixDraw(partner, weight=draws.random())
-    source_length = draws.randint(length, 25)
-    source_start = draws.randint(0, 25 - source_length)
-    return transforms.MixDraw(partner, parts, 4 * start, 4 * length, 4 * source_start, 4 * source_length)
-
-
-@pytest.mark.parametrize("name", ["nturgb+d", "coco_new", "uav"])
-def test_mixing_equals_the_reference(name: str) -> None:
-    arrays, graphs = golden("mix.npz"), golden("graphs.npz")
-    layout = {"nturgb+d": NTU, **FLAT}[name]
-    parts = [graphs[f"{name}/mix_part{i}"] for i in range(5)]
-    x = torch.from_numpy(arrays[f"{name}/x"])
-    for case, seed, share in [(f"seed{s}", s, None) for s in range(6)] + [
-        ("p0.1_seed42", 42, 0.1),
-        ("p0.9_seed42", 42, 0.9),
-    ]:
-        draw = mix_draw(seed, layout, parts, share)
-        mixed, weight = transforms.mix(x, layout, draw)
-        assert torch.equal(draw.partner, torch.from_numpy(arrays[f"{name}/{case}/randidx"]))
-        np.testing.assert_allclose(mixed, arrays[f"{name}/{case}/mix"], atol=1e-6, err_msg=case)
-        assert weight == pytest.approx(float(arrays[f"{name}/{case}/lam"]), abs=1e-6)
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 32, 100])
