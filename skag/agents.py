@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from . import selector, text
-from .backends import open_backend
+from .backends import open_backend, open_fallback
+from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import described_with, load
+from .describe import Question, Respondent, described_with, load, unusable_before
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
+from .replay import identities_of
 from .store import SkeletonStore
+from .text_folders import load_imported
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
 Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]]], Refresh]
@@ -46,6 +49,8 @@ class Agents:
     open_tower: Callable[[], tuple[Any, Any]] | None = None  # the text encoder to be trained along, and its tokeniser
     num_refreshes: int = 0
     num_asked: int = 0
+    llm: str = ""  # who described the classes and answers round 6
+    missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
     exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
@@ -101,7 +106,8 @@ class Agents:
         new_sentences = self._select()
         self.num_refreshes += 1
         self.num_asked += result.asked
-        self.exchanges |= {exchange.key: exchange for exchange in result.exchanges}
+        self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
+        self.missing += result.missing
         names = [conversation.class_name for conversation in self.conversations]
         changed = [
             {
@@ -142,14 +148,18 @@ def open_agents(
     dialogues: Path,
     prompts: Path | None = None,
     base_url: str | None = None,
+    fallback: str | None = None,
+    timeout: float = TIMEOUT,
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
+    offline: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
-    `llm` is who answers round 6; by default whoever described the classes last. Sentence embeddings are
+    `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
+    refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
     cached beside the dialogues. `note` is told of sentences that are long for the text encoder, of each once.
     Raises `DialogueError` where the classes have not been described.
     """
@@ -167,14 +177,31 @@ def open_agents(
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
         name, _, model = llm.partition("/")
-        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-        identity = {"backend": name, "model": model} if model else backend.identity()
+        imported = name == "imported" and model != ""
+        backend, identities = None, []
+        if offline and not imported:
+            identities = identities_of(llm, kept, store=store, protocol=protocol)
+        elif not imported:
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
+        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
+        if second is not None:
+            others = identities_of(fallback, kept, store=store, protocol=protocol) if offline else []
+            second = Respondent(None if offline else second, others)
+        if model and not llm.startswith("file:"):
+            # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+            identity = {"backend": name, "model": model}
+        else:
+            identity = identities[0] if offline else backend.identity()
+        conversations = (load_imported if imported else load)(kept, classes, layout, identity=identity)
         texts = load_prompts(prompts)
 
         def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
-            return ask_distinctions(backend, kept, conversations, similar, layout, texts, jobs=jobs)
+            if imported:  # there is nobody to ask: it stays as it was imported
+                return Refresh(tuple(conversations), (), 0, 0, ())
+            return ask_distinctions(
+                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs, fallback=second
+            )
 
         seen: set[str] = set()
 
@@ -190,5 +217,7 @@ def open_agents(
         tower = None
         if config.train_text_encoder and config.beta:
             tower = partial(text.open_trainable, config.text_encoder, weights=text_weights, device=device)
-        conversations = load(kept, classes, layout, identity=identity)
-        yield Agents(config, layout, len(classes), conversations, ask, embed, tower)
+        agents = Agents(config, layout, len(classes), conversations, ask, embed, tower, llm=llm)
+        earlier = unusable_before(kept, list(agents.exchanges.values()))
+        agents.exchanges |= {exchange.key: exchange for exchange in earlier}
+        yield agents

@@ -6,25 +6,17 @@ can be repeated without a language model. What is promised, and how, is in `docs
     dialogues.h5           written under a temporary name and renamed, never changed in place
     dialogues.h5.journal   the exchanges since then, on the disk before `add` returns (`journal.py`)
     dialogues.h5.lock      held while writing, never while a model is being asked
-
-    /keys                uint8 [n, 32]    SHA-256 of each request
-    /exchanges/numbers   float64 [n, 6]   columns `_NUMBERS` (NaN = unknown)
-    /exchanges/texts     int64 [n, 12]    columns `_TEXTS`, as numbers of texts
-    /messages            int64 [R, 2]     role and text of the messages of all exchanges, one after another
-    /text/bytes, ends, digests            all distinct texts: concatenated UTF-8, where each ends, BLAKE2b-128
-
-A text stands once however often later rounds repeat it as history, and nothing is an HDF5 object of its own:
-many small objects are tens of times slower (h5py#2540).
+    dialogues.h5.asking    who is asking what, so that two processes share the work (`claims.py`)
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,24 +25,16 @@ import filelock
 import h5py
 import numpy as np
 
+from .claims import Claims
+from .dialogue_file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .journal import Journal, sync_folder
 
 __all__ = ["Conversation", "DialogueStore", "Exchange", "exchange_key", "label_set_id"]
 
-FORMAT, VERSION = "skag-dialogues", 1
 LOCK_TIMEOUT = 120.0  # seconds; it is held for milliseconds, or seconds while a very big store is folded
-_NUMBERS = ("round", "attempt", "tokens_in", "tokens_out", "seconds", "messages_end")
-_TEXTS = (
-    "label_set", "class_name", "identity", "schema", "prompt_hash", "similar",
-    "answer", "repaired", "thoughts", "details", "created", "notes",
-)  # fmt: skip
-_JSON_TEXTS = frozenset({"identity", "schema", "similar", "details", "notes"})
-_ROLES = ("system", "user", "assistant")
-_DATASETS = (
-    "keys", "exchanges/numbers", "exchanges/texts", "messages", "text/bytes", "text/ends", "text/digests",
-)  # fmt: skip
+POLL = 0.05  # seconds between two looks for an answer that another process is asking for
 _READ_GAP = 1 << 14  # bytes between two wanted texts that are read along rather than skipped
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError)  # what damaged HDF5 or JSON raises
 
@@ -66,6 +50,7 @@ class DialogueStore:
         self.path = Path(path)
         self._journal = Journal(self.path.with_name(f"{self.path.name}.journal"))
         self._lock_path = self.path.with_name(f"{self.path.name}.lock")
+        self._claims = Claims(self.path.with_name(f"{self.path.name}.asking"))
         self._threads = threading.RLock()
         self._pending: dict[str, Exchange] = {}  # in the journal only
         self._file: h5py.File | None = None
@@ -87,10 +72,38 @@ class DialogueStore:
             row = self._rows.get(bytes.fromhex(key))
             return None if row is None else self._read(np.array([row]))[0]
 
+    @contextmanager
+    def asking(self, key: str) -> Iterator[Exchange | None]:
+        """The exchange of a key, or None where it is for the caller to ask.
+
+        Waits while somebody else, in this process or another, asks the same question; inside the block nobody does.
+        """
+        while (stored := self.get(key)) is None and not self._claims.take(key):
+            time.sleep(POLL)
+        if stored is not None:
+            yield stored
+            return
+        try:
+            yield self.get(key)  # it can have been stored just before the claim
+        finally:
+            self._claims.drop(key)
+
     def __len__(self) -> int:
         with self._threads:
             self._refresh()
             return len(self._rows) + len(self._pending)
+
+    def __iter__(self) -> Iterator[Exchange]:
+        """All exchanges in the order in which they were stored, a thousand at a time in memory."""
+        start, ended = 0, False
+        while not ended:
+            with self._threads:
+                self._refresh()
+                stop = min(start + 1000, len(self._rows))
+                ended = stop == len(self._rows)
+                exchanges = self._read(np.arange(start, stop)) + (list(self._pending.values()) if ended else [])
+            yield from exchanges
+            start = stop
 
     def find(
         self, *, class_names: Collection[str] | None = None, rounds: Collection[int] | None = None
@@ -106,13 +119,52 @@ class DialogueStore:
                 and (rounds is None or exchange.round in rounds)
             ]
 
+    def identities(self) -> list[dict]:
+        """Who has answered anything: the distinct identities, the one that answered last at the end."""
+        with self._threads:
+            self._refresh()
+            found: dict[str, None] = {}
+            if self._rows:
+                with self._reading() as data:
+                    column = data["exchanges/texts"][:, TEXTS.index("identity")]
+                    numbers, from_end = np.unique(column[::-1], return_index=True)
+                    texts = self._read_texts(numbers)
+                    found = {texts[number]: None for number in numbers[np.argsort(-from_end)].tolist()}
+            for exchange in self._pending.values():
+                text = json.dumps(exchange.identity, sort_keys=True)
+                found.pop(text, None)
+                found[text] = None
+            return [json.loads(text) for text in found]
+
+    def damaged(self) -> set[str]:
+        """Keys of the exchanges that hold a text whose digest is not the stored one; empty in a sound store."""
+        with self._threads:
+            self._refresh()
+            if not self._rows:
+                return set()
+            with self._reading() as data:
+                digests, ends = data["text/digests"][:], [0, *self._text_ends.tolist()]
+                texts = memoryview(data["text/bytes"][:])
+                wrong = [
+                    number
+                    for number, (start, end) in enumerate(zip(ends, ends[1:], strict=False))
+                    if text_digest(texts[start:end]) != digests[number].tobytes()
+                ]
+                if not wrong:
+                    return set()
+                in_row = np.isin(data["exchanges/texts"][:], wrong).any(1)
+                messages_end = data["exchanges/numbers"][:, NUMBERS.index("messages_end")]
+                messages = np.flatnonzero(np.isin(data["messages"][:, 1], wrong))
+                in_row[np.searchsorted(messages_end, messages, side="right")] = True
+                return {row.tobytes().hex() for row in data["keys"][:][in_row]}
+
     def _find_stored(self, class_names: Collection[str] | None, rounds: Collection[int] | None) -> list[Exchange]:
         with self._reading() as data:
             wanted = np.ones(len(self._rows), bool)
             if rounds is not None:
-                wanted &= np.isin(data["exchanges/numbers"][:, _NUMBERS.index("round")], list(rounds))
+                wanted &= np.isin(data["exchanges/numbers"][:, NUMBERS.index("round")], list(rounds))
             if class_names is not None:
-                names = data["exchanges/texts"][:, _TEXTS.index("class_name")]
+                names = data["exchanges/texts"][:, TEXTS.index("class_name")]
                 named = self._read_texts(names)
                 wanted &= np.isin(names, [number for number, name in named.items() if name in class_names])
         return self._read(np.flatnonzero(wanted))
@@ -128,13 +180,15 @@ class DialogueStore:
             numbers = data["exchanges/numbers"][max(first - 1, 0) : stop]  # with the row before: messages start there
             if first == 0:
                 numbers = np.pad(numbers, ((1, 0), (0, 0)))
-            ends = numbers[:, _NUMBERS.index("messages_end")].astype(np.int64)
+            ends = numbers[:, NUMBERS.index("messages_end")].astype(np.int64)
             starts, stops = ends[rows - first], ends[rows - first + 1]
             messages = data["messages"][int(starts[0]) : int(stops[-1])]
             spans = [messages[a:b] for a, b in zip(starts - starts[0], stops - starts[0], strict=True)]
             known = self._read_texts(np.concatenate([texts.ravel(), *(span[:, 1] for span in spans)]))
             return [
-                _exchange(key.tobytes().hex(), row, [known[i] for i in refs], [(r, known[i]) for r, i in span.tolist()])
+                row_exchange(
+                    key.tobytes().hex(), row, [known[i] for i in refs], [(r, known[i]) for r, i in span.tolist()]
+                )
                 for key, row, refs, span in zip(
                     keys, numbers[rows - first + 1].tolist(), texts.tolist(), spans, strict=True
                 )
@@ -202,7 +256,7 @@ class DialogueStore:
                 if self.path.exists():
                     shutil.copyfile(self.path, partial)
                 with h5py.File(partial, "a") as file:
-                    _append(file, list(self._pending.values()))
+                    append(file, list(self._pending.values()))
                 with partial.open("rb") as written:
                     os.fsync(written.fileno())
                 self._close_file()
@@ -222,6 +276,7 @@ class DialogueStore:
             self.fold()
         with self._threads:
             self._close_file()
+        self._claims.close()
 
     def __enter__(self) -> DialogueStore:
         return self
@@ -278,7 +333,7 @@ class DialogueStore:
                 raise DialogueError(f"{self.path} is no dialogue store: choose another --store; it is not overwritten.")
             if version > VERSION:
                 raise DialogueError(f"{self.path} was written by a newer skag (store version {version}): update skag.")
-            self._data = {name: file[name] for name in _DATASETS}
+            self._data = {name: file[name] for name in DATASETS}
             keys = self._data["keys"][:].tobytes()
             self._rows = {keys[i : i + 32]: i // 32 for i in range(0, len(keys), 32)}
             self._text_ends = self._data["text/ends"][:]
@@ -303,88 +358,3 @@ class DialogueStore:
             with suppress(*_UNREADABLE):
                 self._file.close()
             self._file = None
-
-
-def _exchange(key: str, numbers: list[float], texts: list[str], messages: list[tuple[int, str]]) -> Exchange:
-    row = dict(zip(_NUMBERS, numbers, strict=True))
-    values = {name: json.loads(text) if name in _JSON_TEXTS else text for name, text in zip(_TEXTS, texts, strict=True)}
-    tokens = {name: None if np.isnan(row[name]) else int(row[name]) for name in ("tokens_in", "tokens_out")}
-    record = {
-        **values,
-        **tokens,
-        "key": key,
-        "round": int(row["round"]),
-        "attempt": int(row["attempt"]),
-        "seconds": row["seconds"],
-        "messages": [{"role": _ROLES[role], "content": text} for role, text in messages],
-    }
-    return Exchange.from_record(record)
-
-
-def _append(file: h5py.File, exchanges: list[Exchange]) -> None:
-    """Add rows to a store file that nobody else sees yet."""
-    if "keys" not in file:
-        _create(file)
-    keys, digests = file["keys"][:].tobytes(), file["text/digests"][:].tobytes()
-    held = {keys[i : i + 32] for i in range(0, len(keys), 32)}
-    known = {digests[i : i + 16]: i // 16 for i in range(0, len(digests), 16)}
-    parts: list[bytes] = []
-    new_digests: list[bytes] = []
-
-    def number_of(text: str) -> int:
-        data = text.encode("utf-8", "surrogatepass")  # a file name of another encoding can be a class name
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        if digest not in known:
-            known[digest] = len(known)
-            parts.append(data)
-            new_digests.append(digest)
-        return known[digest]
-
-    new_keys, numbers, texts, messages = [], [], [], []
-    messages_end = len(file["messages"])
-    for exchange in exchanges:
-        key = bytes.fromhex(exchange.key)
-        if key in held:
-            continue
-        held.add(key)
-        new_keys.append(key)
-        messages += [(_ROLES.index(message["role"]), number_of(message["content"])) for message in exchange.messages]
-        values = {**exchange.to_record(), "messages_end": messages_end + len(messages)}
-        numbers.append([np.nan if values[name] is None else values[name] for name in _NUMBERS])
-        texts.append(
-            [
-                number_of(json.dumps(values[name], sort_keys=True) if name in _JSON_TEXTS else values[name])
-                for name in _TEXTS
-            ]
-        )
-    text_end = int(file["text/ends"][-1]) if len(file["text/ends"]) else 0
-    _extend(file["text/bytes"], np.frombuffer(b"".join(parts), "u1"))
-    _extend(file["text/ends"], text_end + np.cumsum([len(part) for part in parts], dtype="i8"))
-    _extend(file["text/digests"], np.frombuffer(b"".join(new_digests), "u1").reshape(-1, 16))
-    _extend(file["messages"], np.array(messages, "i8").reshape(-1, 2))
-    _extend(file["exchanges/numbers"], np.array(numbers, "f8").reshape(-1, len(_NUMBERS)))
-    _extend(file["exchanges/texts"], np.array(texts, "i8").reshape(-1, len(_TEXTS)))
-    _extend(file["keys"], np.frombuffer(b"".join(new_keys), "u1").reshape(-1, 32))
-
-
-def _create(file: h5py.File) -> None:
-    def growing(name: str, dtype: str, *tail: int, rows: int = 4096) -> h5py.Dataset:
-        # Fletcher32: a disk's bit rot is an error when read, not another answer.
-        return file.create_dataset(
-            name, (0, *tail), dtype, maxshape=(None, *tail), chunks=(rows, *tail), fletcher32=True
-        )
-
-    growing("keys", "u1", 32)
-    growing("exchanges/numbers", "f8", len(_NUMBERS), rows=1024).attrs["columns"] = json.dumps(_NUMBERS)
-    growing("exchanges/texts", "i8", len(_TEXTS), rows=1024).attrs["columns"] = json.dumps(_TEXTS)
-    growing("messages", "i8", 2).attrs["roles"] = json.dumps(_ROLES)
-    growing("text/bytes", "u1", rows=1 << 16)
-    growing("text/ends", "i8")
-    growing("text/digests", "u1", 16)
-    file.attrs.update(format=FORMAT, version=VERSION)
-
-
-def _extend(data: h5py.Dataset, rows: np.ndarray) -> None:
-    if len(rows):
-        data.resize(len(data) + len(rows), axis=0)
-        data[-len(rows) :] = rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .backends import Backend, Topic
-from .describe import Interview, in_parallel
+from .describe import Interview, NotStored, Question, Respondent, in_parallel
 from .dialogues import DialogueStore
 from .errors import BackendError
 from .exchanges import Conversation, Exchange, label_set_id
@@ -31,6 +31,8 @@ class Refresh:
     asked: int  # questions that a backend answered, those asked again included
     cached: int  # questions that the store answered
     failed: tuple[tuple[str, str], ...]  # (class name, reason)
+    missing: tuple[Question, ...] = ()  # of the failed: what the store does not answer, where nobody may be asked
+    consulted: tuple[Exchange, ...] = ()  # `exchanges`, and those whose answers did not fit
 
 
 def similar_classes(confusion: np.ndarray, k: int = 10, min_confusions: int = 1) -> dict[int, tuple[int, ...]]:
@@ -58,41 +60,47 @@ def release_similar_classes(confusion: np.ndarray, k: int = 10) -> dict[int, tup
 
 
 def ask_distinctions(
-    backend: Backend,
+    backend: Backend | None,
     store: DialogueStore,
     conversations: Sequence[Conversation],
     similar: Mapping[int, Sequence[int]],
     layout: Layout,
     prompts: Prompts,
     *,
+    identities: Sequence[dict] = (),
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    fallback: Respondent | None = None,
 ) -> Refresh:
     """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
 
-    `conversations` holds all classes in their order. Trouble with the backend or its answers is reported in
-    `failed`, never raised: training goes on with what there is.
+    `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
+    `fallback`. Without a backend the store alone answers, by any of `identities`. Trouble with the backend or its
+    answers is reported in `failed`, never raised: training goes on with what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
     names = [conversation.class_name for conversation in conversations]
+    first = Respondent(backend, identities)
     try:
-        identity = backend.identity()
+        _ = first.identities
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
-    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identity, step)
+    interview = Interview(first, store, prompts, layout, label_set_id(names, layout), step, fallback, jobs=jobs)
 
-    def one(index: int) -> Exchange | str:
+    def one(index: int) -> Exchange | BackendError | FormatProblem:
         others = tuple(int(other) for other in similar[index])
         topic = Topic(index, names[index], DISTINCTION_ROUND, others)
         history = conversations[index].exchanges[ROUNDS[-1]].after
         try:
             return interview.ask(topic, history, tuple(names[other] for other in others))
         except (BackendError, FormatProblem) as error:
-            return str(error)
+            return error
 
     results = dict(zip(similar, in_parallel(one, similar, jobs), strict=True))
+    order = {names[index]: place for place, index in enumerate(similar)}  # threads finish in any order
+    consulted = sorted(interview.seen.values(), key=lambda exchange: (order[exchange.class_name], exchange.attempt))
     updated = list(conversations)
     for index, result in results.items():
         if isinstance(result, Exchange):
@@ -103,5 +111,7 @@ def ask_distinctions(
         exchanges=tuple(result for result in results.values() if isinstance(result, Exchange)),
         asked=interview.asked,
         cached=interview.cached,
-        failed=tuple((names[index], result) for index, result in results.items() if isinstance(result, str)),
+        failed=tuple((names[i], str(result)) for i, result in results.items() if not isinstance(result, Exchange)),
+        missing=tuple(result.question for result in results.values() if isinstance(result, NotStored)),
+        consulted=tuple(consulted),
     )

@@ -5,7 +5,7 @@
     environment.json   versions, device, command
     metrics.jsonl      one line per epoch, every loss term apart
     refreshes.jsonl    one line per refresh: epoch, confusions, similar classes, masks and sentences
-    dialogues.jsonl    the exchanges that shaped the run
+    dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
 
@@ -18,7 +18,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -52,12 +52,6 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write JSON lines, replacing the file."""
-    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     write_whole(path, lambda file: file.write(text.encode()))
 
 

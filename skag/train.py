@@ -25,6 +25,7 @@ from .layouts import Layout
 from .losses import add_confusions, alignment_loss, mixing_loss
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
+from .transfer import to_line
 
 
 class Watcher(Protocol):
@@ -118,7 +119,8 @@ def train(
 
 
 def _write_dialogues(run: Path, agents: Agents) -> None:
-    runs.write_lines(run / runs.DIALOGUES, (exchange.to_record() for exchange in agents.exchanges.values()))
+    text = "".join(map(to_line, agents.exchanges.values()))
+    runs.write_whole(run / runs.DIALOGUES, lambda file: file.write(text.encode()))
 
 
 def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelConfig:

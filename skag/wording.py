@@ -10,10 +10,10 @@ import numpy as np
 
 from .class_statistics import ClassStatistics, critical_joints
 from .kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
-from .selector import token_bound
+from .selector import MAX_TOKENS, token_bound
 
 _SIDED = 0.65  # from this share of clips on, a class has a preferred side
-_DISTINCTION_TOKENS = 58  # by the Selector's bound, which allows 69
+_DISTINCTION_TOKENS = 58  # as `_length` counts them
 _NAME_TOKENS = 14
 
 # What a feature says where it is larger, and where it is smaller, than in other classes. {place} is a height.
@@ -271,7 +271,7 @@ class Teller:
     def key_features(self, one: int) -> str:
         """Round 5."""
         facts = [str(fact) for fact in self.outstanding(one, None, 4)] or ["it moves much like the others"]
-        while token_bound(_join(facts)) > _DISTINCTION_TOKENS - _NAME_TOKENS:
+        while _length(_join(facts)) > _DISTINCTION_TOKENS - _NAME_TOKENS:
             facts.pop()
         return f"The key features of {self.name(one)} are that {_join(facts)}."
 
@@ -283,7 +283,7 @@ class Teller:
             facts = [str(fact) for fact in self.outstanding(one, other, count, said)]
             for kept in range(len(facts), 0, -1):
                 clause = f"unlike {self.name(other)}, {_join(facts[:kept])}"
-                if token_bound("; ".join([*clauses, clause])) <= _DISTINCTION_TOKENS:
+                if _length("; ".join([*clauses, clause])) <= _DISTINCTION_TOKENS:
                     clauses.append(clause)
                     said.update(facts[:kept])
                     break
@@ -343,8 +343,15 @@ def _join(parts: list[str]) -> str:
 def _shorten(text: str, most: int) -> str:
     """The text's first words, or the first word's first letters, within `most` tokens."""
     words = text.split() or ["?"]
-    while len(words) > 1 and token_bound(" ".join(words)) > most:
+    while len(words) > 1 and _length(" ".join(words)) > most:
         words.pop()
-    while token_bound(words[0]) > most:
+    while _length(words[0]) > most:
         words[0] = words[0][:-1]
     return " ".join(words)
+
+
+def _length(text: str) -> int:
+    """Tokens of a text at eight letters a token, as the limits here were chosen; more where the Selector's bound says
+    that it would not fit.
+    """
+    return max(token_bound(text, letters=8), token_bound(text) - MAX_TOKENS + _DISTINCTION_TOKENS)

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import dialogues, journal
+from skag import dialogue_file, dialogues, journal
 from skag.dialogues import DialogueStore, Exchange, exchange_key, label_set_id
 from skag.errors import DialogueError
 from skag.layouts import load_layout
@@ -236,7 +236,7 @@ def crash(path: Path, where: str) -> None:
     elif where == "after the rename":
         os.replace = lambda *paths: (real_replace(*paths), die())
     elif where == "in the HDF5 file":
-        dialogues._extend = die
+        dialogue_file._extend = die
     store.fold()
 
 
@@ -299,7 +299,7 @@ def test_a_fold_that_fails_keeps_the_journal(tmp_path: Path, monkeypatch: pytest
     def fail(*args: object) -> None:
         raise RuntimeError("HDF5 cannot write")
 
-    monkeypatch.setattr(dialogues, "_append", fail)
+    monkeypatch.setattr(dialogues, "append", fail)
     store = DialogueStore(tmp_path / "d.h5")
     for number in range(60):  # more than are folded at once
         store.add(exchange(number))

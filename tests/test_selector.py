@@ -105,6 +105,39 @@ def test_round_5_has_no_joint_numbers() -> None:
     assert selector.repair(5, "The 12-right hand goes up fast.", NTU)[0] == "The right hand goes up fast."
 
 
+def test_a_distinction_calls_joints_by_name_alone() -> None:
+    with pytest.raises(FormatProblem, match="joint number '24-right hand tip'"):
+        selector.check(6, "The 24-right hand tip goes up fast.", NTU)
+    assert selector.repair(6, "The 24-Right hand tip goes up fast.", NTU)[0] == "The Right hand tip goes up fast."
+
+
+@pytest.mark.parametrize("label", ["24-left hand tip", "99-right hand", "0-head"])
+def test_a_name_that_does_not_agree_with_its_number_is_not_repaired(label: str) -> None:
+    """Nobody knows which of the two was meant; the previous sentence stays."""
+    text = f"The {label} goes up much faster than the others."
+    with pytest.raises(FormatProblem, match="has the joint number"):
+        selector.check(6, text, NTU)
+    assert selector.repair(6, text, NTU) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "true"),  # counts by CLIP's own tokeniser
+    [
+        ("The right hand rises past the left shoulder, stops at head height for 0.5 s, and sinks again.", 23),
+        ("Unlike in sit down the hips rise, the knees straighten and the trunk ends upright.", 18),
+        ("the left hand, then 180 degrees", 9),
+    ],
+)
+def test_the_token_bound_is_conservative(text: str, true: int) -> None:
+    assert true <= selector.token_bound(text) <= 1.3 * true
+
+
+def test_a_sentence_may_have_as_many_tokens_as_the_text_encoder_reads() -> None:
+    assert selector.read_distinction("up " * 75)
+    with pytest.raises(FormatProblem, match="up to 76 tokens"):
+        selector.read_distinction("up " * 76)
+
+
 @pytest.mark.parametrize(
     ("number", "text", "mended"),
     [

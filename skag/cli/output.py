@@ -11,6 +11,11 @@ from typing import Any
 _PIPED_WIDTH = 160  # columns of a table that goes to a file or another program
 
 
+def printable(text: str) -> str:
+    """Text with a mark in the place of what a terminal would obey: escapes, control characters, half characters."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 class Output:
     """Prints a command's results as tables or as one JSON document, and its notes unless quiet."""
 
@@ -20,7 +25,7 @@ class Output:
     def note(self, text: str) -> None:
         """A remark for people, on stderr."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def document(self, value: dict[str, Any]) -> None:
         """The result as JSON, when asked for."""
@@ -30,7 +35,17 @@ class Output:
     def line(self, text: str) -> None:
         """A line of the result, for people."""
         if not self.as_json:
-            print(text)
+            print(printable(text))
+
+    def panel(self, title: str, text: str) -> None:
+        """A text of the result in a frame, for people; never read as markup."""
+        if self.as_json:
+            return
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.text import Text
+
+        Console().print(Panel(Text(printable(text)), title=Text(printable(title)), title_align="left"))
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of the result, for people; columns with numbers are aligned right."""
@@ -48,7 +63,7 @@ class Output:
             justify = "right" if numeric else "left"
             table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
         for row in rows:  # Text, not str: names from data and models are never read as markup
-            table.add_row(*(Text(f"{cell:.2f}" if isinstance(cell, float) else str(cell)) for cell in row))
+            table.add_row(*(Text(f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
         Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
 
     @contextmanager

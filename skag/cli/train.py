@@ -5,13 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
-from .ask import BaseUrlOption, PromptsOption, StoreOption
+from .ask import (
+    BaseUrlOption,
+    DryRunOption,
+    FallbackOption,
+    JobsOption,
+    OfflineOption,
+    PromptsOption,
+    StoreOption,
+    TimeoutOption,
+)
 from .output import Output
+
+if TYPE_CHECKING:
+    from ..agents import Agents
+    from ..config import Config
 
 
 class Stream(StrEnum):
@@ -100,6 +113,11 @@ def train(
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    fallback: FallbackOption = None,
+    timeout: TimeoutOption = 600,
+    jobs: JobsOption = 4,
+    offline: OfflineOption = False,
+    dry_run: DryRunOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -118,6 +136,7 @@ def train(
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
     from ..layouts import STREAMS
+    from ..replay import missing_distinctions
     from ..store import SkeletonStore
     from ..train import train as run_train
 
@@ -138,7 +157,7 @@ def train(
     changes = [f"{field}={value}" for field, value in asked.items() if value is not None]
     changes += [f"train.seed={seed}", *(assignments or [])]
     streams = STREAMS if stream is Streams.all else (stream.value,)
-    reports = []
+    reports, missing = [], []
     with SkeletonStore(data) as clips:
         for number, one in enumerate(streams):
             if recipe is None:
@@ -153,7 +172,9 @@ def train(
             config = override(config, changes)
             train_split, test_split = clips.protocol(config.data.protocol)
             run = folder / one if len(streams) > 1 else folder
-            if config.train.select_on == "test":
+            if dry_run:
+                pass
+            elif config.train.select_on == "test":
                 output.note(f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate.")
             else:
                 output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`.")
@@ -166,12 +187,22 @@ def train(
                     dialogues=store,
                     prompts=prompts,
                     base_url=base_url,
+                    fallback=fallback,
+                    timeout=timeout,
+                    jobs=jobs,
                     text_weights=text_weights,
                     device=where.type,
+                    offline=offline,
                     note=output.note,
                 ) as agents,
                 _Terminal(output) as watcher,
             ):
+                if dry_run:
+                    reports.append(_tell_plan(output, config, agents))
+                    continue
+                if agents.active:
+                    fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
+                    output.note(f"Dialogues by {agents.llm}{fixed}{', from the store alone' if offline else ''}.")
                 report = run_train(clips, config, run, agents, where, watcher)
             chosen_by = "held-out training clips"
             if report.selected_on == "test":
@@ -181,8 +212,23 @@ def train(
                 f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
             )
             reports.append(vars(report))
-    output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
+            missing += agents.missing
+    if not dry_run:
+        output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
     output.document(reports[0] if len(streams) == 1 else {"runs": reports})
+    if missing:
+        raise missing_distinctions(missing)
+
+
+def _tell_plan(output: Output, config: Config, agents: Agents) -> dict[str, int]:
+    """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
+    refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+    most = refreshes * agents.num_classes
+    output.line(
+        f"at most {most} questions would be asked: {refreshes} refreshes x {agents.num_classes} classes, fewer for "
+        "every class that is not confused and every question that the store answers"
+    )
+    return {"refreshes": refreshes, "classes": agents.num_classes, "to_ask_at_most": most}
 
 
 class _Terminal:

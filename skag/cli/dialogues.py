@@ -1,0 +1,319 @@
+"""`skag dialogues`: what the dialogue store holds, and how it gets in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .app import JsonOption, QuietOption, app
+from .ask import StoreOption
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..exchanges import Exchange
+
+dialogues = typer.Typer(
+    name="dialogues",
+    help="What the dialogue store holds: list, show, export, import, verify; and forms for a person's knowledge.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(dialogues)
+
+STORE = Path("cache/dialogues.h5")
+LlmOption = Annotated[
+    str | None, typer.Option("--llm", help="Answers of this backend alone, as `list` calls it.  [default: of all]")
+]
+ROUND_TITLES = {
+    1: "the whole movement",
+    2: "by parts of the body",
+    3: "critical joints",
+    4: "how they move",
+    5: "key features",
+    6: "what distinguishes it",
+}
+
+
+@dialogues.command("list", epilog="Example: skag dialogues list")
+def list_(
+    store: StoreOption = STORE, llm: LlmOption = None, as_json: JsonOption = False, quiet: QuietOption = False
+) -> None:
+    """Who has told what of which classes. Reads the dialogue store."""
+    from ..inventory import inventory, open_existing
+
+    output = Output(as_json, quiet)
+    with open_existing(store) as kept:
+        found = inventory(kept, llm)
+    output.table(
+        f"{store}: {sum(by.exchanges for by in found)} exchanges",
+        ["", "told by", "classes", "complete", "latest"],
+        [[number, by, len(by.classes), by.complete, by.last[:10]] for number, by in enumerate(found, 1)],
+    )
+    output.table(
+        "Classes",
+        ["", "class", "rounds", "of round 6", "did not fit", "critical joints"],
+        [
+            [number, name, _span(told.rounds), told.distinctions, told.asked_again, ", ".join(told.joints)]
+            for number, by in enumerate(found, 1)
+            for name, told in sorted(by.classes.items())
+        ],
+    )
+    output.document(
+        {
+            "dialogues": [
+                {
+                    "llm": by.llm,
+                    "identity": by.identity,
+                    "exchanges": by.exchanges,
+                    "complete": by.complete,
+                    "first": by.first,
+                    "last": by.last,
+                    "classes": [
+                        {
+                            "class": name,
+                            "rounds": sorted(told.rounds),
+                            "distinctions": told.distinctions,
+                            "asked_again": told.asked_again,
+                            "repaired": told.repaired,
+                            "critical_joints": list(told.joints),
+                        }
+                        for name, told in by.classes.items()
+                    ],
+                }
+                for by in found
+            ]
+        }
+    )
+
+
+def _span(rounds: set[int]) -> str:
+    return "1 to 5" if len(rounds) == 5 else ", ".join(map(str, sorted(rounds))) or "none"
+
+
+@dialogues.command(epilog='Example: skag dialogues show "sit down" --llm measured')
+def show(
+    class_name: Annotated[str, typer.Argument(metavar="CLASS", help="Name of the class.")],
+    store: StoreOption = STORE,
+    llm: LlmOption = None,
+    number: Annotated[int | None, typer.Option("--round", min=1, max=6, help="This round alone.")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="The questions too.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="By all who told of it, not only the last.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The dialogue about one class, by whoever told of it last. Reads the dialogue store."""
+    from ..inventory import exchanges_of, open_existing
+
+    output = Output(as_json, quiet)
+    with open_existing(store) as kept:
+        found = exchanges_of(kept, class_name, llm)
+    shown = found if everyone else found[:1]
+    records = []
+    for by, exchanges in shown:
+        output.line(f"{class_name}, told by {by}")
+        for exchange in exchanges:
+            if number in (None, exchange.round):
+                _show_exchange(output, exchange, questions)
+                records.append(exchange.to_record())
+    if len(found) > len(shown):
+        output.note(f"Shown with --all: what {', '.join(str(by) for by, _ in found[1:])} told of it.")
+    output.document({"class": class_name, "exchanges": records})
+
+
+def _show_exchange(output: Output, exchange: Exchange, questions: bool) -> None:
+    title = f"Round {exchange.round}: {ROUND_TITLES[exchange.round]}"
+    if exchange.similar:
+        title += f" from {', '.join(exchange.similar)}"
+    parts = [exchange.answer]
+    if questions:
+        parts.insert(0, f"{exchange.messages[-1]['content']}\n\n->")
+    if exchange.repaired:
+        parts.append(f"\nUsed instead:\n{exchange.repaired}")
+    parts += [f"\n({note})" for note in exchange.notes]
+    output.panel(title, "\n".join(parts))
+
+
+@dialogues.command(epilog="Example: skag dialogues export dialogues.jsonl")
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    as_text: Annotated[bool, typer.Option("--text", help="Text for people, instead of JSON lines.")] = False,
+    class_names: Annotated[list[str] | None, typer.Option("--class", help="This class alone; can be repeated.")] = None,
+    llm: LlmOption = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write exchanges into a file.
+
+    JSON lines hold everything, and `skag dialogues import` makes the same store of them; text is for people. Reads the
+    dialogue store. Writes OUT when it is complete.
+    """
+    from .. import transfer
+    from ..errors import DialogueError
+    from ..exchanges import spec_of
+    from ..inventory import open_existing
+
+    def wanted(exchange: Exchange) -> bool:
+        return llm in (None, spec_of(exchange.identity)) and (not class_names or exchange.class_name in class_names)
+
+    output = Output(as_json, quiet)
+    with open_existing(store) as kept:
+        if not any(map(wanted, kept)):
+            raise DialogueError(f"{store} has no exchange of that kind: see `skag dialogues list --store {store}`.")
+        count = transfer.export(kept, out, as_text=as_text, wanted=wanted)
+    output.line(f"{out}: {count} exchanges")
+    output.document({"out": str(out), "exchanges": count})
+
+
+@dialogues.command("import", epilog="Example: skag dialogues import gpt4o/nturgbd_60 --data ntu60.h5 --name gpt-4o")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="JSON lines (`export`, or a run's dialogues.jsonl), or a folder.")
+    ],
+    store: StoreOption = STORE,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="For a folder: the skeleton store whose classes it tells of.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="For a folder: train with --llm imported/NAME.  [default: the folder's]"),
+    ] = None,
+    by_number: Annotated[
+        bool, typer.Option("--by-number", help="For a folder: take files by number where names are worded differently.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring exchanges into the dialogue store.
+
+    Reads JSON lines, or a folder of text files as the published code ships them (NNN_class_name.txt, rounds ended by
+    a line of 80 =), which `skag train --llm imported/NAME` then uses. Writes the dialogue store: everything, or
+    nothing where a part cannot be used. An answer that is there already stays.
+    """
+    from .. import transfer
+    from ..dialogues import DialogueStore
+    from ..store import SkeletonStore
+    from ..text_folders import read_folder
+
+    output = Output(as_json, quiet)
+    llm = None
+    if source.is_dir():
+        if data is None:
+            raise typer.BadParameter("a folder needs --data DATA.h5, whose classes and joints it is matched with.")
+        name = name or source.resolve().name
+        with SkeletonStore(data) as clips:
+            exchanges = read_folder(source, name, clips.classes, clips.layout, by_number=by_number)
+        llm = f"imported/{name}"
+    elif data or name or by_number:
+        raise typer.BadParameter("--data, --name and --by-number belong to a folder.")
+    with DialogueStore(store) as kept:
+        report = transfer.add_all(kept, (lambda: transfer.read_lines(source)) if llm is None else (lambda: exchanges))
+    output.line(
+        f"{store}: {report.exchanges} exchanges read, {report.added} added, {report.present} there already"
+        + (f", {report.kept} there with another answer, which stays" if report.kept else "")
+    )
+    if llm is not None:
+        repaired = sum(bool(exchange.repaired) for exchange in exchanges)
+        if repaired:
+            output.note(f"{repaired} answers were mended to fit; `skag dialogues verify --llm {llm}` says how.")
+        output.note(f"Next: skag train {data} --llm {llm} --store {store}")
+    output.document({**vars(report), "llm": llm})
+
+
+@dialogues.command(epilog="Example: skag dialogues verify --data nw-ucla.h5 --llm ollama/llama3.2")
+def verify(
+    store: StoreOption = STORE,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Skeleton store: all of its classes, and no others, must be told of.")
+    ] = None,
+    llm: LlmOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check every exchange: hashes, missing rounds, formats, equal critical joints.
+
+    Reads the dialogue store. Exits with 1 for a broken hash and a missing or malformed answer; the rest is there to be
+    known.
+    """
+    from ..errors import DialogueError
+    from ..inventory import open_existing
+    from ..store import SkeletonStore
+    from ..verify import verify as run_verify
+
+    output = Output(as_json, quiet)
+    of = {}
+    if data is not None:
+        with SkeletonStore(data) as clips:
+            of = {"classes": clips.classes, "layout": clips.layout}
+    with open_existing(store) as kept, output.progress("Checking") as update:
+        count, findings = run_verify(kept, llm=llm, progress=update, **of)
+    problems = [finding for finding in findings if finding.is_problem]
+    for title, group in (
+        ("Problems", problems),
+        ("To be known", [finding for finding in findings if not finding.is_problem]),
+    ):
+        if group:
+            rows = [[f.kind, f.llm, f.class_name, f.round, f.text] for f in group]
+            output.table(title, ["kind", "llm", "class", "round", "what"], rows)
+    output.line(
+        f"{store}: {count} exchanges checked, {len(problems)} problems, {len(findings) - len(problems)} remarks"
+    )
+    output.document(
+        {
+            "exchanges": count,
+            "problems": len(problems),
+            "findings": [
+                {
+                    "kind": f.kind,
+                    "problem": f.is_problem,
+                    "llm": f.llm,
+                    "class": f.class_name,
+                    "round": f.round,
+                    "text": f.text,
+                }
+                for f in findings
+            ],
+        }
+    )
+    if problems:
+        first = problems[0]
+        raise DialogueError(
+            f"{store} has {len(problems)} problems, the first one: {first.kind}, class {first.class_name!r}, round "
+            f"{first.round}, {first.text}. Describe what is missing again; take what is broken from a backup."
+        )
+
+
+@dialogues.command(epilog="Example: skag dialogues template nw-ucla.h5 knowledge.toml")
+def template(
+    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.toml", help="The form to write.")],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write an empty form for a person's knowledge.
+
+    Reads class and joint names. Writes OUT.toml, for a coach or clinician to fill in; then it answers with --llm
+    file:OUT.toml like a language model. Filled ones come with skag: file:nw-ucla and file:demo.
+    """
+    from ..errors import DialogueError
+    from ..knowledge import template as form
+    from ..store import SkeletonStore
+
+    output = Output(as_json, quiet)
+    with SkeletonStore(data) as clips:
+        text = form(clips.classes, clips.layout)
+        classes = len(clips.classes)
+    try:
+        with out.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DialogueError(f"{out} is there already: choose another name, or remove it.") from None
+    except OSError as error:
+        raise DialogueError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
+    output.line(f"{out}: an empty form for {classes} classes; fill it in with any text editor")
+    output.note(f"Next: skag describe {data} --llm file:{out}")
+    output.document({"out": str(out), "classes": classes})

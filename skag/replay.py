@@ -1,0 +1,81 @@
+"""Replaying dialogues with nobody to ask: what `--offline` and `--dry-run` rest on.
+
+A question is found in the store by everything that shaped its answer, the backend's identity among it. A server is
+asked for a part of that, the digest of its model; with no server the identity is taken from what the store holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .backends import open_backend
+from .describe import DescribeReport, Question, Respondent, describe
+from .dialogues import DialogueStore
+from .errors import DialogueError
+from .exchanges import spec_of
+from .knowledge import is_there
+from .layouts import Layout
+from .prompts import Prompts
+from .store import SkeletonStore
+
+
+def identities_of(
+    llm: str,
+    dialogues: DialogueStore,
+    *,
+    store: SkeletonStore | None = None,
+    protocol: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> list[dict]:
+    """Identities under which `llm` may have answered, the likeliest first; no network.
+
+    Of a server's model: all that the store holds answers of, the latest first, whatever other options they were asked
+    with than those of `options`. `measured` and knowledge files are what they are now; a knowledge file that is gone
+    is looked up like a server's model.
+    """
+    if llm == "measured" or is_there(llm):
+        return [open_backend(llm, store=store, protocol=protocol).identity()]
+    if llm.startswith("file:"):
+        name = llm.removeprefix("file:")
+        stored = _stored(llm, dialogues, {}) or _stored(f"file:{Path(name).stem}", dialogues, {})
+        return stored or [open_backend(llm, store=store, protocol=protocol).identity()]
+    return _stored(llm, dialogues, options or {})
+
+
+def _stored(llm: str, dialogues: DialogueStore, options: dict[str, Any]) -> list[dict]:
+    wanted = options.items()
+    found = dialogues.identities()[::-1]
+    return [each for each in found if spec_of(each) == llm and wanted <= (each.get("options") or {}).items()]
+
+
+def replay(
+    identities: Sequence[dict],
+    dialogues: DialogueStore,
+    classes: Sequence[str],
+    layout: Layout,
+    prompts: Prompts,
+    *,
+    fallback: Respondent | None = None,
+    structured: bool = False,
+) -> DescribeReport:
+    """Rounds 1 to 5 of all classes from the store alone, by the one identity that answered most of them.
+
+    Of several the first; without any, everything is missing. `fallback` and `structured` as for `describe`.
+    """
+    options = {"fallback": fallback, "structured": structured}
+    reports = [
+        describe(None, dialogues, classes, layout, prompts, identity=each, **options) for each in identities or [{}]
+    ]
+    return min(reports, key=lambda report: sum(len(question.rounds_left) for question in report.missing))
+
+
+def missing_distinctions(questions: Sequence[Question]) -> DialogueError:
+    """One line that names every question of round 6 that a store does not answer."""
+    against = (f"{question.class_name!r} against {', '.join(map(repr, question.similar))}" for question in questions)
+    each = list(dict.fromkeys(against))
+    return DialogueError(
+        f"{len(each)} questions of round 6 are not in the dialogue store ({'; '.join(each)}), and their classes kept "
+        "the sentences they had: train without --offline, or as the run to be repeated was trained."
+    )
