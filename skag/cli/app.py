@@ -29,6 +29,15 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class Stream(StrEnum):
+    j = "j"
+    b = "b"
+    k = "k"
+    jm = "jm"
+    bm = "bm"
+    km = "km"
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random in this command.")]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, app
+from .app import JsonOption, QuietOption, Stream, app
 from .output import Output
-from .train import FaithfulOption, SetOption, Stream
+from .train import FaithfulOption, SetOption
 
 group = typer.Typer(
     help="The recipes: what they are for, and every value of one with its source.",

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .output import Output
-from .train import Stream
 
 
 @app.command(epilog="Example: skag convert nw-ucla-raw.tar.gz nw-ucla.h5")

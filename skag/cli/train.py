@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from ..config import Config
 
 
-class Stream(StrEnum):
-    j = "j"
-    b = "b"
-    k = "k"
-    jm = "jm"
-    bm = "bm"
-    km = "km"
-
-
 class Streams(StrEnum):
     j = "j"
     b = "b"
