@@ -3,8 +3,9 @@
     python benchmarks/fuzz_readers.py [--count 1000] [--seed 0] [READER ...]
 
 Every mutated input has to be converted ("ok", perhaps with recordings left out) or refused with one line
-("refused"). Anything else is a fault: a traceback, a store left behind by a refused input, more than ten seconds.
-The exit code is 1 where there was a fault; the input that caused it is kept and named.
+("refused"). Anything else is a fault: a traceback, a store left behind by a refused input, more than ten seconds, or
+memory beyond four times the input and a floor of 4 MiB. The exit code is 1 where there was a fault; the input that
+caused it is kept and named.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import io
 import json
 import pickle
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -34,10 +34,18 @@ from skag.convert import convert
 from skag.errors import DataError
 
 TIMEOUT = 10
-TOKENS = [b"NaN", b"1e999", b"-1", b"null", b"[]", b"{}", b'"', b"[" * 5000, b"9" * 5000, b"\xff\xfe", b"\0"]
+MEMORY, FLOOR = 4, 4 << 20  # times the input, and bytes that small inputs may take as well
+TOKENS = [b"NaN", b"1e999", b"-1", b"null", b"[]", b"{}", b'"', b"[" * 5000, b"9" * 5000, b"\xff\xfe", b"\0", b","]
+
+Members = dict[str, bytes]
 
 
-def nw_ucla_members() -> dict[str, bytes]:
+def text_of(table: np.ndarray, delimiter: str = " ") -> str:
+    """A line per row."""
+    return "".join(delimiter.join(f"{x:.5g}" for x in row) + "\n" for row in table)
+
+
+def nw_ucla() -> Members:
     """Four tiny recordings in NW-UCLA's form."""
     rng = np.random.default_rng(0)
     names = ["a01_s01_e00_v01", "a02_s01_e00_v03", "a08_s02_e01_v02", "a12_s03_e04_v03"]
@@ -50,27 +58,31 @@ def nw_ucla_members() -> dict[str, bytes]:
     }
 
 
-def nw_ucla_tar(compression: str, members: dict[str, bytes] | None = None) -> bytes:
-    """The recordings as a tar archive; `compression` is "", "gz", "bz2" or "xz"."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
-        for name, data in (members or nw_ucla_members()).items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+def sbu() -> Members:
+    """Two pairs of people, three frames each."""
+    rng = np.random.default_rng(0)
+    tables = {
+        f"SBU/{pair}/{action:02}/001/skeleton_pos.txt": np.hstack([np.arange(3)[:, None] + 55, rng.random((3, 90))])
+        for pair, action in (("s01s02", 1), ("s01s02", 8), ("s02s03", 3))
+    }
+    return {name: text_of(table, ",").encode() for name, table in tables.items()}
 
 
-def nw_ucla_zip(members: dict[str, bytes] | None = None) -> bytes:
-    """The recordings as a zip archive."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in (members or nw_ucla_members()).items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
+def utkinect() -> Members:
+    """Two recordings with two actions each, and their labels."""
+    rng = np.random.default_rng(0)
+    numbers = np.array([10, 12, 12, 15, 20, 24, 30])[:, None]
+    labels = "".join(f"{r}\nwalk: 10 15\nsitDown: 20 30 \n" for r in ("s01_e01", "s02_e01"))
+    return {
+        "joints/actionLabel_modified.txt": labels.encode(),
+        **{
+            f"joints/joints_{r}.txt": text_of(np.hstack([numbers, rng.normal(size=(7, 60))]), "  ").encode()
+            for r in ("s01_e01", "s02_e01")
+        },
+    }
 
 
-def pyskl(protocol: int) -> bytes:
+def pyskl(protocol: int = 4) -> Members:
     """Four annotations, two of them with two bodies, and a split."""
     rng = np.random.default_rng(0)
     annotations = [
@@ -86,7 +98,35 @@ def pyskl(protocol: int) -> bytes:
     ]
     names = [annotation["frame_dir"] for annotation in annotations]
     split = {"xsub_train": names[:2], "xsub_val": names[2:]}
-    return pickle.dumps({"split": split, "annotations": annotations}, protocol)
+    return {"data.pkl": pickle.dumps({"split": split, "annotations": annotations}, protocol)}
+
+
+SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data set
+    "pyskl": pyskl,
+    "utkinect": utkinect,
+    "sbu": sbu,
+    "nw-ucla": nw_ucla,
+}
+
+
+def as_tar(members: Members, compression: str = "") -> bytes:
+    """A tar archive; `compression` is "", "gz", "bz2" or "xz"."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def as_zip(members: Members, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -113,30 +153,29 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def _one_member(rng: random.Random, pack: Callable[[dict[str, bytes]], bytes]) -> bytes:
-    """Damage inside an archive that is sound itself."""
-    members = nw_ucla_members()
+def one_mutated(members: Members, rng: random.Random) -> Members:
+    """The members with damage in one of them."""
     name = rng.choice(sorted(members))
-    members[name] = mutated(members[name], rng)
-    return pack(members)
+    return {**members, name: mutated(members[name], rng)}
 
 
-def _tar_gz(rng: random.Random) -> bytes:
-    if rng.random() < 0.5:
-        return mutated(nw_ucla_tar("gz"), rng)
-    return _one_member(rng, lambda members: nw_ucla_tar("gz", members))
-
-
-def _zip(rng: random.Random) -> bytes:
-    return mutated(nw_ucla_zip(), rng) if rng.random() < 0.5 else _one_member(rng, nw_ucla_zip)
+def _format(name: str) -> tuple[str, Callable[[random.Random], bytes]]:
+    """Damage inside the files of a format: a single file as it is, several in a sound archive."""
+    members = SAMPLES[name]()
+    if len(members) == 1:
+        ((file, data),) = members.items()
+        return file, lambda rng: mutated(data, rng)
+    return "data.zip", lambda rng: as_zip(one_mutated(members, rng), zipfile.ZIP_STORED)
 
 
 READERS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
-    "nw-ucla-json": ("a01_s01_e00_v01.json", lambda rng: mutated(next(iter(nw_ucla_members().values())), rng)),
-    "nw-ucla-tar": ("data.tar", lambda rng: mutated(nw_ucla_tar(""), rng)),
-    "nw-ucla-tar-gz": ("data.tar.gz", _tar_gz),
-    "nw-ucla-zip": ("data.zip", _zip),
-    "pyskl": ("data.pkl", lambda rng: mutated(pyskl(rng.choice([0, 2, 3, 4, 5])), rng)),
+    **{name: _format(name) for name in SAMPLES},
+    "pyskl": ("data.pkl", lambda rng: mutated(pyskl(rng.choice([0, 2, 3, 4, 5]))["data.pkl"], rng)),
+    "nw-ucla-json": ("a01_s01_e00_v01.json", lambda rng: mutated(next(iter(nw_ucla().values())), rng)),
+    # damage to archives
+    "tar": ("data.tar", lambda rng: mutated(as_tar(nw_ucla()), rng)),
+    "tar-gz": ("data.tar.gz", lambda rng: mutated(as_tar(nw_ucla(), "gz"), rng)),
+    "zip": ("data.zip", lambda rng: mutated(as_zip(nw_ucla()), rng)),
 }
 
 
@@ -148,17 +187,35 @@ def _alarm(*_: object) -> None:
     raise Hang
 
 
-def fuzz(reader: str, count: int, seed: int, folder: Path) -> Counter[str]:
-    """Convert `count` mutated inputs; an input that caused a fault stays in `folder`."""
+def _memory(reset: bool = False) -> int:
+    """Peak resident memory in bytes since the last reset; 0 where the system does not say (it does on Linux)."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+
+def fuzz(reader: str, count: int, seed: int, folder: Path) -> tuple[Counter[str], int]:
+    """Convert `count` mutated inputs; one that caused a fault stays in `folder`. Returns outcomes and most memory."""
     name, make = READERS[reader]
     outcomes: Counter[str] = Counter()
+    most = 0
     previous = signal.signal(signal.SIGALRM, _alarm)
     try:
         for number in range(count):
             source, out = folder / f"{number}" / name, folder / f"{number}" / "out.h5"
             source.parent.mkdir(parents=True)
-            source.write_bytes(make(random.Random(f"{reader}/{seed}/{number}")))
+            data = make(random.Random(f"{reader}/{seed}/{number}"))
+            source.write_bytes(data)
+            before = _memory(reset=True)
             outcome = _outcome(source, out)
+            grown = _memory() - before
+            most = max(most, grown)
+            if outcome in ("ok", "refused") and grown > MEMORY * len(data) + FLOOR:
+                outcome = f"{grown >> 20} MiB of memory"
             outcomes[outcome] += 1
             if outcome in ("ok", "refused"):
                 shutil.rmtree(source.parent)
@@ -166,7 +223,7 @@ def fuzz(reader: str, count: int, seed: int, folder: Path) -> Counter[str]:
                 print(f"{reader}: {outcome} by {source}", file=sys.stderr)
     finally:
         signal.signal(signal.SIGALRM, previous)
-    return outcomes
+    return outcomes, most
 
 
 def _outcome(source: Path, out: Path) -> str:
@@ -201,13 +258,13 @@ def main() -> int:
     faults = 0
     for reader in options.readers or READERS:
         folder = Path(tempfile.mkdtemp(prefix=f"skag-fuzz-{reader}-"))
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        outcomes = fuzz(reader, options.count, options.seed, folder)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        start = time.perf_counter()
+        outcomes, most = fuzz(reader, options.count, options.seed, folder)
         bad = sum(outcomes.values()) - outcomes["ok"] - outcomes["refused"]
         faults += bad
         counts = ", ".join(f"{what} {n}" for what, n in sorted(outcomes.items()))
-        print(f"{reader}: {counts}; {time.perf_counter() - start:.0f} s, peak memory grew by {grown // 1024} MiB")
+        seconds = time.perf_counter() - start
+        print(f"{reader}: {counts}; {seconds:.0f} s, at most {most >> 10} KiB more memory for one input", flush=True)
         if not bad:
             shutil.rmtree(folder)
     return 1 if faults else 0

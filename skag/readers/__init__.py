@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from types import ModuleType
 
-from ..archives import Files
+from ..archives import Files, printable
 from ..errors import DataError
-from . import nw_ucla, pyskl
+from . import nw_ucla, pyskl, sbu, utkinect
 
-FORMATS: dict[str, ModuleType] = {"pyskl": pyskl, "nw-ucla": nw_ucla}  # the first that recognises a source reads it
+FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
+    "pyskl": pyskl,
+    "utkinect": utkinect,
+    "sbu": sbu,
+    "nw-ucla": nw_ucla,
+}
 DESCRIPTIONS = {
     "pyskl": "a PYSKL or MMAction2 pickle (.pkl)",
-    "nw-ucla": "a folder, zip or tar of aAA_sSS_eEE_vVV.json files",
+    "utkinect": "joints_sSS_eEE.txt files with actionLabel.txt",
+    "sbu": "sXXsYY/AA/NNN/skeleton_pos.txt files",
+    "nw-ucla": "aAA_sSS_eEE_vVV.json files",
 }
+OWN: tuple[ModuleType, ...] = ()  # people's own recordings, with classes from --labels or folder names
 
 
 def known_formats() -> str:
@@ -24,7 +33,9 @@ def reader(files: Files, name: str | None) -> ModuleType:
     """The reader of a format, guessed from the files where it is not named. Raises `DataError`."""
     if name is not None:
         if name not in FORMATS:
-            raise DataError(f"no format {name!r}; known are {known_formats()}.")
+            near = get_close_matches(name, FORMATS, 1, 0.4)
+            meant = f"; did you mean {near[0]}?" if near else "."
+            raise DataError(f"no format {printable(name, 40)!r}{meant} Known are {', '.join(FORMATS)}.")
         return FORMATS[name]
     for module in FORMATS.values():
         if module.recognises(files):

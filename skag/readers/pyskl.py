@@ -7,7 +7,6 @@ annotation is a dict with `keypoint [M, T, V, C]` (often float16), `keypoint_sco
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -21,41 +20,60 @@ from ..archives import Files, printable
 from ..errors import DataError
 from ..label_names import known_names
 from ..layouts import Layout, load_layout
+from ..splitting import Recording, make_splits
 from ..store import UNKNOWN, Clip
-from .source import Skipped, Source, Unusable
+from .labels import split_name
+from .source import Options, Skipped, Source, Unusable, numbered
 
 LAYOUTS = {(25, 3): "nturgb+d", (20, 3): "kinect-v1", (17, 2): "coco"}  # by joints and coordinates
-TEST_SHARE = 0.2  # of every class, where a file brings no splits
 MAX_LABEL, MAX_SPLITS = 99_999, 100
 _NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")  # setup, camera, performer, replication, action
 _NTU60_SETUPS = 17  # NTU RGB+D 60 is setups 1 to 17 and actions 1 to 60
 
 
 def recognises(files: Files) -> bool:
-    """Whether it is a single file named or beginning like a pickle."""
+    """Whether it is a single file named or beginning like a pickle, or holds exactly one so named."""
     if files.kind != "file":
-        return False
+        return sum(map(is_pickle, files.names)) == 1
     with files.path.open("rb") as file:
         head = file.read(2)
-    return files.path.suffix.lower() in (".pkl", ".pickle") or (head[:1] == b"\x80" and head[1:] in (b"\2\3\4\5"))
+    return is_pickle(files.path.name) or (head[:1] == b"\x80" and head[1:] in (b"\2\3\4\5"))
 
 
-def read(files: Files, layout: Layout | None, classes: list[str] | None) -> Source:
+def is_pickle(name: str) -> bool:
+    """Whether a file is named like a pickle."""
+    return name.lower().endswith((".pkl", ".pickle"))
+
+
+def read(files: Files, options: Options) -> Source:
     """Recordings in the order of the file, with its splits, or with random ones where it has none."""
-    if files.kind != "file":
-        raise DataError(f"{files.shown} is a {files.kind}: give the pickle itself.")
-    annotations, splits = _parts(pickles.load(files.path), files.shown)
-    size = files.path.stat().st_size
+    data, size, shown = _loaded(files)
+    annotations, splits = _parts(data, shown)
     notes = [f"A pickle has to be loaded whole: this one takes about {size / 2**20:.0f} MiB of memory."]
-    clips = _clips(annotations, size, files.shown, notes)
-    layout = layout or _layout(clips, files.shown)
-    if classes is None:
-        classes = _classes([clip for clip in clips if isinstance(clip, Clip)], splits, notes)
-    if splits:
-        in_splits = _in_splits(splits, clips, notes)
-    else:
-        in_splits = _random_splits([clip for clip in clips if isinstance(clip, Clip)], notes)
+    clips = _clips(annotations, size, shown, notes)
+    layout = options.layout or _layout(clips, shown)
+    usable = [clip for clip in clips if isinstance(clip, Clip)]
+    classes = options.classes or _classes(usable, splits, notes)
+    in_splits = _in_splits(splits, clips, notes) if splits else _random_splits(usable, notes)
     return Source(layout, classes, _with_splits(clips, in_splits), len(clips), notes)
+
+
+def _loaded(files: Files) -> tuple[Any, int, str]:
+    """What the one pickle of the source holds, its size in bytes, and its name for messages."""
+    if files.kind == "file":
+        return pickles.load(files.path), files.path.stat().st_size, files.shown
+    names = [name for name in files.names if is_pickle(name)]
+    if len(names) != 1:
+        what = f"{len(names)} pickles: give the one to read" if names else "no pickle: give one, or the right --format"
+        raise DataError(f"{files.shown} holds {what}.")
+    shown = f"{printable(names[0])} in {files.shown}"
+    if files.kind == "folder":
+        path = files.path / names[0]
+        return pickles.load(path), path.stat().st_size, shown
+    member = next(files.read(names[0].__eq__))
+    if member.data is None:
+        raise DataError(f"{shown} {member.problem}: unpack it and give the pickle itself.")
+    return pickles.loads(member.data, shown), len(member.data), shown
 
 
 def _with_splits(clips: list[Clip | Skipped], in_splits: dict[str, tuple[str, ...]]) -> Iterator[Clip | Skipped]:
@@ -81,8 +99,7 @@ def _parts(data: Any, shown: str) -> tuple[list[Any], dict[str, list[str]]]:
         if not isinstance(members, list | tuple | set) or not all(isinstance(name, str) for name in members):
             what = printable(str(split), 60)
             raise DataError(f"{shown}: split {what!r} is no list of recording names: mend or remove it.")
-        # a split's name becomes the name of a data set in the store
-        names[re.sub(r"[^\w+-]", "_", str(split))[:60] or "_"] = list(members)
+        names[split_name(str(split))] = list(members)
     return list(annotations), names
 
 
@@ -203,7 +220,7 @@ def _classes(clips: list[Clip], splits: dict[str, list[str]], notes: list[str]) 
         if most <= len(names):
             return names[:60] if small and most <= 60 else names
     notes.append(f"The class names are unknown: they are 'class 1' to 'class {most}' unless --classes FILE names them.")
-    return [f"class {number}" for number in range(1, most + 1)]
+    return numbered(most)
 
 
 def _in_splits(
@@ -223,27 +240,8 @@ def _in_splits(
 
 
 def _random_splits(clips: list[Clip], notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """`random_train` and `random_test`: of every class the fifth whose names hash lowest tests.
-
-    The hash makes it the same for the same names, wherever and in whatever order they are. A class of one
-    recording trains.
-    """
-    by_class: dict[int, set[str]] = defaultdict(set)
-    for clip in clips:
-        if clip.label >= 0:
-            by_class[clip.label].add(clip.name)
-    found = {}
-    for names in by_class.values():
-        tests = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
-        ordered = sorted(names, key=lambda name: (hashlib.sha256(name.encode(errors="replace")).digest(), name))
-        for rank, name in enumerate(ordered):
-            found[name] = ("random_test",) if rank < tests else ("random_train",)
-    tests = sum(splits == ("random_test",) for splits in found.values())
-    if not tests:
-        notes.append("There are no splits in the file, and no class has two recordings to make a test split of.")
-        return {}
-    notes.append(
-        f"There are no splits in the file: {len(found) - tests} recordings are in random_train and {tests} in "
-        "random_test, chosen per class by a hash of their names."
-    )
-    return found
+    """Where a file brings none. Made here and not by `convert`, which would load the pickle a second time."""
+    recordings = (Recording(clip.name, clip.label, clip.subject, clip.camera) for clip in clips if clip.label >= 0)
+    found, note = make_splits(recordings, "random")
+    notes.append(f"There are no splits in the file: {note[0].lower()}{note[1:]}")
+    return {name: (split,) for name, split in found.items()}
