@@ -101,8 +101,43 @@ def pyskl(protocol: int = 4) -> Members:
     return {"data.pkl": pickle.dumps({"split": split, "annotations": annotations}, protocol)}
 
 
+def skeleton_text(frames: list[list[tuple[int, np.ndarray]]], digits: int = 7) -> bytes:
+    """Kinect v2 text: per frame the bodies as (tracking id, joints `[V, 3]`)."""
+    lines = [str(len(frames))]
+    for bodies in frames:
+        lines.append(str(len(bodies)))
+        for identity, joints in bodies:
+            lines += [f"{identity} 0 1 1 1 1 0 0.0271 -0.1353 2", str(len(joints))]
+            rest = "283.0309 224.2974 1027.245 581.2726 -0.2574076 0.123495 0.9539005 -0.09254229 2"
+            lines += [" ".join(f"{x:.{digits}g}" for x in joint) + f" {rest}" for joint in joints]
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def ntu() -> Members:
+    """Two people, one person, and a person with a short piece of noise."""
+    rng = np.random.default_rng(0)
+    body = rng.normal(0, [0.2, 0.6, 0.1], (25, 3)) + [0, 0, 3]
+    first, second, noise = 72057594037931101, 72057594037931102, 72057594037931368
+
+    def moving(step: float) -> np.ndarray:
+        return body + rng.normal(0, 0.02, (25, 3)) + [step * 0.05, 0, 0]
+
+    pair = [[(first, moving(t)), (second, moving(3 + t / 2))] for t in range(13)]
+    alone = [[(first, moving(t))] for t in range(6)] + [[]]
+    with_noise = [[(first, moving(t))] + [(noise, moving(9))] * (t < 3) for t in range(13)]
+    return {
+        f"nturgb+d_skeletons/{name}.skeleton": skeleton_text(frames)
+        for name, frames in (
+            ("S001C001P001R001A055", pair),
+            ("S001C002P003R001A001", alone),
+            ("S017C003P007R002A060", with_noise),
+        )
+    }
+
+
 SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data set
     "pyskl": pyskl,
+    "ntu": ntu,
     "utkinect": utkinect,
     "sbu": sbu,
     "nw-ucla": nw_ucla,

@@ -156,7 +156,7 @@ class _Tally:
                 writer.add(clip)
         except (Unusable, DataError) as problem:
             reason = printable(str(problem), 300)
-            if self._strict:
+            if self._strict and not (isinstance(item, Skipped) and item.expected):
                 raise DataError(f"{name}: {reason} (stopped here because of --strict).") from None
             self._skipped.append((name, reason))
             return None

@@ -7,16 +7,18 @@ from types import ModuleType
 
 from ..archives import Files, printable
 from ..errors import DataError
-from . import nw_ucla, pyskl, sbu, utkinect
+from . import ntu, nw_ucla, pyskl, sbu, utkinect
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,
+    "ntu": ntu,
     "utkinect": utkinect,
     "sbu": sbu,
     "nw-ucla": nw_ucla,
 }
 DESCRIPTIONS = {
     "pyskl": "a PYSKL or MMAction2 pickle (.pkl)",
+    "ntu": "raw NTU RGB+D 60 or 120 files (.skeleton)",
     "utkinect": "joints_sSS_eEE.txt files with actionLabel.txt",
     "sbu": "sXXsYY/AA/NNN/skeleton_pos.txt files",
     "nw-ucla": "aAA_sSS_eEE_vVV.json files",

@@ -35,10 +35,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recording that cannot be used, and why."""
+    """A recording that cannot be used, and why; `expected` where that is known of the data set (not even with
+    --strict does it stop a conversion)."""
 
     name: str
     reason: str
+    expected: bool = False
 
 
 class Unusable(Exception):

@@ -115,6 +115,9 @@ def _clips(
             try:
                 if problem:
                     raise Unusable(problem)
+                if not np.isfinite([segment.start, segment.stop]).all():
+                    yield Skipped(name, "has no first and last frame in the label file", expected=True)
+                    continue
                 yield _clip(name, int(subject), segment, numbers, keypoints)
                 found += 1
             except Unusable as unusable:
@@ -143,8 +146,6 @@ def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
     if segment.action not in ACTIONS:
         raise Unusable(f"is no action of this data set (known are {', '.join(ACTIONS)})")
-    if not np.isfinite([segment.start, segment.stop]).all():
-        raise Unusable("has no first and last frame in the label file")
     inside = (segment.start <= numbers) & (numbers <= segment.stop)
     if not inside.any():
         raise Unusable(f"has no frames from {segment.start:.0f} to {segment.stop:.0f}")
