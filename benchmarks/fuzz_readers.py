@@ -101,6 +101,31 @@ def pyskl(protocol: int = 4) -> Members:
     return {"data.pkl": pickle.dumps({"split": split, "annotations": annotations}, protocol)}
 
 
+def kinetics() -> Members:
+    """Annotations without joints and two kpfiles; the old form is among the annotations of a single pickle."""
+    rng = np.random.default_rng(0)
+    annotations, joints = [], {}
+    for i in range(4):
+        frames = np.sort(rng.integers(0, 6, 9))
+        name = f"video{i}_000010_000020"
+        annotations.append(
+            {
+                "frame_dir": name, "label": i % 3, "img_shape": (240, 320), "original_shape": (240, 320),
+                "total_frames": 6, "raw_file": f"data/k400/kpfiles/part{i % 2}.pkl", "frame_inds": frames,
+                "box_score": rng.random(9).astype("f2"), "valid": {0.5: 6},
+            }
+        )  # fmt: skip
+        joints[name] = {"keypoint": (rng.random((9, 17, 3)) * [320, 240, 1]).astype("f2")}
+    names = list(joints)
+    split = {"train": names[:2], "val": names[2:]}
+    return {
+        "k400/k400_hrnet.pkl": pickle.dumps({"split": split, "annotations": annotations}, 4),
+        **{
+            f"k400/kpfiles/part{n}.pkl": pickle.dumps({name: joints[name] for name in names[n::2]}, 4) for n in range(2)
+        },
+    }
+
+
 def skeleton_text(frames: list[list[tuple[int, np.ndarray]]], digits: int = 7) -> bytes:
     """Kinect v2 text: per frame the bodies as (tracking id, joints `[V, 3]`)."""
     lines = [str(len(frames))]
@@ -137,6 +162,7 @@ def ntu() -> Members:
 
 SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data set
     "pyskl": pyskl,
+    "kinetics": kinetics,
     "ntu": ntu,
     "utkinect": utkinect,
     "sbu": sbu,

@@ -169,11 +169,13 @@ def _finished(value: object) -> Any:
 
 
 def _key(value: object) -> Any:
-    """A dictionary key or member of a set: text, bytes or a moderate whole number.
+    """A dictionary key or member of a set: text, bytes or a moderate number (Kinetics has thresholds as keys).
 
     Hashing a deeply nested tuple would exhaust the C stack.
     """
     if isinstance(value, str | bytes) or value is None or (isinstance(value, int) and abs(value) < _LARGEST_KEY):
+        return value
+    if isinstance(value, float) and 1e-6 < abs(value) < 1e6:  # hashes of others can be made to collide
         return value
     raise _Refused(f"a {type(value).__name__} as a key")
 

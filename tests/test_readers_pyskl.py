@@ -10,7 +10,7 @@ import pytest
 
 from skag.convert import convert
 from skag.label_names import known_names
-from tests.recordings import converted, real, refusal
+from tests.recordings import as_folder, as_tar, as_zip, converted, real, refusal
 
 NTU = "S{:03}C{:03}P{:03}R{:03}A{:03}"
 
@@ -233,3 +233,27 @@ def test_the_image_size_is_kept(tmp_path: Path, shape: object, size: tuple[int, 
     flat = annotation("a", 0, (1, 4, 17, 2), img_shape=shape)
     _, store = converted(dumped([flat, annotation("b", 0, (1, 4, 17, 2))], tmp_path), tmp_path)
     assert (store.widths[0], store.heights[0]) == size
+
+
+def test_published_class_names_by_the_names_of_recordings(tmp_path: Path) -> None:
+    uav = "P{:03}S01G10B10H10UC022000LC021000A{:03}R0_08241716"
+    clips = [annotation(uav.format(i + 7, i), i, (1, 2, 17, 2)) for i in range(3)]
+    report, store = converted(dumped(clips, tmp_path), tmp_path)
+    assert report.classes == known_names("uav-human") and store.subjects.tolist() == [7, 8, 9]
+    assert store.setups.tolist() == [1, 1, 1]
+    gym = "0LtLS9wROrk_E_002407_002435_A_{:04}_0005"
+    clips = [annotation(gym.format(i), i, (1, 2, 17, 2)) for i in range(99)]
+    assert converted(dumped(clips, tmp_path), tmp_path / "gym")[0].classes == known_names("gym99")
+    clips[0]["frame_dir"] = "mine"
+    assert converted(dumped(clips, tmp_path), tmp_path / "own")[0].classes[0] == "class 1"
+
+
+def test_a_pickle_may_lie_in_a_folder_or_an_archive(tmp_path: Path) -> None:
+    data = pickle.dumps([annotation("a"), annotation("b")])
+    for number, make in enumerate((as_folder, as_zip, as_tar)):
+        source = make({"in/data.pkl": data, "in/README.txt": b"x"}, tmp_path / f"x{number}")
+        assert converted(source, tmp_path / f"out{number}")[0].clips == 2
+    message = refusal(as_zip({"data.pkl": data[:50]}, tmp_path / "cut.zip"), tmp_path / "cut")
+    assert "data.pkl in " in message and "truncated or damaged" in message
+    two = as_folder({"a.pkl": data, "b.pkl": data}, tmp_path / "two")
+    assert "holds 2 pickles" in refusal(two, tmp_path / "2", format="pyskl")

@@ -7,10 +7,11 @@ from types import ModuleType
 
 from ..archives import Files, printable
 from ..errors import DataError
-from . import ntu, nw_ucla, pyskl, sbu, utkinect
+from . import kpfiles, ntu, nw_ucla, pyskl, sbu, utkinect
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,
+    "kinetics": kpfiles,
     "ntu": ntu,
     "utkinect": utkinect,
     "sbu": sbu,
@@ -18,6 +19,7 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
 }
 DESCRIPTIONS = {
     "pyskl": "a PYSKL or MMAction2 pickle (.pkl)",
+    "kinetics": "a PYSKL pickle of annotations with a folder of kpfiles",
     "ntu": "raw NTU RGB+D 60 or 120 files (.skeleton)",
     "utkinect": "joints_sSS_eEE.txt files with actionLabel.txt",
     "sbu": "sXXsYY/AA/NNN/skeleton_pos.txt files",
