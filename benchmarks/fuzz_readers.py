@@ -26,6 +26,8 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -160,14 +162,88 @@ def ntu() -> Members:
     }
 
 
+def uav_human() -> Members:
+    """One person, and two people."""
+    rng = np.random.default_rng(0)
+
+    def frames(people: int) -> list[list[tuple[int, np.ndarray]]]:
+        points = np.concatenate([rng.random((3, people, 17, 2)) * 800, np.zeros((3, people, 17, 1))], axis=-1)
+        return [[(0, body) for body in frame] for frame in points]
+
+    return {
+        "Skeleton/P000S00G10B10H10UC022000LC021000A000R0_08241716.txt": skeleton_text(frames(1)),
+        "Skeleton/P001S02G11B00H00UC022072LC021061A083R0_08301122.txt": skeleton_text(frames(2)),
+    }
+
+
+def msr_action3d() -> Members:
+    """Three recordings of three frames."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{name}_skeleton3D.txt": text_of(np.hstack([rng.normal(size=(60, 3)), np.ones((60, 1))])).encode()
+        for name in ("a01_s01_e01", "a02_s02_e03", "a20_s10_e02")
+    }
+
+
+def utd_mhad() -> Members:
+    """Three recordings, packed and not."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    members = {}
+    for name, packed in (("a1_s1_t1", False), ("a12_s2_t3", True), ("a27_s8_t4", True)):
+        savemat(buffer := io.BytesIO(), {"d_skel": rng.normal(size=(20, 3, 4))}, do_compression=packed)
+        members[f"Skeleton/{name}_skeleton.mat"] = buffer.getvalue()
+    return members
+
+
+def npz(packed: bool = True, **arrays: object) -> bytes:
+    """An .npz file."""
+    (np.savez_compressed if packed else np.savez)(buffer := io.BytesIO(), **arrays)
+    return buffer.getvalue()
+
+
+def ctr_gcn() -> Members:
+    """Five recordings, one with two people and one whose second body repeats the first."""
+    x = np.zeros((5, 8, 150), np.float32)
+    x[:, :6, :75] = np.random.default_rng(0).normal(size=(5, 6, 75))
+    x[1, :, 75:] = x[2, :, :75]
+    x[3, :, 75:] = x[3, :, :75]
+    y = np.eye(60)[[0, 5, 59, 8, 7]]
+    return {"NTU60_CS.npz": npz(x_train=x[:3], y_train=y[:3], x_test=x[3:], y_test=y[3:])}
+
+
+def smarthome() -> Members:
+    """One person, and two people with a frame in which nobody is seen."""
+    rng = np.random.default_rng(0)
+
+    def file(people: list[int]) -> bytes:
+        frames = [
+            [{"pose2d": rng.random(26).round(3).tolist(), "pose3d": rng.normal(size=39).round(3).tolist()}] * count
+            for count in people
+        ]
+        return json.dumps({"njts": 13, "K": 100, "frames": frames}).encode()
+
+    return {
+        "json/Walk_p03_r00_v01_c01_pose3d.json": file([1, 1, 1]),
+        "json/Cook.Cut_p10_r01_v02_c02_pose3d.json": file([2, 0, 1, 2]),
+    }
+
+
 SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data set
     "pyskl": pyskl,
     "kinetics": kinetics,
     "ntu": ntu,
+    "uav-human": uav_human,
     "utkinect": utkinect,
     "sbu": sbu,
+    "msr-action3d": msr_action3d,
+    "utd-mhad": utd_mhad,
+    "ctr-gcn": ctr_gcn,
+    "smarthome": smarthome,
     "nw-ucla": nw_ucla,
 }
+NEEDS = {"utd-mhad": "scipy"}  # packages that skag does not need otherwise
 
 
 def as_tar(members: Members, compression: str = "") -> bytes:
@@ -220,7 +296,10 @@ def one_mutated(members: Members, rng: random.Random) -> Members:
     return {**members, name: mutated(members[name], rng)}
 
 
-def _format(name: str) -> tuple[str, Callable[[random.Random], bytes]]:
+Damage = Callable[[random.Random], bytes]
+
+
+def inside(name: str) -> tuple[str, Damage]:
     """Damage inside the files of a format: a single file as it is, several in a sound archive."""
     members = SAMPLES[name]()
     if len(members) == 1:
@@ -229,14 +308,14 @@ def _format(name: str) -> tuple[str, Callable[[random.Random], bytes]]:
     return "data.zip", lambda rng: as_zip(one_mutated(members, rng), zipfile.ZIP_STORED)
 
 
-READERS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
-    **{name: _format(name) for name in SAMPLES},
-    "pyskl": ("data.pkl", lambda rng: mutated(pyskl(rng.choice([0, 2, 3, 4, 5]))["data.pkl"], rng)),
-    "nw-ucla-json": ("a01_s01_e00_v01.json", lambda rng: mutated(next(iter(nw_ucla().values())), rng)),
+READERS: dict[str, Callable[[], tuple[str, Damage]]] = {
+    **{name: partial(inside, name) for name in SAMPLES},
+    "pyskl": lambda: ("data.pkl", lambda rng: mutated(pyskl(rng.choice([0, 2, 3, 4, 5]))["data.pkl"], rng)),
+    "nw-ucla-json": lambda: ("a01_s01_e00_v01.json", lambda rng: mutated(next(iter(nw_ucla().values())), rng)),
     # damage to archives
-    "tar": ("data.tar", lambda rng: mutated(as_tar(nw_ucla()), rng)),
-    "tar-gz": ("data.tar.gz", lambda rng: mutated(as_tar(nw_ucla(), "gz"), rng)),
-    "zip": ("data.zip", lambda rng: mutated(as_zip(nw_ucla()), rng)),
+    "tar": lambda: ("data.tar", lambda rng: mutated(as_tar(nw_ucla()), rng)),
+    "tar-gz": lambda: ("data.tar.gz", lambda rng: mutated(as_tar(nw_ucla(), "gz"), rng)),
+    "zip": lambda: ("data.zip", lambda rng: mutated(as_zip(nw_ucla()), rng)),
 }
 
 
@@ -261,7 +340,7 @@ def _memory(reset: bool = False) -> int:
 
 def fuzz(reader: str, count: int, seed: int, folder: Path) -> tuple[Counter[str], int]:
     """Convert `count` mutated inputs; one that caused a fault stays in `folder`. Returns outcomes and most memory."""
-    name, make = READERS[reader]
+    name, make = READERS[reader]()
     outcomes: Counter[str] = Counter()
     most = 0
     previous = signal.signal(signal.SIGALRM, _alarm)
@@ -318,6 +397,8 @@ def main() -> int:
     warnings.simplefilter("error")
     faults = 0
     for reader in options.readers or READERS:
+        if reader in NEEDS and find_spec(NEEDS[reader]) is None:
+            parser.error(f"{reader} needs a package: pip install {NEEDS[reader]}")
         folder = Path(tempfile.mkdtemp(prefix=f"skag-fuzz-{reader}-"))
         start = time.perf_counter()
         outcomes, most = fuzz(reader, options.count, options.seed, folder)

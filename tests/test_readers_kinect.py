@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +140,106 @@ def test_utkinect_real(tmp_path: Path) -> None:
     assert [name for name, _ in report.skipped] == ["s10_e02_carry"] and report.notes == []
     assert store.frames.min() == 5 and sorted(set(store.subjects)) == list(range(1, 11))
     assert np.bincount(store.labels).tolist() == [20, 20, 20, 20, 19, 20, 20, 20, 20, 20]
+
+
+# MSR Action3D
+
+
+def msr_lines(joints: np.ndarray) -> bytes:
+    """The text of `[T, 20, 3]` with a confidence per joint."""
+    return lines(np.concatenate([joints, np.ones((*joints.shape[:2], 1))], -1).reshape(-1, 4), "  ")
+
+
+MSR_ORDER = [  # as recorded, written out from the data set's description
+    "right shoulder", "left shoulder", "shoulder centre", "spine", "right hip", "left hip", "hip centre", "right elbow",
+    "left elbow", "right wrist", "left wrist", "right hand", "left hand", "right knee", "left knee", "right ankle",
+    "left ankle", "right foot", "left foot", "head",
+]  # fmt: skip
+
+
+def test_msr_action3d(tmp_path: Path) -> None:
+    joints = table(3, 60, 5).reshape(3, 20, 3) + 1
+    joints[1] = 0
+    members = {
+        "a08_s01_e01_skeleton3D.txt": msr_lines(joints),
+        "a20_s02_e02_skeleton3D.txt": msr_lines(joints[:1]),
+        "a13_s09_e02_skeleton3D.txt": msr_lines(joints[1:2]),
+        "README.txt": b"hello",
+    }
+    report, store = converted(as_zip(members, tmp_path / "x.zip"), tmp_path, strict=True)
+    assert (report.clips, report.layout, report.notes) == (2, "kinect-v1", [])
+    assert report.skipped == [("a13_s09_e02", "is empty as published")]
+    assert [store.classes[i] for i in store.labels] == ["draw tick", "pick up and throw"]
+    assert store.subjects.tolist() == [1, 2] and store.frames.tolist() == [2, 1], "the empty frame is dropped"
+    for number, joint in enumerate(MSR_ORDER):
+        assert np.allclose(store.keypoints(0)[0, :, store.layout.index[joint]], joints[[0, 2], number]), joint
+    assert {name: numbers.tolist() for name, numbers in store.splits.items()} == {
+        "xsub_train": [0], "xsub_test": [1], "as2_train": [0], "as1_test": [1], "as3_test": [1]
+    }  # fmt: skip
+
+
+def test_msr_action3d_in_the_depth_image(tmp_path: Path) -> None:
+    joints = table(1, 60, 5).reshape(1, 20, 3) + 1
+    report, store = converted(as_folder({"a01_s01_e01_skeleton.txt": msr_lines(joints)}, tmp_path / "x"), tmp_path)
+    assert "MSRAction3DSkeletonReal3D has the same in metres" in report.notes[0]
+    assert np.allclose(store.keypoints(0)[0, 0, store.layout.index["head"]], joints[0, 19] * [1, -1, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a01_s01_e09_skeleton3D.txt", b"1 2 3 4\n" * 19, "19 lines, not 20 per frame"),
+        ("a01_s01_e09_skeleton3D.txt", b"", "0 lines"),
+        ("a01_s01_e09_skeleton3D.txt", b"1 2 3\n", "3 values on line 1, not 4"),
+        ("a01_s01_e09_skeleton3D.txt", b"0 0 0 1\n" * 20, "no joint other than 0"),
+        ("a21_s01_e09_skeleton3D.txt", b"1 2 3 4\n" * 20, "label 20"),
+    ],
+)
+def test_a_bad_msr_action3d_file_is_left_out(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    members = {"a08_s01_e01_skeleton3D.txt": b"1 2 3 1\n" * 20, name: data}
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert reason in report.skipped[0][1] and store.labels.tolist() == [7]
+
+
+# UTD-MHAD
+
+UTD_ORDER = [  # as recorded, from Skeleton_joint_order.txt
+    "head", "shoulder centre", "spine", "hip centre", "left shoulder", "left elbow", "left wrist", "left hand",
+    "right shoulder",
+    "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle", "left foot", "right hip",
+    "right knee", "right ankle", "right foot",
+]  # fmt: skip
+
+
+def mat(**values: object) -> bytes:
+    savemat = pytest.importorskip("scipy.io").savemat
+    savemat(buffer := io.BytesIO(), values, do_compression=True)
+    return buffer.getvalue()
+
+
+def test_utd_mhad(tmp_path: Path) -> None:
+    joints = table(4, 60, 5).reshape(4, 20, 3) + 1
+    members = {
+        "Skeleton/a12_s1_t1_skeleton.mat": mat(d_skel=joints.transpose(1, 2, 0)),
+        "Skeleton/a27_s8_t4_skeleton.mat": mat(d_skel=joints[:2].transpose(1, 2, 0)),
+        "Skeleton/a1_s8_t4_skeleton.mat": mat(other=1),
+        "Skeleton/a1_s8_t3_skeleton.mat": mat(d_skel=joints),
+        "Skeleton/a1_s8_t2_skeleton.mat": mat(d_skel="text"),
+        "Skeleton/a1_s8_t1_skeleton.mat": b"MATLAB 5.0 MAT-file" + bytes(200),
+    }
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert [store.classes[i] for i in store.labels] == ["bowling (right hand)", "squat (two arms stretch out)"]
+    for number, joint in enumerate(UTD_ORDER):
+        assert np.allclose(store.keypoints(0)[0, :, store.layout.index[joint]], joints[:, number]), joint
+    assert store.subjects.tolist() == [1, 8]
+    assert {name: numbers.tolist() for name, numbers in store.splits.items()} == {"xsub_train": [0], "xsub_test": [1]}
+    reasons = dict(report.skipped)
+    assert "is no MATLAB file" in reasons["a1_s8_t1_skeleton.mat"]
+    assert "type <U" in reasons["a1_s8_t2_skeleton.mat"] and "no variable" in reasons["a1_s8_t4_skeleton.mat"]
+    assert "shape (4, 20, 3)" in reasons["a1_s8_t3_skeleton.mat"]
+
+
+def test_utd_mhad_without_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    source = as_folder({"a12_s1_t1_skeleton.mat": b"x"}, tmp_path / "x")
+    assert refusal(source, tmp_path).endswith("pip install scipy")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skag.label_names import known_names
-from skag.readers import ntu
+from skag.readers import ntu, uav_human
 from skag.readers.ntu import Body, actors
 from skag.readers.source import Unusable
 from tests.recordings import as_folder, as_tar, converted, refusal
@@ -158,3 +158,69 @@ def test_other_names_are_left_out(tmp_path: Path) -> None:
     data = skeleton([[(1, person(1, 1)[0])]])
     report, _ = converted(as_folder({name(): data, "mine.skeleton": data}, tmp_path / "x"), tmp_path)
     assert "is not named Ssss" in report.skipped[0][1] and report.clips == 1
+
+
+# UAV-Human
+
+UAV = "P{:03}S{:02}G10B10H10UC022000LC021000A{:03}R0_08241716.txt"
+
+
+def flat(frames: int, seed: int) -> np.ndarray:
+    """A body in the image `[T, 17, 3]`, third coordinate 0."""
+    points = np.random.default_rng(seed).uniform(50, 900, (frames, 17, 3)).round(2)
+    points[..., 2] = 0
+    return points
+
+
+def test_uav_human(tmp_path: Path) -> None:
+    one, two = flat(4, 1), flat(4, 2)
+    members = {
+        UAV.format(0, 1, 0): skeleton([[(0, frame)] for frame in one] + [[]]),
+        UAV.format(2, 0, 154): skeleton(
+            [[(0, a * 0.5 + 100), (0, b)] for a, b in zip(one, two, strict=True)] + [[(0, one[0])]]
+        ),
+        UAV.format(1, 0, 83): skeleton([[(0, two[0])]]),
+    }
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert (report.layout, report.classes, report.skipped) == ("uav", known_names("uav-human"), [])
+    assert store.labels.tolist() == [0, 83, 154] and store.frames.tolist() == [4, 1, 5]
+    coco = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
+            "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
+            "left ankle", "right ankle"]  # fmt: skip
+    for number, joint in enumerate(coco):
+        assert np.allclose(store.keypoints(0)[0, :, store.layout.index[joint]], one[:, number, :2]), joint
+    left = store.layout.index["left wrist"]
+    assert np.allclose(store.keypoints(2)[0, :4, left], two[:, 9, :2]), "the body that varies more comes first"
+    assert store.bodies.tolist() == [1, 1, 2]
+    assert {name: numbers.tolist() for name, numbers in store.splits.items()} == {
+        "csv1_train": [0, 2], "csv1_test": [1], "csv2_train": [0], "csv2_test": [1, 2]
+    }  # fmt: skip
+    assert store.subjects.tolist() == [0, 1, 2] and store.setups.tolist() == [1, 0, 0]
+
+
+def test_the_published_persons() -> None:
+    assert {name: len(persons) for name, persons in uav_human.TRAINING_PERSONS.items()} == {"csv1": 89, "csv2": 89}
+    assert all(persons <= set(range(119)) for persons in uav_human.TRAINING_PERSONS.values())
+
+
+def test_uav_human_in_another_layout(tmp_path: Path) -> None:
+    source = as_folder({UAV.format(0, 0, 1): skeleton([[(0, flat(1, 1)[0])]])}, tmp_path / "x")
+    _, store = converted(source, tmp_path, layout="coco-17+3")
+    assert np.allclose(store.keypoints(0)[0, 0, :17], flat(1, 1)[0, :, :2])
+    assert "17 joints of COCO" in refusal(source, tmp_path / "2", layout="openpose-18")
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "reason"),
+    [
+        ("P001_mine.txt", b"1", "is not named Pppp"),
+        (UAV.format(3, 0, 1), b"2\n0\n0\n", "holds no bodies"),
+        (UAV.format(3, 0, 1), b"3\n0\n0\n", "ends on line 4"),
+        (UAV.format(3, 0, 200), skeleton([[(0, flat(1, 1)[0])]]), "label 200"),
+        (UAV.format(3, 0, 1), skeleton([[(0, person(1, 1)[0])]]), "25 joints on line 4, not 17"),
+    ],
+)
+def test_a_bad_uav_human_file_is_left_out(tmp_path: Path, file: str, data: bytes, reason: str) -> None:
+    members = {UAV.format(0, 0, 5): skeleton([[(0, flat(1, 1)[0])]]), file: data}
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert reason in report.skipped[0][1] and store.labels.tolist() == [5]
