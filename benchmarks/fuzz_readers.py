@@ -379,7 +379,7 @@ def _outcome(source: Path, out: Path) -> str:
     except Hang:
         return "hang"
     except BaseException:
-        traceback.print_exc()
+        traceback.print_exc(limit=-3)
         return "traceback"
     finally:
         signal.alarm(0)

@@ -66,6 +66,7 @@ def open_source(
     return module.read(files, options)
 
 
+@np.errstate(all="ignore")  # a number that is too large becomes infinite on its way, and then a gap
 def convert(
     source: Path,
     out: Path,

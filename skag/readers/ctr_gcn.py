@@ -151,8 +151,7 @@ def _clip(name: str, row: np.ndarray, label: int, layout: Layout, split: str) ->
     frames = np.flatnonzero(row.any(axis=1))
     if not len(frames):
         return Skipped(name, "has no joint other than 0 in any frame")
-    with np.errstate(over="ignore"):
-        bodies = row[: frames[-1] + 1].astype(np.float32)
+    bodies = row[: frames[-1] + 1].astype(np.float32)
     keypoints = bodies.reshape(len(bodies), -1, layout.num_recorded, layout.dims).swapaxes(0, 1)
     if len(keypoints) == 2 and (keypoints[0] == keypoints[1]).all():
         keypoints = keypoints[:1]

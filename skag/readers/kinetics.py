@@ -43,11 +43,9 @@ def decompress(
     elif frame_inds[-1] >= total_frames:
         raise Unusable(f"has a skeleton in frame {frame_inds[-1]} of {total_frames}")
     counts = np.bincount(frame_inds, minlength=total_frames)
-    with np.errstate(over="ignore"):
-        points, scores = keypoint[..., :2].astype(np.float16), keypoint[..., 2].astype(np.float16)
+    points, scores = keypoint[..., :2].astype(np.float16), keypoint[..., 2].astype(np.float16)
     if counts.max() > max_person:
-        with np.errstate(over="ignore"):
-            order = np.lexsort((-scores.sum(axis=-1), frame_inds))
+        order = np.lexsort((-scores.sum(axis=-1), frame_inds))
         points, scores = points[order], scores[order]
     person = np.arange(len(frame_inds)) - (np.cumsum(counts) - counts)[frame_inds]  # place within the frame
     kept = person < max_person

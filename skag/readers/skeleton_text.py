@@ -59,8 +59,7 @@ class _Lines:
         start = self.number + 1
         cells = [self.next().split(None, 3)[:3] for _ in range(count)]
         try:
-            with np.errstate(over="ignore"):
-                return np.array(cells, np.float64).reshape(count, 3).astype(np.float32)
+            return np.array(cells, np.float64).reshape(count, 3).astype(np.float32)
         except ValueError:
             raise Unusable(
                 f"has something other than x, y and z on one of the lines {start} to {self.number}"

@@ -49,8 +49,7 @@ def numbers(cells: list[bytes], number: int) -> np.ndarray:
 def joint_table(values: Any, what: str, dims: int) -> np.ndarray:
     """Nested lists of numbers as float32 with `dims` dimensions."""
     try:
-        with np.errstate(all="ignore"):  # what is too large becomes infinite and is dealt with like other gaps
-            table = np.array(values, dtype=np.float32)
+        table = np.array(values, dtype=np.float32)
     except (ValueError, TypeError, OverflowError, MemoryError):
         raise Unusable(f"has {what} that are no table of numbers") from None
     if table.ndim != dims:

@@ -61,8 +61,7 @@ def _clip(member: Member) -> Clip:
     joints = _joints(content(member, MAX_BYTES))
     if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind not in "fiu":
         raise Unusable(f"has a d_skel of shape {joints.shape} and type {joints.dtype}, not numbers [20, 3, frames]")
-    with np.errstate(over="ignore"):
-        keypoints = joints.transpose(2, 0, 1)[:, ORDER].astype(np.float32)
+    keypoints = joints.transpose(2, 0, 1)[:, ORDER].astype(np.float32)
     split = "xsub_train" if int(subject) % 2 else "xsub_test"
     return Clip(name, int(action) - 1, keypoints[None], subject=int(subject), splits=(split,))
 
