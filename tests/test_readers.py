@@ -43,8 +43,8 @@ def test_what_is_no_recording_is_refused_with_the_known_formats(tmp_path: Path) 
     for name, said in {
         "absent.tar.gz": "does not exist",
         "empty": "holds no files",
-        "unknown": "nw-ucla: aAA",
-        "random.bin": "pyskl: a PYSKL",
+        "unknown": "known formats are pyskl, kinetics, ",
+        "random.bin": "docs/formats.md",
         "random.pkl": "is no pickle",
         "nothing": "no reader recognises",
         "nothing.pkl": "is no pickle",
@@ -231,7 +231,7 @@ def test_every_format_is_fuzzed(fuzzer: ModuleType) -> None:
     assert set(FORMATS) == set(fuzzer.SAMPLES) <= set(fuzzer.READERS)
 
 
-@pytest.mark.parametrize("reader", [*FORMATS, "nw-ucla-json", "tar", "tar-gz", "zip"])
+@pytest.mark.parametrize("reader", [*FORMATS, "nw-ucla-json", "npz-files", "csv-files", "tar", "tar-gz", "zip"])
 def test_a_little_fuzzing(fuzzer: ModuleType, tmp_path: Path, reader: str) -> None:
     _needed(fuzzer, reader)
     outcomes, _ = fuzzer.fuzz(reader, 25, 7, tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from skag.label_names import known_names
 from skag.readers import arrays
-from tests.recordings import converted, refusal
+from tests.recordings import as_folder, as_zip, converted, refusal
 
 
 def npz(packed: bool = False, **values: object) -> bytes:
@@ -128,3 +128,132 @@ def test_an_npz_that_expands_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(arrays, "MAX_RATIO", 3)
     source = file(tmp_path / "x.npz", packed=True, x_train=np.zeros((9, 300, 150)), y_train=np.eye(60)[:9])
     assert "expands to far more" in refusal(source, tmp_path, format="ctr-gcn")
+
+
+# people's own
+
+
+def npy(values: np.ndarray) -> bytes:
+    np.save(buffer := io.BytesIO(), values)
+    return buffer.getvalue()
+
+
+def moves(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("f4")
+
+
+def test_a_recording_per_file(tmp_path: Path) -> None:
+    two = moves(2, 4, 25, 3)
+    members = {"walk/1.npy": npy(np.asfortranarray(two[0])), "sit/2.npz": npz(keypoints=two)}
+    for number, pack in enumerate((as_folder, as_zip)):
+        report, store = converted(pack(members, tmp_path / f"x{number}"), tmp_path / str(number))
+        assert store.names == ["walk/1", "sit/2"] and report.layout == "nturgb+d"
+        assert store.classes == ["sit", "walk"] and store.labels.tolist() == [1, 0]
+        assert np.array_equal(store.keypoints(0), two[:1]) and np.array_equal(store.keypoints(1), two)
+
+
+def test_confidences(tmp_path: Path) -> None:
+    two, scored = moves(2, 4, 25, 3), moves(3, 25, 4, seed=1)
+    members = {
+        "a/1.npz": npz(packed=True, data=scored.astype("f8")),
+        "b/2.npz": npz(keypoint=two, confidence=np.abs(two[..., 0])),
+        "b/3.npz": npz(keypoints=two),
+    }
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert np.array_equal(store.keypoints(0)[0], scored[..., :3])
+    assert np.array_equal(store.confidence(0)[0], scored[..., 3])
+    assert np.array_equal(store.confidence(1), np.abs(two[..., 0]))
+    assert "some clips have a confidence per joint and some have none" in report.skipped[0][1]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (npz(poses=moves(3, 25, 3)), "has no array keypoints"),
+        (npz(keypoints=moves(25, 3)), "shape (25, 3)"),
+        (npz(keypoints=moves(3, 20, 3)), "20 joints, and layout nturgb+d has 25"),
+        (npz(keypoints=moves(3, 25, 2)), "2 values per joint, and layout nturgb+d has 3"),
+        (npz(keypoints=np.full((3, 25, 3), "a")), "type <U1"),
+        (npz(keypoints=moves(3, 25, 3), confidence=moves(3, 20)), "confidence of shape (1, 3, 20)"),
+        (npz(keypoints=moves(0, 25, 3)), "frames"),
+        (npz(keypoints=moves(3, 25, 3))[:-200], "damaged or truncated .npz"),
+        (b"", "damaged or truncated .npz"),
+    ],
+)
+def test_a_bad_array_is_left_out(tmp_path: Path, data: bytes, reason: str) -> None:
+    members = {"a/1.npy": npy(moves(3, 25, 3)), "b/1.npy": npy(moves(3, 25, 3)), "b/9.npz": data}
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    ((name, said),) = report.skipped
+    assert reason in said and name == "b/9" and len(store) == 2
+
+
+def test_numpy_files_that_claim_much_or_hold_objects(tmp_path: Path) -> None:
+    good = npy(moves(3, 25, 3))
+    members = {
+        "a/1.npy": good,
+        "b/1.npy": good,
+        "b/2.npy": good.replace(b"(3, 25, 3), }     ", b"(30000000, 25, 3)}"),
+        "b/3.npy": npy(np.array([{}, {}], object)),
+        "b/4.npy": b"\x93NUMPY\x03\x00" + good[8:],
+    }
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert len(store) == 2
+    reasons = dict(report.skipped)
+    assert "where its shape (30000000, 25, 3) needs 9000000000" in reasons["b/2"]
+    assert "type object" in reasons["b/3"] and "no readable array" in reasons["b/4"]
+
+
+def test_all_recordings_in_one_file(tmp_path: Path) -> None:
+    values = moves(4, 2, 6, 20, 3)
+    values[1, 1] = values[2, :, 4:] = 0
+    splits = np.array(["train", "train;extra", "test", "test"])
+    common = {"names": np.array(["a", "b", "c", "d"]), "subjects": np.array([3.0, 3, 4, 5]), "splits": splits}
+    source = file(
+        tmp_path / "data.npz", keypoints=values, labels=np.array([2, 0, 0, 2]), cameras=[1, 2, 1, 2], **common
+    )
+    report, store = converted(source, tmp_path)
+    assert store.names == ["a", "b", "c", "d"] and store.classes == ["class 1", "class 2", "class 3"]
+    assert store.labels.tolist() == [2, 0, 0, 2] and store.subjects.tolist() == [3, 3, 4, 5]
+    assert store.cameras.tolist() == [1, 2, 1, 2] and report.splits == {"extra": 1, "test": 2, "train": 2}
+    assert store.bodies.tolist() == [2, 1, 2, 2] and store.frames.tolist() == [6, 6, 4, 6]
+    assert np.array_equal(store.keypoints(3), values[3]) and report.layout == "kinect-v1"
+
+    named = file(tmp_path / "named.npz", keypoints=values[:, 0], labels=np.array(["run", "bow", "bow", "run"]))
+    report, store = converted(named, tmp_path / "2")
+    assert store.classes == ["bow", "run"] and store.labels.tolist() == [1, 0, 0, 1]
+    assert store.names == ["000000", "000001", "000002", "000003"] and set(report.splits) == {
+        "random_train", "random_test"
+    }  # fmt: skip
+
+    frames = file(tmp_path / "frames.npz", keypoints=values, labels=[1, 0, 1, 0], frames=[6, 2, 6, 1],
+                  class_names=["x", "y", "z"], confidence=np.ones(values.shape[:-1]))  # fmt: skip
+    _, store = converted(frames, tmp_path / "3")
+    assert store.classes == ["x", "y", "z"] and store.frames.tolist() == [6, 2, 6, 1]
+    assert store.confidence(1).shape == (1, 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"labels": [0, 1]}, "labels of shape (2,), not (3,)"),
+        ({"labels": [0, -1, 1]}, "labels other than numbers from 0"),
+        ({"labels": [0, 0.5, 1]}, "labels that are no whole numbers"),
+        ({"labels": [0, 1, 2], "class_names": ["a", "b"]}, "2 different class_names, and labels up to 2"),
+        ({"labels": [0, 1, 2], "names": ["a", "a", "b"]}, "with other values"),
+        ({"labels": [0, 1, 2], "confidence": moves(3, 5)}, "confidence of shape (3, 5)"),
+        ({"labels": [0, 1, 2], "keypoints": moves(3, 4, 2)}, "of shape (3, 4, 2)"),
+        ({"labels": [0, 1, 2], "keypoints": moves(3, 4, 11, 3)}, "11 joints with 3 coordinates, as no known layout"),
+    ],
+)
+def test_one_file_that_contradicts_itself_is_refused(tmp_path: Path, values: dict[str, object], said: str) -> None:
+    source = file(tmp_path / "x.npz", **{"keypoints": moves(3, 4, 25, 3), **values})
+    assert said in refusal(source, tmp_path)
+
+
+def test_three_values_per_joint_of_coco_ask_for_the_layout(tmp_path: Path) -> None:
+    values = moves(4, 5, 17, 3)
+    source = file(tmp_path / "x.npz", keypoints=values, labels=[0, 1, 0, 1])
+    assert "17 joints with 3 coordinates, as no known layout; name one with --layout" in refusal(source, tmp_path)
+    _, store = converted(source, tmp_path, layout="coco")
+    assert np.array_equal(store.keypoints(0)[0], values[0, ..., :2])
+    assert np.array_equal(store.confidence(0)[0], values[0, ..., 2])

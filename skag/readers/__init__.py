@@ -7,7 +7,26 @@ from types import ModuleType
 
 from ..archives import Files, printable
 from ..errors import DataError
-from . import ctr_gcn, kpfiles, msr_action3d, ntu, nw_ucla, pyskl, sbu, smarthome, uav_human, utd_mhad, utkinect
+from . import (
+    alphapose,
+    csv_table,
+    ctr_gcn,
+    kpfiles,
+    mediapipe,
+    mmpose,
+    msr_action3d,
+    ntu,
+    nw_ucla,
+    openpose,
+    own_arrays,
+    parquet_table,
+    pyskl,
+    sbu,
+    smarthome,
+    uav_human,
+    utd_mhad,
+    utkinect,
+)
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,
@@ -21,26 +40,21 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
     "ctr-gcn": ctr_gcn,
     "smarthome": smarthome,
     "nw-ucla": nw_ucla,
+    "openpose": openpose,
+    "mmpose": mmpose,
+    "alphapose": alphapose,
+    "mediapipe": mediapipe,
+    "npz": own_arrays,
+    "parquet": parquet_table,
+    "csv": csv_table,
 }
-DESCRIPTIONS = {
-    "pyskl": "a PYSKL or MMAction2 pickle (.pkl)",
-    "kinetics": "a PYSKL pickle of annotations with a folder of kpfiles",
-    "ntu": "raw NTU RGB+D 60 or 120 files (.skeleton)",
-    "uav-human": "raw UAV-Human files (P000S00...A000R0_08241716.txt)",
-    "utkinect": "joints_sSS_eEE.txt files with actionLabel.txt",
-    "sbu": "sXXsYY/AA/NNN/skeleton_pos.txt files",
-    "msr-action3d": "aAA_sSS_eEE_skeleton3D.txt files",
-    "utd-mhad": "aA_sS_tT_skeleton.mat files",
-    "ctr-gcn": "an .npz file with x_train and y_train",
-    "smarthome": "Toyota Smarthome's Activity_pPP_rRR_vVV_cCC.json files",
-    "nw-ucla": "aAA_sSS_eEE_vVV.json files",
-}
-OWN: tuple[ModuleType, ...] = ()  # people's own recordings, with classes from --labels or folder names
+# people's own recordings, with classes from --labels or folder names
+OWN = (openpose, mmpose, alphapose, mediapipe, own_arrays, parquet_table, csv_table)
 
 
 def known_formats() -> str:
     """The formats in words, for messages."""
-    return "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
+    return f"{', '.join(FORMATS)} (docs/formats.md says what their files look like)"
 
 
 def reader(files: Files, name: str | None) -> ModuleType:
@@ -55,4 +69,4 @@ def reader(files: Files, name: str | None) -> ModuleType:
         if module.recognises(files):
             return module
     what = f"the files of {files.shown}" if files.kind != "file" else files.shown
-    raise DataError(f"no reader recognises {what}; known are {known_formats()}.")
+    raise DataError(f"no reader recognises {what}; known formats are {known_formats()}; --format NAME forces one.")

@@ -12,13 +12,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from ..archives import MAX_RATIO, MIN_TOTAL, Files, printable
-from .source import Unusable
+from .source import Unusable, streams
 
 MAX_ROW = 32 << 20
 _KINDS = "fiubUS"
@@ -113,32 +112,33 @@ def _read(file: IO[bytes], header: Header) -> np.ndarray:
 
 
 @contextmanager
-def open_npz(files: Files, name: str) -> Iterator[Arrays]:
-    """Open one .npz file of a source. Raises `Unusable`."""
-    place, size = _place(files, name)
+def open_npz(stream: BinaryIO | str) -> Iterator[Arrays]:
+    """Open an .npz file that `streams` has brought. Raises `Unusable`."""
+    if isinstance(stream, str):
+        raise Unusable(stream)
+    size = stream.seek(0, io.SEEK_END)
     try:
-        archive = zipfile.ZipFile(place)
+        archive = zipfile.ZipFile(stream)
     except Exception:
         raise Unusable("is a damaged or truncated .npz file") from None
     with archive:
         yield Arrays(archive, size)
 
 
-def read_npy(files: Files, name: str) -> np.ndarray:
-    """The array of a .npy file. Raises `Unusable`."""
-    place, size = _place(files, name)
+@contextmanager
+def npz_of(files: Files, name: str) -> Iterator[Arrays]:
+    """Open one .npz file of a source. Raises `Unusable`."""
+    for _, stream in streams(files, name.__eq__):
+        with open_npz(stream) as arrays:
+            yield arrays
+
+
+def read_npy(stream: BinaryIO | str) -> np.ndarray:
+    """The array of a .npy file that `streams` has brought. Raises `Unusable`."""
+    if isinstance(stream, str):
+        raise Unusable(stream)
+    size = stream.seek(0, io.SEEK_END)
     if size > MAX_ROW:
         raise Unusable(f"is longer than {MAX_ROW >> 20} MiB")
-    with place.open("rb") if isinstance(place, Path) else place as file:
-        return _read(file, _header(file, size, "it"))
-
-
-def _place(files: Files, name: str) -> tuple[Path | io.BytesIO, int]:
-    """Where the bytes of a file are, and how many: on the disk, or in memory out of an archive."""
-    if files.kind in ("file", "folder"):
-        path = files.path if files.kind == "file" else files.path / name
-        return path, path.stat().st_size
-    member = next(files.read(name.__eq__))
-    if member.data is None:
-        raise Unusable(member.problem)
-    return io.BytesIO(member.data), len(member.data)
+    stream.seek(0)
+    return _read(stream, _header(stream, size, "an array"))

@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..label_names import known_names
 from ..layouts import Layout, load_layout
 from ..store import Clip
-from .arrays import Header, open_npz
+from .arrays import Header, npz_of
 from .source import Options, Skipped, Source, Unusable, numbered
 
 PARTS = ("train", "test")
@@ -36,7 +36,7 @@ def recognises(files: Files) -> bool:
     names = [name for name in files.names if _is_npz(name)]
     with suppress(Unusable, OSError):
         if len(names) == 1:
-            with open_npz(files, names[0]) as arrays:
+            with npz_of(files, names[0]) as arrays:
                 return "x_train" in arrays.names
     return False
 
@@ -73,7 +73,7 @@ def _words(name: str) -> list[str]:
 
 def _headers(files: Files, name: str) -> dict[str, Header]:
     """Shapes of x and y of every part that is there. Raises `Unusable`."""
-    with open_npz(files, name) as arrays:
+    with npz_of(files, name) as arrays:
         wanted = [f"{letter}_{part}" for part in PARTS for letter in "xy"]
         headers = {key: arrays.header(key) for key in wanted if key in arrays.names}
     for part in PARTS:
@@ -100,7 +100,7 @@ def _width(headers: dict[str, Header]) -> int:
 
 def _labels(files: Files, name: str, headers: dict[str, Header]) -> dict[str, np.ndarray]:
     """The class of every recording of every part, -1 where it has none. Raises `Unusable`."""
-    with open_npz(files, name) as arrays:
+    with npz_of(files, name) as arrays:
         return {
             part: np.fromiter(map(_label, arrays.rows(f"y_{part}")), np.int64)
             for part in PARTS
@@ -131,7 +131,7 @@ def _clips(
     for part, numbers in labels.items():
         number = -1
         try:
-            with open_npz(files, name) as arrays:
+            with npz_of(files, name) as arrays:
                 for number, row in enumerate(arrays.rows(f"x_{part}")):
                     yield _clip(f"{part}_{number:06}", row, int(numbers[number]), layout, f"{prefix}{part}")
         except Unusable as unusable:

@@ -34,6 +34,7 @@ FILE_NAME = "labels.csv"
 SPLIT_FOLDERS = ("train", "test", "val")
 _COLUMNS = ("file", "label", "subject", "camera", "split")
 _MAX_SPLITS = 20
+_ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ def _keys(name: str) -> list[str]:
 
 def natural(names: Iterable[str]) -> list[str]:
     """Sorted with the numbers in them by value: "2" before "10"."""
-    return sorted(names, key=lambda name: [(part.isdigit(), part.rjust(30)) for part in re.split(r"(\d+)", name)])
+
+    def key(name: str) -> tuple[list[str], str]:
+        parts = re.split(r"(\d+)", name)  # text and digits by turns
+        return [part.zfill(30) if place % 2 else part.casefold() for place, part in enumerate(parts)], name
+
+    return sorted(names, key=key)
 
 
 def split_name(text: str) -> str:
@@ -95,13 +101,18 @@ def read_labels(path: Path) -> Labels:
 
 def find_labels(files: Files) -> Labels | None:
     """The `labels.csv` of the source. Raises `DataError` where it is none."""
-    member = first(files, lambda name: PurePosixPath(name).name.lower() == FILE_NAME)
+    member = first(files, is_labels)
     if member is None:
         return None
     shown = printable(member.name, 200)
     if member.data is None:
         raise DataError(f"{shown} {member.problem}: write the labels anew.")
     return _parsed(member.data, shown)
+
+
+def is_labels(name: str) -> bool:
+    """Whether a file is the `labels.csv` of a source."""
+    return PurePosixPath(name).name.lower() == FILE_NAME
 
 
 def _parsed(data: bytes, where: str) -> Labels:
@@ -126,6 +137,11 @@ def _parsed(data: bytes, where: str) -> Labels:
         if not values["file"] or not values["label"]:
             raise DataError(f"{where}, line {line}: file or label is empty; every recording needs both.")
         table.append((line, values))
+    return labels_of(table, where)
+
+
+def labels_of(table: list[tuple[int, dict[str, str]]], where: str) -> Labels:
+    """Labels from rows `(line, {column: text})` with file and label. Raises `DataError` where rows contradict."""
     notes: list[str] = []
     numbers = {name: _numbered([v.get(name, "") for _, v in table], name, notes) for name in ("subject", "camera")}
     rows: dict[str, Facts] = {}
@@ -190,7 +206,7 @@ class Catalogue:
 
     def name(self, path: str) -> str:
         """The name of a recording: its path below the folders that all share, without ending."""
-        return str(PurePosixPath(*PurePosixPath(path).parts[self._shared :]).with_suffix(""))
+        return _ENDING.sub("", str(PurePosixPath(*PurePosixPath(path).parts[self._shared :])))
 
 
 def _split_folder(name: str) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ names, subjects and splits from `options.labels` or from folder names, see `skag
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..archives import Files, Member
 from ..layouts import Layout
@@ -79,6 +80,20 @@ def content(member: Member, longest: int) -> bytes:
     if len(member.data) > longest:
         raise Unusable(f"is longer than {longest >> 20} MiB")
     return member.data
+
+
+def streams(files: Files, wanted: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO | str]]:
+    """(name, opened file or why it could not be had) of every wanted file; on the disk it can be of any length."""
+    if files.kind in ("zip", "tar"):
+        for member in files.read(wanted):
+            yield member.name, member.problem if member.data is None else io.BytesIO(member.data)
+        return
+    for name in filter(wanted, files.names):
+        try:
+            with (files.path if files.kind == "file" else files.path / name).open("rb") as file:
+                yield name, file
+        except OSError as error:
+            yield name, f"cannot be read ({error.strerror})"
 
 
 def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
