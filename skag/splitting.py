@@ -53,7 +53,7 @@ def _random(recordings: Iterable[Recording]) -> tuple[dict[str, str], str]:
             found[name] = "random_test" if rank < tests else "random_train"
     tests = sum(split == "random_test" for split in found.values())
     if not tests:
-        return {}, "No class has two recordings to make a test split of."
+        return {}, "No class has two recordings to make a test split of: add some, or name splits with --labels FILE."
     return found, (
         f"{len(found) - tests} recordings are in random_train and {tests} in random_test, "
         "chosen per class by a hash of their names."

@@ -226,6 +226,7 @@ def test_utd_mhad(tmp_path: Path) -> None:
         "Skeleton/a1_s8_t3_skeleton.mat": mat(d_skel=joints),
         "Skeleton/a1_s8_t2_skeleton.mat": mat(d_skel="text"),
         "Skeleton/a1_s8_t1_skeleton.mat": b"MATLAB 5.0 MAT-file" + bytes(200),
+        "Skeleton/a1_s7_t4_skeleton.mat": mat(d_skel=np.zeros((20, 3, 20_000))),
     }
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert [store.classes[i] for i in store.labels] == ["bowling (right hand)", "squat (two arms stretch out)"]
@@ -235,6 +236,7 @@ def test_utd_mhad(tmp_path: Path) -> None:
     assert {name: numbers.tolist() for name, numbers in store.splits.items()} == {"xsub_train": [0], "xsub_test": [1]}
     reasons = dict(report.skipped)
     assert "is no MATLAB file" in reasons["a1_s8_t1_skeleton.mat"]
+    assert "expands to more than 8 MiB" in reasons["a1_s7_t4_skeleton.mat"]
     assert "type <U" in reasons["a1_s8_t2_skeleton.mat"] and "no variable" in reasons["a1_s8_t4_skeleton.mat"]
     assert "shape (4, 20, 3)" in reasons["a1_s8_t3_skeleton.mat"]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from skag.cli import app
 from skag.readers import csv_table, tables
 from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
 
@@ -334,3 +337,16 @@ def test_tables_that_are_none_of_recordings_may_lie_beside_them(tmp_path: Path) 
     members = {"a/1.csv": ntu_csv(), "b/1.csv": ntu_csv(), "a/0_notes.csv": b"who,what\nanna,camera\n"}
     report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert report.clips == 2 and "no columns with coordinates" in report.skipped[0][1]
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    as_folder({f"x/{n}.csv": ntu_csv(n) for n in range(4)}, tmp_path)
+    rows = "".join(f"{n},{label},{who}\n" for n, label, who in zip(range(4), "aabb", "1212", strict=True))
+    (tmp_path / "mine.csv").write_text("file,label,subject\n" + rows)
+    arguments = ["convert", "x", "own.h5", "--labels", "mine.csv", "--split-by", "subject"]
+    printed = CliRunner().invoke(app, arguments)
+    assert printed.exit_code == 0 and "4 clips of 2 classes, layout nturgb+d" in printed.output.replace("\n", " ")
+    assert "1 of 2 subjects test" in printed.output.replace("\n", " ")
+    made = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--quiet"]).stdout)
+    assert made["splits"] == {"subject_test": 2, "subject_train": 2} and made["classes"] == ["a", "b"]

@@ -21,7 +21,7 @@ from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
 from .source import Options, Skipped, Source, Unusable, content, each_file
-from .text import number_rows
+from .text import number_table
 
 CLASSES = [
     "high arm wave", "horizontal arm wave", "hammer", "hand catch", "forward punch", "high throw", "draw x",
@@ -73,10 +73,10 @@ def _clips(files: Files) -> Iterator[Clip | Skipped]:
 
 def _clip(member: Member) -> Clip:
     name, action, subject, metres = _NAME.fullmatch(PurePosixPath(member.name).stem).groups()
-    rows = [row[:3].astype(np.float32) for row in number_rows(content(member, MAX_BYTES), 4)]
-    if not rows or len(rows) % 20:
-        raise Unusable(f"has {len(rows)} lines, not 20 per frame")
-    keypoints = np.stack(rows).reshape(-1, 20, 3)[:, ORDER]
+    table = number_table(content(member, MAX_BYTES), 4)
+    if not len(table) or len(table) % 20:
+        raise Unusable(f"has {len(table)} lines, not 20 per frame")
+    keypoints = table[:, :3].astype(np.float32).reshape(-1, 20, 3)[:, ORDER]
     keypoints = keypoints[keypoints.any(axis=(1, 2))]
     if not metres:
         keypoints[..., 1] *= -1

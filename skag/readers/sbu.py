@@ -20,7 +20,7 @@ from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
 from .source import Options, Source, Unusable, content, each_file
-from .text import number_rows
+from .text import number_table
 
 CLASSES = [
     "approaching", "departing", "kicking", "pushing",
@@ -56,12 +56,14 @@ def _clip(member: Member) -> Clip:
     if not match:
         raise Unusable("does not lie in a folder sXXsYY/AA/NNN (people, action, repetition)")
     pair, left, right, action, take = match.groups()
-    rows = [row[1:] for row in number_rows(content(member, MAX_BYTES), 91, b",")]
-    if not rows:
+    points = number_table(content(member, MAX_BYTES), 91, b",")[:, 1:].reshape(-1, 2, 15, 3)
+    if not len(points):
         raise Unusable("holds no frames")
-    points = np.stack(rows).reshape(len(rows), 2, 15, 3)
-    missing = ~points.any(axis=-1, keepdims=True)
-    keypoints = np.where(missing, 0, ORIGIN + SCALE * points).astype(np.float32).swapaxes(0, 1)
+    missing = ~points.any(axis=-1)
+    points *= SCALE
+    points += ORIGIN
+    points[missing] = 0
+    keypoints = points.astype(np.float32).swapaxes(0, 1)
     splits = tuple(f"fold{n}_{'test' if pair in fold else 'train'}" for n, fold in enumerate(FOLDS, 1))
     in_folds = any(pair in fold for fold in FOLDS)
     return Clip(

@@ -17,18 +17,20 @@ _WINDOW = 1 << 18  # bytes of JSON that are decoded at a time
 _MAX_ELEMENT = 1 << 21  # of one frame: JSON can take twenty times its length in memory
 
 
-def number_rows(data: bytes, columns: int, delimiter: bytes | None = None) -> Iterator[np.ndarray]:
-    """Rows of a table of numbers, float64 `[columns]` each; empty lines are left out.
+def number_table(data: bytes, columns: int, delimiter: bytes | None = None) -> np.ndarray:
+    """A table of numbers as float64 `[R, columns]`; empty lines are left out.
 
     Raises `Unusable` for a line of other than `columns` numbers.
     """
+    table = bytearray()
     for number, line in enumerate(io.BytesIO(data), 1):
         cells = _split(line, number, delimiter)
         if not cells:
             continue
         if len(cells) != columns:
             raise Unusable(f"has {len(cells)} values on line {number}, not {columns}")
-        yield numbers(cells, number)
+        table += numbers(cells, number).tobytes()
+    return np.frombuffer(table, np.float64).reshape(-1, columns)
 
 
 def _split(line: bytes, number: int, delimiter: bytes | None) -> list[bytes]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,7 +33,9 @@ CLASSES = [
     "sit to stand", "stand to sit", "forward lunge (left foot forward)", "squat (two arms stretch out)",
 ]  # fmt: skip
 ORDER = [3, 2, 1, 0, *range(4, 20)]  # the place of every joint of Kinect v1's layout in the recorded order
-MAX_BYTES = 1 << 20  # of one file; the published ones have at most 60 KiB, and what is packed in them can grow
+MAX_BYTES = 1 << 20  # of one file; the published ones have at most 60 KiB
+MAX_EXPANDED = 8 << 20  # of all variables in one file, which may be packed
+_COMPRESSED = 15  # the type of such a variable in MATLAB's level 5 format
 _NAME = re.compile(r"(a(\d{1,2})_s(\d)_t(\d))_skeleton")
 
 
@@ -66,11 +70,28 @@ def _clip(member: Member) -> Clip:
     return Clip(name, int(action) - 1, keypoints[None], subject=int(subject), splits=(split,))
 
 
+def _check_size(data: bytes) -> None:
+    """Raises `Unusable` where the variables of a file expand too far, which scipy would let them do."""
+    order = {b"IM": "<", b"MI": ">"}[data[126:128]]
+    at = 128
+    left = MAX_EXPANDED
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        if kind == _COMPRESSED:
+            left -= len(zlib.decompressobj().decompress(data[at + 8 : at + 8 + size], left + 1))
+        if left < 0:
+            raise Unusable(f"expands to more than {MAX_EXPANDED >> 20} MiB")
+        at += 8 + size
+
+
 def _joints(data: bytes) -> np.ndarray:
     from scipy.io import loadmat
 
     try:
+        _check_size(data)
         values = loadmat(io.BytesIO(data), variable_names=["d_skel"], verify_compressed_data_integrity=True)
+    except Unusable:
+        raise
     except Exception as error:  # a parser of foreign bytes raises nearly anything
         raise Unusable(f"is no MATLAB file, or a damaged one ({type(error).__name__})") from None
     joints = values.get("d_skel")

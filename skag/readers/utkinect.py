@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..layouts import load_layout
 from ..store import UNKNOWN, Clip
 from .source import Options, Skipped, Source, Unusable, content, first
-from .text import number_rows
+from .text import number_table
 
 ACTIONS = {  # as in the label files, and in words
     "walk": "walk", "sitDown": "sit down", "standUp": "stand up", "pickUp": "pick up", "carry": "carry",
@@ -130,17 +130,11 @@ def _clips(
 
 def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
     """Frame numbers `[T]` and joints `[T, 20, 3]`, every number once."""
-    numbers: list[float] = []
-    joints: list[np.ndarray] = []
-    seen: set[float] = set()
-    for row in number_rows(content(member, MAX_BYTES), 61):
-        if (number := float(row[0])) not in seen:
-            seen.add(number)
-            numbers.append(number)
-            joints.append(row[1:].astype(np.float32).reshape(20, 3))
-    if not joints:
+    table = number_table(content(member, MAX_BYTES), 61)
+    if not len(table):
         raise Unusable("holds no frames")
-    return np.array(numbers), np.stack(joints)
+    first_places = np.sort(np.unique(table[:, 0], return_index=True)[1])
+    return table[first_places, 0], table[first_places, 1:].astype(np.float32).reshape(-1, 20, 3)
 
 
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
