@@ -20,7 +20,7 @@ from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
-from .questioner import Refresh, ask_distinctions, similar_classes
+from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
 from .store import SkeletonStore
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
@@ -84,7 +84,10 @@ class Agents:
         that changed its critical joints and sentence before and after.
         """
         started = time.perf_counter()
-        similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
+        if self.config.confusion_rule == "release":
+            similar = release_similar_classes(confusions, self.config.max_similar)
+        else:
+            similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
         joints, sentences = self.joints, selector.sentences(self.conversations)
         result = self.ask(self.conversations, similar)
         self.conversations = result.conversations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -78,12 +79,14 @@ class NetworkConfig:
     channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)
     strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
     joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (published, not for Kinetics)
+    # What the learned graphs begin as: noise (published), or first some adjacency of the skeleton (`graph.py`).
+    graph: Literal["noise", "binary", "spatial", "stgcn_spatial"] = "noise"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.strides):
             raise RunError(
-                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one of each per block."
+                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one each per block."
             )
         if bad := [width for width in self.channels if width < 8 or width % 8]:
             raise RunError(f"channels holds {bad[0]}: every width must be a multiple of 8.")
@@ -102,7 +105,8 @@ class AgentConfig:
     # What the cosines are multiplied with. temperature: 1 / tau (paper). learned: a learned number that begins at
     # ln(1/0.07) and is used as it is (published code; CLIP would take its exponential).
     alignment_scale: Literal["temperature", "learned"] = "temperature"
-    alignment_target: Literal["uniform", "softmax"] = "uniform"  # q over clips of one class (eq. 8); softmax: the code's
+    # q of eq. 8 over the clips of one class: uniform, or the published code's softmax of 10 times "same class".
+    alignment_target: Literal["uniform", "softmax"] = "uniform"
     query_period: int = 5  # epochs between two refreshes
     max_similar: int = 10  # k of eq. 3
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
@@ -135,7 +139,7 @@ class TrainConfig:
     # Clips that choose the epoch: held out from training, or (as the published code does) those of the test split,
     # whose result is then no estimate for new recordings; every output says so.
     select_on: Literal["validation", "test"] = "validation"
-    keep: Literal["near-highest", "highest", "last"] = "near-highest"  # see `train.validate`
+    keep: Literal["near-highest", "highest", "last"] = "near-highest"  # near: within a standard error
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -175,27 +179,33 @@ def replace(config: Config, section: str, **changes: Any) -> Config:
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **kept)})
 
 
-def override(config: Config, assignment: str) -> Config:
-    """A copy of `config` with one field set from text: `train.lr=0.05`, `network.channels=48,96`.
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """A copy of `config` with fields set from text: `train.lr=0.05`, `network.channels=48,96`.
 
-    Raises `RunError` for an unknown field, with the nearest known name, and for a value that does not fit.
+    Fields that must fit one another may be set together. Raises `RunError` for an unknown field, with the nearest
+    known name, and for a value that does not fit.
     """
-    path, equals, text = (part.strip() for part in assignment.partition("="))
-    if not equals:
-        raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
     known = list(flat(config))[1:]
-    if path not in known:
-        by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
-        near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else "`skag recipes show NAME` lists all."
-        raise RunError(f"--set {assignment}: no field {path!r}; {hint}")
-    section, name = path.split(".")
-    wanted = get_type_hints(type(getattr(config, section)))[name]
-    value = _read(wanted, _parsed(wanted, text), f"--set {assignment}: {name}")
-    try:
-        return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **{name: value})})
-    except RunError as error:
-        raise RunError(f"--set {assignment}: {error}") from None
+    changes: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        path, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
+        if path not in known:
+            by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+            near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else "`skag recipes show NAME` lists all."
+            raise RunError(f"--set {assignment}: no field {path!r}; {hint}")
+        section, name = path.split(".")
+        wanted = get_type_hints(type(getattr(config, section)))[name]
+        value = _read(wanted, _parsed(wanted, text), f"--set {assignment}: {name}")
+        changes.setdefault(section, {})[name] = value
+    for section, values in changes.items():
+        try:
+            config = dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+        except RunError as error:
+            raise RunError(f"--set {section}: {error}") from None
+    return config
 
 
 def _parsed(wanted: Any, text: str) -> Any:

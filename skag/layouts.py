@@ -132,7 +132,7 @@ class Layout:
     def edge_index(self) -> np.ndarray:
         """`[E, 2]` edges of the skeleton's graph, from the outer joint to the inner one where `bones` gives them."""
         edges = self.edges or tuple(self.bones.items())
-        return np.array([[self.index[joint] for joint in edge] for edge in edges])
+        return np.array([[self.index[joint] for joint in edge] for edge in edges], dtype=int).reshape(-1, 2)
 
     @cached_property
     def kbone_parents(self) -> np.ndarray:
@@ -181,8 +181,12 @@ class Layout:
         parent = {"j": None, "b": self.bone_parents, "k": self.kbone_parents}[stream[0]]
         return mask_KV if parent is None else np.maximum(mask_KV, mask_KV[:, parent])
 
+    def to_dict(self) -> dict:
+        """Plain values that `from_dict` takes back."""
+        return asdict(self)
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_dict(cls, values: dict, where: str = "layout") -> Layout:

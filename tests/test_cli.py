@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import skag
 from skag.cli import app, main
 from skag.errors import DataError
+from skag.model import ModelConfig
 
 from .conftest import CLASSES, tiny_clip
+from .test_published import checkpoint
 
 HEAVY = ("torch", "h5py", "numpy", "open_clip", "ollama", "openai", "matplotlib", "sklearn")
 
@@ -78,7 +82,7 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert Path("cache/dialogues.h5").exists()
 
     trained = document("train", "tiny.h5", "--recipe", "demo", "--epochs", 5, "--seed", 3)
-    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "refreshes", "asked"}
+    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "selected_on", "refreshes", "asked"}
     assert trained["epochs"] == 5 and trained["refreshes"] == 1
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
@@ -239,3 +243,47 @@ def test_every_command_explains_itself() -> None:
         assert "Example: skag " + command in text and "Writes" in text
         for option in ("--json", "--quiet", "--seed", "--device"):
             assert option in text, (command, option)
+
+
+def test_recipes_are_listed_and_shown() -> None:
+    listed = {row["name"]: row for row in document("recipes")["recipes"]}
+    assert listed["ntu60-xsub"]["published"]["6"] == 94.51 and listed["sbu"]["published"] == {}
+    assert "finegym" in invoke("recipes")
+    shown = document("recipes", "show", "ntu120-xsub", "--stream", "k", "--set", "train.lr=0.05")
+    assert shown["config"]["augment"]["part_drop"] == 0.2 and shown["config"]["train"]["lr"] == 0.05
+    assert shown["sources"]["train.lr"] == "--set" and "configs/ntu120_xsub/k.py" in shown["sources"]["agents.beta"]
+    release = document("recipes", "show", "k400", "--faithful-to", "release")
+    assert release["config"]["train"]["select_on"] == "test"
+    assert release["sources"]["train.select_on"] == "--faithful-to release"
+    assert "1,1,1,1,2,1,1,2,1,1" in invoke("recipes", "show", "k400")
+
+
+def test_all_streams_train_in_turn_and_fuse(recordings: Path) -> None:
+    document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
+    options = ("--recipe", "demo", "--epochs", 1, "--alpha", 0, "--beta", 0, "--set", "data.num_frames=8")
+    trained = document("train", "tiny.h5", *options, "--stream", "all", "--out", "six")
+    runs = [report["run"] for report in trained["runs"]]
+    assert runs == [f"six/{stream}" for stream in ("j", "b", "k", "jm", "bm", "km")]
+    config = json.loads(Path("six/bm/config.json").read_text())["config"]
+    assert config["data"]["stream"] == "bm" and config["data"]["num_frames"] == 8
+    assert len(document("eval", *runs)["runs"]) == 6
+
+
+def test_a_published_checkpoint_becomes_a_run(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape = ModelConfig(120, 25, 2, channels=(8,) * 9, strides=(1,) * 9, embedding_dim=6, learned_scale=True)
+    torch.save({"state_dict": checkpoint(shape)}, "ntu120.pth")
+    made = document("convert", "ntu120.pth", "run", "--recipe", "ntu120-xset", "--stream", "bm")
+    assert (made["run"], made["stream"], len(made["classes"])) == ("run", "bm", 120)
+    assert skag.load("run").config.data.stream == "bm"
+    for arguments, says in (
+        (("convert", "ntu120.pth", "other"), "name the recipe"),
+        (("convert", "ntu120.pth", "run", "--recipe", "ntu120-xset"), "is there already"),
+        (("convert", "ntu120.pth", "other", "--recipe", "ntu60-xsub"), "120 classes and recipe ntu60-xsub 60"),
+        (("convert", "ntu120.pth", "other", "--recipe", "k400"), "name the 400 classes"),
+        (("convert", "ntu120.pth", "other", "--recipe", "demo"), "no checkpoints are published for recipe demo"),
+        (("eval", "run"), "give the recordings with --data"),
+    ):
+        code, printed = failure(monkeypatch, capsys, *arguments)
+        assert code == 1 and says in printed and printed.count("\n") == 1
+    assert not Path("other").exists()

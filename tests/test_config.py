@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from skag import recipes
-from skag.config import Config, config_from_dict, replace
+from skag.config import Config, config_from_dict, flat, override, replace
 from skag.errors import RunError
+from skag.layouts import STREAMS, load_layout
 from skag.model import ModelConfig
 from skag.store import SkeletonStore
 
@@ -24,8 +26,8 @@ def test_recipes_survive_json(name: str, stream: str) -> None:
 
 
 def test_the_nearest_recipe_is_named() -> None:
-    with pytest.raises(RunError, match="did you mean 'nw-ucla-small'"):
-        recipes.recipe("nw-ucla", "j")
+    with pytest.raises(RunError, match="did you mean 'ntu60-xsub'"):
+        recipes.recipe("ntu60-xsubb", "j")
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,90 @@ def test_a_derived_recipe_fits_the_data(tiny_store: Path, device: str) -> None:
         assert recipes.derived(store, "xsub_train", "j", device)[0].augment.mirror == 0.5
         assert any("64 clips, 4 classes" in reason for reason in reasons)
         ModelConfig(4, 20, 1, channels=config.network.channels, strides=config.network.strides)
+
+
+@pytest.mark.parametrize("name", recipes.PUBLISHED)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_published_recipes_have_a_source_for_every_value(name: str, stream: str) -> None:
+    config = recipes.recipe(name, stream)
+    found = recipes.sources(config)
+    assert set(found) == set(flat(config))
+    facts, base = recipes.PUBLISHED[name], "jbk".index(stream[0])
+    assert f"configs/{facts.folder}/{stream}.py" in found["agents.alpha"]
+    assert (config.agents.alpha, config.agents.beta) == (facts.alpha[base], facts.beta[base])
+    assert config.augment.mix and config.data.test_views == 10 and config.train.select_on == "validation"
+    layout = load_layout(facts.layout)
+    ModelConfig(facts.classes, layout.num_joints, 2, channels=config.network.channels, strides=config.network.strides)
+    assert config.data.pixels == (layout.dims == 2)
+
+
+def test_paper_and_published_code_set_everything_in_which_they_differ() -> None:
+    """The rows of the reference's table "where the code leaves the paper" that are choices of a run."""
+    config = recipes.recipe("ntu60-xsub", "b")
+    paper, release = recipes.faithful(config, "paper", 3), recipes.faithful(config, "release", 3)
+    differ = {name for name, value in flat(paper).items() if value != flat(release)[name]}
+    assert {
+        "agents.alignment_scale", "agents.alignment_target", "agents.train_text_encoder", "agents.confusion_rule",
+        "augment.mix", "augment.mirror_kind", "train.select_on", "train.lr", "train.batch_size",
+    } <= differ  # fmt: skip
+    assert (paper.agents.alpha, paper.agents.beta, paper.train.lr, paper.train.batch_size) == (0.2, 0.5, 0.1, 64)
+    assert (release.agents.alpha, release.agents.beta, release.train.lr) == (0.2, 0.2, 0.025)  # the recipe's
+    assert recipes.faithful(config, "release", 2).augment.mirror_kind == "reflect"
+    for name, value in flat(recipes.faithful(recipes.recipe("demo", "j"), "paper", 3)).items():
+        if name in ("train.epochs", "train.optimizer", "agents.query_period", "agents.max_similar"):
+            assert value == flat(paper)[name]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("train.lr=0.05", "train.lr", 0.05),
+        (" train.lr = 5e-2 ", "train.lr", 0.05),
+        ("train.epochs=7", "train.epochs", 7),
+        ("augment.mix=true", "augment.mix", True),
+        ("data.protocol=none", "data.protocol", None),
+        ("data.protocol=xsub", "data.protocol", "xsub"),
+        ("data.sampling=uniform-frames", "data.sampling", "uniform-frames"),
+        ("agents.text_encoder=open_clip:ViT-B-16", "agents.text_encoder", "open_clip:ViT-B-16"),
+    ],
+)
+def test_a_field_is_set_from_text(assignment: str, field: str, value: object) -> None:
+    before = flat(recipes.recipe("demo", "j"))
+    after = flat(override(recipes.recipe("demo", "j"), [assignment]))
+    assert after == before | {field: value}
+
+
+def test_fields_that_must_fit_one_another_are_set_together() -> None:
+    config = override(recipes.recipe("demo", "j"), ["network.channels=16,24,32", "network.strides=(1,2,1)"])
+    assert (config.network.channels, config.network.strides) == ((16, 24, 32), (1, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.lr", "write FIELD=VALUE"),
+        ("train.lrr=1", "did you mean train.lr?"),
+        ("lr=1", "did you mean train.lr?"),
+        ("nonsense=1", "lists all"),
+        ("train.lr=fast", "lr is 'fast'"),
+        ("train.lr=nan", "lr is nan"),
+        ("train.epochs=1.5", "epochs is '1.5'"),
+        ("train.epochs=0", "at least 1"),
+        ("augment.mix=yes", "mix is 'yes'"),
+        ("train.optimizer=adam", "use sgd or adamw"),
+        ("network.channels=16", "channels has 1 and strides 4"),
+        ("network.channels=12,12,12,12", "multiple of 8"),
+        ("network.channels=a", "no list of whole numbers"),
+    ],
+)
+def test_what_cannot_be_set_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(RunError, match=re.escape(message)):
+        override(recipes.recipe("demo", "j"), [assignment])
+
+
+def test_a_recipe_for_another_layout_is_refused(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        with pytest.raises(RunError, match="layout nturgb\\+d .* has kinect-v1: leave out"):
+            recipes.fitted(recipes.recipe("ntu60-xsub", "j"), store)
+        config = recipes.recipe("nw-ucla-small", "j")
+        assert recipes.fitted(override(config, ["data.protocol=xset"]), store).data.protocol is None

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from skag.errors import DataError
 from skag.layouts import Layout, layout_names, load_layout
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "graphs.npz"
 LAYOUTS = [load_layout(name) for name in layout_names()]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
@@ -97,36 +96,6 @@ def test_a_bone_is_critical_where_an_end_is(layout: Layout) -> None:
             assert set(np.flatnonzero(seen[:, v])) == {v, parents[v]}
 
 
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    if not GOLDEN.exists():
-        pytest.skip("the reference's graphs are not here")
-    with np.load(GOLDEN) as arrays:
-        return dict(arrays)
-
-
-PUBLISHED = {"nturgb+d": "nturgb+d", "coco": "coco", "coco_new": "coco-17+3", "uav": "uav", "openpose": "openpose-18"}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_bones_equal_the_published_ones(golden: dict[str, np.ndarray], name: str) -> None:
-    layout = load_layout(PUBLISHED[name])
-    if name != "openpose":  # has no recorded streams
-        for key, parents in (("bone_pairs", layout.bone_parents), ("kbone_pairs", layout.kbone_parents)):
-            assert dict(golden[f"{name}/{key}"].tolist()) == dict(enumerate(parents.tolist()))
-    assert {tuple(edge) for edge in golden[f"{name}/inward"].tolist()} == {tuple(edge) for edge in layout.edge_index}
-
-
-@pytest.mark.parametrize("name", ["nturgb+d", "coco_new", "uav"])
-def test_parts_equal_the_published_ones(golden: dict[str, np.ndarray], name: str) -> None:
-    """As a set of parts: the published mixing calls the right arm the left hand, and so on."""
-    published = {frozenset(golden[f"{name}/mix_part{i}"].tolist()) for i in range(5)}
-    parts = load_layout(PUBLISHED[name]).part_index
-    assert {frozenset(part.tolist()) for part in parts.values()} == published
-    side = "left" if name == "coco_new" else "right"  # only here the published name is the joints' own
-    assert set(golden[f"{name}/mix_part1"].tolist()) == set(parts[f"{side} arm"].tolist())
-
-
 def test_derived_joints_are_means_of_recorded_ones() -> None:
     layout = load_layout("coco-17+3")
     recorded = np.random.default_rng(0).normal(size=(2, 5, 17, 2)).astype(np.float32)
@@ -136,7 +105,6 @@ def test_derived_joints_are_means_of_recorded_ones() -> None:
     shoulders, hips = recorded[:, :, 5:7].mean(2), recorded[:, :, 11:13].mean(2)
     np.testing.assert_allclose(full[:, :, 17:], np.stack([hips, (hips + shoulders) / 2, shoulders], 2), atol=1e-6)
     assert layout.extend(recorded[..., 0], 2).shape == (2, 5, 20)
-
 
 
 def test_a_layout_of_ones_own_from_toml(tmp_path: Path) -> None:

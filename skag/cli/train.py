@@ -23,15 +23,48 @@ class Stream(StrEnum):
     km = "km"
 
 
+class Streams(StrEnum):
+    j = "j"
+    b = "b"
+    k = "k"
+    jm = "jm"
+    bm = "bm"
+    km = "km"
+    all = "all"
+
+
+class Faithful(StrEnum):
+    paper = "paper"
+    release = "release"
+
+
+class SelectOn(StrEnum):
+    validation = "validation"
+    test = "test"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the recipe; may be given several times."),
+]
+FaithfulOption = Annotated[
+    Faithful | None,
+    typer.Option("--faithful-to", help="Set every option in which paper and published code differ as one has it."),
+]
+
+
 @app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe by name.  [default: derived from the data]")
+        str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
     ] = None,
-    stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
+    stream: Annotated[
+        Streams, typer.Option("--stream", help="Joint, bone, k-bone, or their motions; all: the six in turn.")
+    ] = Streams.j,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder to make.  [default: runs/DATA-STREAM-DATE]")
+        Path | None,
+        typer.Option("--out", help="Run folder to make (of all: their folder).  [default: runs/DATA-STREAM-DATE]"),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
@@ -53,6 +86,12 @@ def train(
     text_weights: Annotated[
         Path | None, typer.Option("--text-weights", help="Weights file of the text encoder.  [default: hub's cache]")
     ] = None,
+    select_on: Annotated[
+        SelectOn | None,
+        typer.Option("--select-on", help="Clips that choose the epoch; test is no estimate.  [default: the recipe's]"),
+    ] = None,
+    faithful_to: FaithfulOption = None,
+    assignments: SetOption = None,
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
@@ -70,50 +109,74 @@ def train(
     """
     from .. import recipes
     from ..agents import open_agents
-    from ..config import replace
+    from ..config import override
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
+    from ..layouts import STREAMS
     from ..store import SkeletonStore
     from ..train import train as run_train
 
     output = Output(as_json, quiet)
     keep_freed_memory()
     where = choose_device(device.value)
-    run = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise RunError(f"{run} is there already: choose another folder with --out, or remove it.")
+    folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is there already: choose another folder with --out, or remove it.")
+    asked = {
+        "data.protocol": protocol,
+        "train.epochs": epochs,
+        "train.select_on": select_on,
+        "agents.alpha": alpha,
+        "agents.beta": beta,
+        "agents.text_encoder": text_encoder,
+    }
+    changes = [f"{field}={value}" for field, value in asked.items() if value is not None]
+    changes += [f"train.seed={seed}", *(assignments or [])]
+    streams = STREAMS if stream is Streams.all else (stream.value,)
+    reports = []
     with SkeletonStore(data) as clips:
-        train_split, test_split = clips.protocol(protocol)
-        if recipe is None:
-            config, reasons = recipes.derived(clips, train_split, stream.value, where.type)
-            output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
-        else:
-            config = recipes.recipe(recipe, stream.value)
-        config = replace(config, "data", protocol=protocol)
-        config = replace(config, "train", epochs=epochs, seed=seed)
-        config = replace(config, "agents", alpha=alpha, beta=beta, text_encoder=text_encoder)
-        output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval {run}`.")
-        with (
-            open_agents(
-                config.agents,
-                clips,
-                llm=llm,
-                protocol=protocol,
-                dialogues=store,
-                prompts=prompts,
-                base_url=base_url,
-                text_weights=text_weights,
-                device=where.type,
-            ) as agents,
-            _Terminal(output) as watcher,
-        ):
-            report = run_train(clips, config, run, agents, where, watcher)
-    output.line(
-        f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on held-out "
-        f"training clips; {report.refreshes} refreshes, {report.asked} questions asked"
-    )
-    output.note(f"Next: skag eval {run}")
-    output.document(vars(report))
+        for number, one in enumerate(streams):
+            if recipe is None:
+                train_split, _ = clips.protocol(protocol)
+                config, reasons = recipes.derived(clips, train_split, one, where.type)
+                if not number:
+                    output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
+            else:
+                config = recipes.fitted(recipes.recipe(recipe, one), clips)
+            if faithful_to is not None:
+                config = recipes.faithful(config, faithful_to.value, clips.layout.dims)
+            config = override(config, changes)
+            train_split, test_split = clips.protocol(config.data.protocol)
+            run = folder / one if len(streams) > 1 else folder
+            if config.train.select_on == "test":
+                output.note(f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate.")
+            else:
+                output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`.")
+            with (
+                open_agents(
+                    config.agents,
+                    clips,
+                    llm=llm,
+                    protocol=config.data.protocol,
+                    dialogues=store,
+                    prompts=prompts,
+                    base_url=base_url,
+                    text_weights=text_weights,
+                    device=where.type,
+                ) as agents,
+                _Terminal(output) as watcher,
+            ):
+                report = run_train(clips, config, run, agents, where, watcher)
+            chosen_by = "held-out training clips"
+            if report.selected_on == "test":
+                chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
+            output.line(
+                f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
+                f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
+            )
+            reports.append(vars(report))
+    output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
+    output.document(reports[0] if len(streams) == 1 else {"runs": reports})
 
 
 class _Terminal:
@@ -147,7 +210,8 @@ class _Terminal:
         self._bar.advance(self._task)
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
-        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in ("cls", "con", "align"))
+        names = [name for name in ("cls", "con", "align", "mix") if metrics[f"loss_{name}"]]
+        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in names)
         self._say(
             f"epoch {metrics['epoch']:>3}/{self._epochs}  loss {metrics['loss']:.3f} ({terms})  "
             f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
