@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import DataError
 
@@ -93,13 +93,17 @@ class Files:
         """Names of all files (paths inside the source), sorted by file name."""
         return [entry.name for entry in self._entries]
 
-    def read(self, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
-        """Members whose name is wanted, one at a time, sorted by file name.
+    def read(
+        self, wanted: Callable[[str], bool] = lambda name: True, key: Callable[[str], Any] | None = None
+    ) -> Iterator[Member]:
+        """Members whose name is wanted, one at a time, sorted by file name, or by the `key` of their names.
 
         A tar archive that is so far out of order that sorting would hold back more than `MAX_HELD` bytes comes in
         its own order. Raises `DataError` where the archive breaks off.
         """
         entries = [entry for entry in self._entries if wanted(entry.name)]
+        if key:
+            entries.sort(key=lambda entry: key(entry.name))
         if self.kind == "zip":
             yield from _read_zip(self.path, entries)
         elif self.kind == "tar":

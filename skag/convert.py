@@ -7,7 +7,7 @@ is left out with its name and the reason and never moves another's label.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from .archives import Files, printable
 from .errors import DataError
 from .label_names import read_names
 from .layouts import load_layout
-from .readers import known_formats, reader
-from .readers.source import Skipped, Source, Unusable
+from .readers import OWN, known_formats, reader
+from .readers.labels import read_labels
+from .readers.source import Options, Skipped, Source, Unusable
+from .splitting import SPLIT_BY, Recording, make_splits
 from .store import Clip, StoreWriter, write_store
 
 Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known
@@ -40,18 +42,31 @@ class ConvertReport:
 
 
 def open_source(
-    source: Path, *, format: str | None = None, layout: str | None = None, classes: Path | None = None
+    source: Path,
+    *,
+    format: str | None = None,
+    layout: str | None = None,
+    classes: Path | None = None,
+    labels: Path | None = None,
 ) -> Source:
     """Find the reader of a file, folder or archive and open it. Raises `DataError`.
 
-    `layout` is a layout's name or TOML file, `classes` a text file with a class name per line.
+    `layout` is a layout's name or TOML file, `classes` a text file with a class name per line, `labels` a CSV file
+    with the class of every recording, for people's own formats.
     """
-    chosen = load_layout(layout) if layout is not None else None
-    names = read_names(classes) if classes is not None else None
+    options = Options(
+        layout=load_layout(layout) if layout is not None else None,
+        classes=read_names(classes) if classes is not None else None,
+        labels=read_labels(labels) if labels is not None else None,
+    )
     files = Files(source)
-    return reader(files, format).read(files, chosen, names)
+    module = reader(files, format)
+    if labels is not None and module not in OWN:
+        raise DataError(f"{files.shown} brings its own labels: leave --labels out, or say --format for your own data.")
+    return module.read(files, options)
 
 
+@np.errstate(all="ignore")  # a number that is too large becomes infinite on its way, and then a gap
 def convert(
     source: Path,
     out: Path,
@@ -59,30 +74,54 @@ def convert(
     format: str | None = None,
     layout: str | None = None,
     classes: Path | None = None,
+    labels: Path | None = None,
+    split_by: str | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> ConvertReport:
     """Convert a data set into the skeleton store `out`, which appears only when it is complete.
 
-    The format is guessed where it is not named. With `strict` the first recording that cannot be used stops the
-    conversion. Raises `DataError`.
+    The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
+    recordings that bring none are split at random. Either needs a second pass through the source. With `strict` the
+    first recording that cannot be used stops the conversion. Raises `DataError`.
     """
     source, out = Path(source), Path(out)
+    if split_by is not None and split_by not in SPLIT_BY:
+        raise DataError(f"no split by {split_by!r}: use one of {', '.join(SPLIT_BY)}.")
     _check_target(source, out)
-    opened = open_source(source, format=format, layout=layout, classes=classes)
-    tally = _Tally(opened, strict)
+
+    def opened() -> Source:
+        return open_source(source, format=format, layout=layout, classes=classes, labels=labels)
+
+    data = opened()
+    splits: dict[str, str] = {}
+    if by := split_by or ("" if data.has_splits else "random"):
+        splits, note = make_splits(_recordings(data, strict, progress), by)
+        data = opened()
+        data.notes.append(note if data.has_splits else f"The recordings bring no splits: {note[0].lower()}{note[1:]}")
+    tally = _Tally(data, strict, splits)
     try:
-        with write_store(out, opened.layout) as writer:
-            for done, item in enumerate(opened.clips, 1):
+        with write_store(out, data.layout) as writer:
+            for done, item in enumerate(data.clips, 1):
                 tally.take(item, writer)
                 if progress:
-                    progress(done, opened.total)
+                    progress(done, data.total)
             if not tally.names:
                 raise DataError(tally.nothing_usable(source))
-            writer.finish(opened.classes)
+            writer.finish(data.classes)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}): check folder and space.") from None
     return tally.report()
+
+
+def _recordings(data: Source, strict: bool, progress: Progress | None) -> Iterator[Recording]:
+    """What splits are made from, of all usable recordings."""
+    tally = _Tally(data, strict, {})
+    for done, item in enumerate(data.clips, 1):
+        if clip := tally.take(item, None):
+            yield Recording(clip.name, clip.label, clip.subject, clip.camera)
+        if progress:
+            progress(done, data.total)
 
 
 def _check_target(source: Path, out: Path) -> None:
@@ -98,32 +137,36 @@ def _check_target(source: Path, out: Path) -> None:
 class _Tally:
     """Cleans clips on their way into the store and counts them."""
 
-    def __init__(self, opened: Source, strict: bool) -> None:
-        self._opened, self._strict = opened, strict
+    def __init__(self, opened: Source, strict: bool, splits: dict[str, str]) -> None:
+        self._opened, self._strict, self._made_splits = opened, strict, splits
         self.names: set[str] = set()
         self._skipped: list[tuple[str, str]] = []
         self._splits: Counter[str] = Counter()
         self._bodies = self._frames = self._mended = self._in_no_split = 0
 
-    def take(self, item: Clip | Skipped, writer: StoreWriter) -> None:
-        """Write one clip, or note why it is left out."""
+    def take(self, item: Clip | Skipped, writer: StoreWriter | None) -> Clip | None:
+        """Write one clip where there is a writer; note why it is left out where it cannot be used."""
         name = printable(item.name, 255)
         try:
             if isinstance(item, Skipped):
                 raise Unusable(item.reason)
             clip = self._checked(replace(item, name=name))
-            writer.add(clip)
+            if name in self._made_splits:
+                clip = replace(clip, splits=tuple(dict.fromkeys([*clip.splits, self._made_splits[name]])))
+            if writer:
+                writer.add(clip)
         except (Unusable, DataError) as problem:
             reason = printable(str(problem), 300)
-            if self._strict:
+            if self._strict and not (isinstance(item, Skipped) and item.expected):
                 raise DataError(f"{name}: {reason} (stopped here because of --strict).") from None
             self._skipped.append((name, reason))
-            return
+            return None
         self.names.add(name)
         self._splits.update(clip.splits)
         self._in_no_split += not clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]
+        return clip
 
     def _checked(self, clip: Clip) -> Clip:
         if clip.name in self.names:

@@ -13,6 +13,7 @@ file and a little more.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickletools
@@ -168,11 +169,13 @@ def _finished(value: object) -> Any:
 
 
 def _key(value: object) -> Any:
-    """A dictionary key or member of a set: text, bytes or a moderate whole number.
+    """A dictionary key or member of a set: text, bytes or a moderate number (Kinetics has thresholds as keys).
 
     Hashing a deeply nested tuple would exhaust the C stack.
     """
     if isinstance(value, str | bytes) or value is None or (isinstance(value, int) and abs(value) < _LARGEST_KEY):
+        return value
+    if isinstance(value, float) and 1e-6 < abs(value) < 1e6:  # hashes of others can be made to collide
         return value
     raise _Refused(f"a {type(value).__name__} as a key")
 
@@ -345,8 +348,8 @@ _PUSHES = {
 class _Bytes:
     """A file for `pickletools`: a length that is only claimed reserves no memory."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._size = file, os.fstat(file.fileno()).st_size
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
         self.readline = file.readline
 
     def read(self, size: int) -> bytes:
@@ -360,10 +363,18 @@ def load(path: Path) -> Any:
 
     Arrays are read-only; sets come as `set`. Only the first object of the file is read.
     """
-    shown = printable(str(path), 400)
+    with path.open("rb") as file:
+        return _loaded(_Bytes(file, os.fstat(file.fileno()).st_size), printable(str(path), 400))
+
+
+def loads(data: bytes, shown: str) -> Any:
+    """The same for the bytes of a pickle; `shown` is its name in messages."""
+    return _loaded(_Bytes(io.BytesIO(data), len(data)), shown)
+
+
+def _loaded(file: _Bytes, shown: str) -> Any:
     try:
-        with path.open("rb") as file:
-            return _Machine().run(pickletools.genops(_Bytes(file)))
+        return _Machine().run(pickletools.genops(file))
     except _Refused as what:
         raise DataError(
             f"{shown} holds {printable(str(what), 200)}, which skag does not load from a pickle (nothing was run): "

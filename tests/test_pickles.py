@@ -86,6 +86,8 @@ def test_containers_orders_and_shared_arrays(tmp_path: Path, protocol: int) -> N
     assert back["twice"][0] is back["twice"][1]
     sets = loaded(tmp_path, pickle.dumps([{"a", "b"}, frozenset({1})], protocol))
     assert sets == [{"a", "b"}, {1}]
+    assert loaded(tmp_path, pickle.dumps({0.5: 1, 0.9: 2}, protocol)) == {0.5: 1, 0.9: 2}
+    assert pickles.loads(pickle.dumps(["a"], protocol), "x") == ["a"]
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
@@ -154,6 +156,7 @@ HOSTILE = {
     "state for a list": (b"\x80\x02]}b.", "a state for a list"),
     "codec": (numpy_call("encode", b"(X\x01\0\0\0aX\x05\0\0\0rot13t", "_codecs"), "latin1"),
     "deep tuple as key": (b"\x80\x02}" + b")" + b"\x85" * 300_000 + b"Ns.", "a tuple as a key"),
+    "an enormous number as a key": (pickle.dumps({2.0**61: 1}), "a float as a key"),
     "colliding keys": (b"\x80\x02}\x8a\x09" + b"\xff" * 8 + b"\x0fNs.", "a int as a key"),
     "array inside itself": (
         b"\x80\x02" + RECONSTRUCT + b"q\x01(K\x01K\x01\x85cnumpy\ndtype\n(X\x02\0\0\0O8I00\nI01\ntR\x89]h\x01atb.",

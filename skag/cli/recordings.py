@@ -16,12 +16,21 @@ from .output import Output
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Recordings: a file, folder or archive.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The skeleton store to write.")],
-    format: Annotated[str | None, typer.Option("--format", help="nw-ucla or pyskl.  [default: guessed]")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
+    ] = None,
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]")
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Own recordings: CSV with columns file, label and maybe subject, camera, split."),
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option("--split-by", help="Add training and test splits by subject, camera, or random.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
     recipe: Annotated[
@@ -35,10 +44,12 @@ def convert(
 ) -> None:
     """Turn recordings into a skeleton store.
 
-    Reads NW-UCLA JSON files (a folder or archive) and PYSKL-style pickles; nothing in them is executed.
-    Writes OUT.h5 when it is complete. With --recipe, SOURCE is a checkpoint of the published SkeletonAgent code and
-    OUT the run folder to make of it, ready for `skag eval OUT --data DATA.h5`; --classes may then be a skeleton store.
-    Nothing here is random or heavy: --seed and --device are taken for uniformity.
+    Reads the published data sets of the field and your own recordings, from a file, a folder, or a zip or tar
+    archive; nothing in them is executed. The formats are in docs/formats.md. Your own recordings take their classes
+    from --labels, from a labels.csv beside them, or from the folders they lie in. Writes OUT.h5 when it is complete.
+    With --recipe, SOURCE is a checkpoint of the published SkeletonAgent code and OUT the run folder to make of it,
+    ready for `skag eval OUT --data DATA.h5`; --classes may then be a skeleton store. What is split at random is so
+    by a hash of the names: --seed and --device are taken for uniformity.
     """
     output = Output(as_json, quiet)
     if recipe is not None or source.suffix in (".pth", ".pt"):
@@ -47,7 +58,17 @@ def convert(
     from ..convert import convert as run_convert
 
     with output.progress(f"Converting {source.name}") as update:
-        report = run_convert(source, out, format=format, layout=layout, classes=classes, strict=strict, progress=update)
+        report = run_convert(
+            source,
+            out,
+            format=format,
+            layout=layout,
+            classes=classes,
+            labels=labels,
+            split_by=split_by,
+            strict=strict,
+            progress=update,
+        )
     for note in report.notes:
         output.note(f"Note: {note}")
     if report.skipped:

@@ -1,187 +1,147 @@
-"""Pickles of PYSKL and MMAction2: NTU RGB+D 60 and 120 in 3D and 2D, FineGYM, UAV-Human and others.
+"""Pickles of PYSKL and MMAction2: NTU RGB+D 60 and 120 in 3D and 2D, FineGYM, UAV-Human, Kinetics and others.
 
 `{"split": {name: [frame_dir, ...]}, "annotations": [annotation, ...]}`, or the bare list of annotations. An
 annotation is a dict with `keypoint [M, T, V, C]` (often float16), `keypoint_score [M, T, V]` for 2D, `label` (from
-0), `frame_dir` (its name; `filename` in some files), `total_frames` and, for 2D, `img_shape` (height, width).
+0), `frame_dir` (its name; `filename` in some files), `total_frames` and, for 2D, `img_shape` (height, width). The
+compressed form of Kinetics is in `skag.readers.kinetics`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from .. import pickles
 from ..archives import Files, printable
 from ..errors import DataError
 from ..label_names import known_names
 from ..layouts import Layout, load_layout
-from ..store import UNKNOWN, Clip
-from .source import Skipped, Source, Unusable
+from ..splitting import Recording, make_splits
+from ..store import Clip
+from .annotations import NTU_NAME, UAV_NAME, facts_of, joints_of, name_of, parts
+from .kinetics import decompressed, is_compressed
+from .source import Options, Skipped, Source, Unusable, numbered
 
-LAYOUTS = {(25, 3): "nturgb+d", (20, 3): "kinect-v1", (17, 2): "coco"}  # by joints and coordinates
-TEST_SHARE = 0.2  # of every class, where a file brings no splits
-MAX_LABEL, MAX_SPLITS = 99_999, 100
-_NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")  # setup, camera, performer, replication, action
-_NTU60_SETUPS = 17  # NTU RGB+D 60 is setups 1 to 17 and actions 1 to 60
+LAYOUTS = {(25, 3): "nturgb+d", (20, 3): "kinect-v1", (17, 2): "coco", (18, 2): "openpose-18"}  # joints, coordinates
+NTU60_SETUPS = 17  # NTU RGB+D 60 is setups 1 to 17 and actions 1 to 60
+_GYM_NAME = re.compile(r".{11}_E_\d{6}_\d{6}_A_\d{4}_\d{4}")  # video, event, action
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A recording: its clip, or its facts alone where the joints are still compressed."""
+
+    clip: Clip
+    shape: tuple[int, int]  # joints, coordinates
+    compressed: dict[str, Any] | None = None
 
 
 def recognises(files: Files) -> bool:
-    """Whether it is a single file named or beginning like a pickle."""
+    """Whether it is a single file named or beginning like a pickle, or holds exactly one so named."""
     if files.kind != "file":
-        return False
+        return sum(map(is_pickle, files.names)) == 1
     with files.path.open("rb") as file:
         head = file.read(2)
-    return files.path.suffix.lower() in (".pkl", ".pickle") or (head[:1] == b"\x80" and head[1:] in (b"\2\3\4\5"))
+    return is_pickle(files.path.name) or (head[:1] == b"\x80" and head[1:] in (b"\2\3\4\5"))
 
 
-def read(files: Files, layout: Layout | None, classes: list[str] | None) -> Source:
+def is_pickle(name: str) -> bool:
+    """Whether a file is named like a pickle."""
+    return name.lower().endswith((".pkl", ".pickle"))
+
+
+def read(files: Files, options: Options) -> Source:
     """Recordings in the order of the file, with its splits, or with random ones where it has none."""
-    if files.kind != "file":
-        raise DataError(f"{files.shown} is a {files.kind}: give the pickle itself.")
-    annotations, splits = _parts(pickles.load(files.path), files.shown)
-    size = files.path.stat().st_size
-    notes = [f"A pickle has to be loaded whole: this one takes about {size / 2**20:.0f} MiB of memory."]
-    clips = _clips(annotations, size, files.shown, notes)
-    layout = layout or _layout(clips, files.shown)
-    if classes is None:
-        classes = _classes([clip for clip in clips if isinstance(clip, Clip)], splits, notes)
-    if splits:
-        in_splits = _in_splits(splits, clips, notes)
-    else:
-        in_splits = _random_splits([clip for clip in clips if isinstance(clip, Clip)], notes)
-    return Source(layout, classes, _with_splits(clips, in_splits), len(clips), notes)
+    names = files.names if files.kind == "file" else [name for name in files.names if is_pickle(name)]
+    if len(names) != 1:
+        what = f"{len(names)} pickles: give the one to read" if names else "no pickle: give one, or the right --format"
+        raise DataError(f"{files.shown} holds {what}.")
+    data, size, shown = load(files, names[0])
+    annotations, splits = parts(data, shown)
+    notes = [memory_note(size)]
+    entries = _entries(annotations, size, shown, notes)
+    usable = [entry for entry in entries if isinstance(entry, _Entry)]
+    layout = options.layout or _layout(entries, shown)
+    clips = [entry.clip for entry in usable]
+    classes = options.classes or class_names(clips, splits, any(entry.compressed for entry in usable), notes)
+    found = splits_of(clips, splits, {name_of(annotation) for annotation in annotations}, notes)
+    return Source(layout, classes, _clips(entries, found), len(entries), notes)
 
 
-def _with_splits(clips: list[Clip | Skipped], in_splits: dict[str, tuple[str, ...]]) -> Iterator[Clip | Skipped]:
-    for item in clips:
-        yield replace(item, splits=in_splits.get(item.name, ())) if isinstance(item, Clip) else item
+def load(files: Files, name: str) -> tuple[Any, int, str]:
+    """What a pickle of the source holds, its size in bytes, and its name for messages. Raises `DataError`."""
+    shown = files.shown if files.kind == "file" else f"{printable(name)} in {files.shown}"
+    if files.kind in ("file", "folder"):
+        path = files.path if files.kind == "file" else files.path / name
+        return pickles.load(path), path.stat().st_size, shown
+    member = next(files.read(name.__eq__))
+    if member.data is None:
+        raise DataError(f"{shown} {member.problem}: unpack it and give the pickle itself.")
+    return pickles.loads(member.data, shown), len(member.data), shown
 
 
-def _parts(data: Any, shown: str) -> tuple[list[Any], dict[str, list[str]]]:
-    """The annotations, and the names in every split. Raises `DataError`."""
-    annotations = data.get("annotations") if isinstance(data, dict) else data
-    if isinstance(annotations, np.ndarray) and annotations.dtype.hasobject:
-        annotations = annotations.ravel().tolist()
-    if not isinstance(annotations, list | tuple):
-        raise DataError(
-            f"{shown} is no PYSKL-style pickle: it needs a list of annotations, or a dict of 'split' and 'annotations'."
-        )
-    splits = data.get("split") if isinstance(data, dict) else None
-    if not isinstance(splits or {}, dict) or len(splits or {}) > MAX_SPLITS:
-        raise DataError(f"{shown}: 'split' is no dict of up to {MAX_SPLITS} lists of names: mend or remove it.")
-    names: dict[str, list[str]] = {}
-    for split, members in (splits or {}).items():
-        members = members.tolist() if isinstance(members, np.ndarray) else members
-        if not isinstance(members, list | tuple | set) or not all(isinstance(name, str) for name in members):
-            what = printable(str(split), 60)
-            raise DataError(f"{shown}: split {what!r} is no list of recording names: mend or remove it.")
-        # a split's name becomes the name of a data set in the store
-        names[re.sub(r"[^\w+-]", "_", str(split))[:60] or "_"] = list(members)
-    return list(annotations), names
+def memory_note(size: int) -> str:
+    """What the user should know of pickles."""
+    return f"A pickle has to be loaded whole: this one takes about {size / 2**20:.0f} MiB of memory."
 
 
-def _clips(annotations: list[Any], size: int, shown: str, notes: list[str]) -> list[Clip | Skipped]:
+def _entries(annotations: list[Any], size: int, shown: str, notes: list[str]) -> list[_Entry | Skipped]:
     """All annotations; their arrays are views on the loaded bytes."""
-    clips: list[Clip | Skipped] = []
+    entries: list[_Entry | Skipped] = []
     cut = longer = held = 0
     for number, annotation in enumerate(annotations, 1):
         try:
-            clip, stated = _clip(annotation)
+            facts = facts_of(annotation)
+            if is_compressed(annotation):
+                joints = annotation["keypoint"]
+                entries.append(_Entry(facts, (joints.shape[1], joints.shape[2] - 1), annotation))
+                held += joints.nbytes
+            else:
+                keypoints, confidence, stated = joints_of(annotation)
+                cut += stated < 0
+                longer += stated > 0
+                held += keypoints.nbytes + (0 if confidence is None else confidence.nbytes)
+                clip = replace(facts, keypoints=keypoints, confidence=confidence)
+                entries.append(_Entry(clip, keypoints.shape[2:]))
         except Unusable as unusable:
-            clips.append(Skipped(_name(annotation) or f"number {number}", str(unusable)))
-            continue
-        cut += stated < 0
-        longer += stated > 0
-        held += clip.keypoints.nbytes + (0 if clip.confidence is None else clip.confidence.nbytes)
+            entries.append(Skipped(name_of(annotation) or f"number {number}", str(unusable)))
         if held > 4 * size:
             raise DataError(f"{shown} uses the same arrays for many recordings ({number} so far): write it anew.")
-        clips.append(clip)
     if cut:
         notes.append(f"{cut} recordings were cut to their total_frames; the rest of their arrays is padding.")
     if longer:
         notes.append(f"{longer} recordings have fewer frames than their total_frames says; all there are were taken.")
-    return clips
+    return entries
 
 
-def _name(annotation: Any) -> str:
-    for key in ("frame_dir", "filename"):
-        name = annotation.get(key) if isinstance(annotation, dict) else None
-        if isinstance(name, str) and name:
-            return str(name)
-    return ""
+def _clips(entries: list[_Entry | Skipped], found: dict[str, tuple[str, ...]]) -> Iterator[Clip | Skipped]:
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            yield entry
+            continue
+        clip = replace(entry.clip, splits=found.get(entry.clip.name, ()))
+        yield clip if entry.compressed is None else whole_clip(clip, entry.compressed)
 
 
-def _clip(annotation: Any) -> tuple[Clip, int]:
-    """A clip, and the sign of (stated number of frames - frames in the array). Raises `Unusable`."""
-    if not isinstance(annotation, dict):
-        raise Unusable("is no dict with keypoint, label and frame_dir")
-    name = _name(annotation)
-    if not name:
-        raise Unusable("has no frame_dir (its name)")
-    keypoints = _numbers(annotation, "keypoint")
-    if keypoints is None:
-        raise Unusable("has no keypoint")
-    if keypoints.ndim != 4:
-        raise Unusable(f"has a keypoint of shape {keypoints.shape}, not [bodies, frames, joints, coordinates]")
-    confidence = _numbers(annotation, "keypoint_score")
-    if confidence is not None and confidence.shape != keypoints.shape[:3]:
-        raise Unusable(f"has a keypoint_score of shape {confidence.shape} for a keypoint of {keypoints.shape}")
-    stated = _whole(annotation.get("total_frames"), "total_frames")
-    frames = keypoints.shape[1]
-    stated = frames if stated is None else stated
-    if 0 < stated < frames:
-        keypoints = keypoints[:, :stated]
-        confidence = None if confidence is None else confidence[:, :stated]
-    label = _whole(annotation.get("label"), "label")
-    if label is not None and label > MAX_LABEL:
-        raise Unusable(f"has the label {label}, beyond {MAX_LABEL}")
-    setup = camera = subject = UNKNOWN
-    if match := _NTU_NAME.fullmatch(name):
-        setup, camera, subject = (int(group) for group in match.groups()[:3])
-    height, width = _image_size(annotation.get("img_shape"))
-    known = UNKNOWN if label is None or label < 0 else label
-    clip = Clip(name, known, keypoints, confidence, subject, camera, setup, (), width, height)
-    return clip, (stated > frames) - (0 < stated < frames)
+def whole_clip(facts: Clip, annotation: dict[str, Any]) -> Clip | Skipped:
+    """The clip of an annotation whose joints may be compressed."""
+    try:
+        keypoints, confidence, _ = joints_of(decompressed(annotation) if is_compressed(annotation) else annotation)
+    except (Unusable, MemoryError) as problem:
+        return Skipped(facts.name, str(problem) or "does not fit into memory")
+    return replace(facts, keypoints=keypoints, confidence=confidence)
 
 
-def _numbers(annotation: dict, key: str) -> np.ndarray | None:
-    array = annotation.get(key)
-    if array is None:
-        return None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise Unusable(f"has a {key} that is no numpy array of numbers")
-    return array
-
-
-def _image_size(shape: Any) -> tuple[int, int]:
-    """(height, width) in pixels of what `img_shape` holds; unknown where it is missing or no such pair."""
-    if not isinstance(shape, tuple | list) or len(shape) != 2:
-        return UNKNOWN, UNKNOWN
-    height, width = (_whole(side, "img_shape") for side in shape)
-    return (height, width) if height and width and min(height, width) > 0 else (UNKNOWN, UNKNOWN)
-
-
-def _whole(value: Any, what: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or abs(int(value)) >= 1 << 31:
-        raise Unusable(f"has a {what} that is no whole number")
-    return int(value)
-
-
-def _layout(clips: list[Clip | Skipped], shown: str) -> Layout:
+def _layout(entries: list[_Entry | Skipped], shown: str) -> Layout:
     """The layout that most recordings have by their numbers of joints and coordinates."""
-    shapes = Counter(clip.keypoints.shape[2:] for clip in clips if isinstance(clip, Clip))
+    shapes = Counter(entry.shape for entry in entries if isinstance(entry, _Entry))
     if not shapes:
-        first = next((clip for clip in clips if isinstance(clip, Skipped)), None)
+        first = next((entry for entry in entries if isinstance(entry, Skipped)), None)
         why = f"; the first, {printable(first.name)}: {first.reason}" if first else ""
-        raise DataError(f"none of the {len(clips)} recordings in {shown} can be used{why}.")
+        raise DataError(f"none of the {len(entries)} recordings in {shown} can be used{why}.")
     shape = shapes.most_common(1)[0][0]
     if shape not in LAYOUTS:
         known = ", ".join(f"{joints}x{dims} {name}" for (joints, dims), name in LAYOUTS.items())
@@ -192,25 +152,39 @@ def _layout(clips: list[Clip | Skipped], shown: str) -> Layout:
     return load_layout(LAYOUTS[shape])
 
 
-def _classes(clips: list[Clip], splits: dict[str, list[str]], notes: list[str]) -> list[str]:
-    """Class names: NTU's where every name and label is NTU's, else numbers."""
+def class_names(clips: list[Clip], splits: dict[str, list[str]], compressed: bool, notes: list[str]) -> list[str]:
+    """Class names: those of NTU RGB+D, UAV-Human, Gym99 and Kinetics-400 where names and labels are theirs."""
     labelled = [clip for clip in clips if clip.label >= 0]
     most = max((clip.label for clip in labelled), default=0) + 1
-    matches = [_NTU_NAME.fullmatch(clip.name) for clip in labelled]
-    if labelled and all(m and int(m[5]) == clip.label + 1 for m, clip in zip(matches, labelled, strict=True)):
+    if labelled and _are_actions(labelled, NTU_NAME, 5, 1):
         names = known_names("ntu120")
-        small = all(clip.setup <= _NTU60_SETUPS for clip in clips) and not any("xset" in split for split in splits)
+        small = all(clip.setup <= NTU60_SETUPS for clip in clips) and not any("xset" in split for split in splits)
         if most <= len(names):
             return names[:60] if small and most <= 60 else names
+    if labelled and _are_actions(labelled, UAV_NAME, 3, 0):
+        return known_names("uav-human")
+    if most == 99 and all(_GYM_NAME.fullmatch(clip.name) for clip in labelled):
+        return known_names("gym99")
+    if most == 400 and compressed:
+        return known_names("kinetics400")
     notes.append(f"The class names are unknown: they are 'class 1' to 'class {most}' unless --classes FILE names them.")
-    return [f"class {number}" for number in range(1, most + 1)]
+    return numbered(most)
 
 
-def _in_splits(
-    splits: dict[str, list[str]], clips: list[Clip | Skipped], notes: list[str]
+def _are_actions(clips: list[Clip], pattern: re.Pattern[str], group: int, first: int) -> bool:
+    """Whether every name says the action that its label says; actions are numbered from `first`."""
+    matches = ((pattern.fullmatch(clip.name), clip.label) for clip in clips)
+    return all(match and int(match[group]) == label + first for match, label in matches)
+
+
+def splits_of(
+    clips: list[Clip], splits: dict[str, list[str]], there: set[str], notes: list[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Recording name -> its splits. A note names what the splits list and the file does not hold."""
-    there = {clip.name for clip in clips}
+    """Recording name -> its splits, random ones where the file brings none.
+
+    A note names what the splits list and the file does not hold. Random splits are made here and not by `convert`,
+    which would load the pickle a second time.
+    """
     found: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for split, members in splits.items():
         absent = [name for name in dict.fromkeys(members) if name not in there]
@@ -219,31 +193,9 @@ def _in_splits(
             notes.append(f"Split {split} names {len(absent)} recordings that are not in the file, such as {example}.")
         for name in set(members):
             found[name] += (split,)
-    return found
-
-
-def _random_splits(clips: list[Clip], notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """`random_train` and `random_test`: of every class the fifth whose names hash lowest tests.
-
-    The hash makes it the same for the same names, wherever and in whatever order they are. A class of one
-    recording trains.
-    """
-    by_class: dict[int, set[str]] = defaultdict(set)
-    for clip in clips:
-        if clip.label >= 0:
-            by_class[clip.label].add(clip.name)
-    found = {}
-    for names in by_class.values():
-        tests = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
-        ordered = sorted(names, key=lambda name: (hashlib.sha256(name.encode(errors="replace")).digest(), name))
-        for rank, name in enumerate(ordered):
-            found[name] = ("random_test",) if rank < tests else ("random_train",)
-    tests = sum(splits == ("random_test",) for splits in found.values())
-    if not tests:
-        notes.append("There are no splits in the file, and no class has two recordings to make a test split of.")
-        return {}
-    notes.append(
-        f"There are no splits in the file: {len(found) - tests} recordings are in random_train and {tests} in "
-        "random_test, chosen per class by a hash of their names."
-    )
+    if not splits:
+        recordings = (Recording(clip.name, clip.label, clip.subject, clip.camera) for clip in clips if clip.label >= 0)
+        made, note = make_splits(recordings, "random")
+        notes.append(f"There are no splits in the file: {note[0].lower()}{note[1:]}")
+        found.update({name: (split,) for name, split in made.items()})
     return found

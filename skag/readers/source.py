@@ -2,27 +2,46 @@
 
 A reader is one module with two functions, entered in `skag.readers.FORMATS`:
 
-    recognises(files: Files) -> bool                                         by names and first bytes, cheap
-    read(files: Files, layout: Layout | None, classes: list[str] | None) -> Source
+    recognises(files: Files) -> bool                        by names and first bytes, cheap
+    read(files: Files, options: Options) -> Source          raises `DataError` where nothing can be read at all
 
-`layout` and `classes` are what the user chose; a reader derives what is None.
+`options` is what the user chose; a reader derives what is None. A reader of people's own recordings takes class
+names, subjects and splits from `options.labels` or from folder names, see `skag.readers.labels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
 
+from ..archives import Files, Member
 from ..layouts import Layout
 from ..store import Clip
+
+if TYPE_CHECKING:
+    from .labels import Labels
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; None where the reader decides."""
+
+    layout: Layout | None = None
+    classes: list[str] | None = None
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recording that cannot be used, and why."""
+    """A recording that cannot be used, and why; `expected` where that is known of the data set (not even with
+    --strict does it stop a conversion)."""
 
     name: str
     reason: str
+    expected: bool = False
 
 
 class Unusable(Exception):
@@ -38,3 +57,51 @@ class Source:
     clips: Iterator[Clip | Skipped]  # a label of -1 says that the recording has none
     total: int | None = None  # recordings to come, where known
     notes: list[str] = field(default_factory=list)  # what the user should know, a sentence each
+    has_splits: bool = True  # False: the data say nothing about training and test, `convert` makes splits
+
+
+def each_file(
+    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip]
+) -> Iterator[Clip | Skipped]:
+    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used."""
+    for member in files.read(wanted):
+        try:
+            yield clip_of(member)
+        except Unusable as unusable:
+            yield Skipped(PurePosixPath(member.name).name, str(unusable))
+        except MemoryError:
+            yield Skipped(PurePosixPath(member.name).name, "does not fit into memory")
+
+
+def content(member: Member, longest: int) -> bytes:
+    """The bytes of a member that is there and no longer than `longest`."""
+    if member.data is None:
+        raise Unusable(member.problem)
+    if len(member.data) > longest:
+        raise Unusable(f"is longer than {longest >> 20} MiB")
+    return member.data
+
+
+def streams(files: Files, wanted: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO | str]]:
+    """(name, opened file or why it could not be had) of every wanted file; on the disk it can be of any length."""
+    if files.kind in ("zip", "tar"):
+        for member in files.read(wanted):
+            yield member.name, member.problem if member.data is None else io.BytesIO(member.data)
+        return
+    for name in filter(wanted, files.names):
+        try:
+            with (files.path if files.kind == "file" else files.path / name).open("rb") as file:
+                yield name, file
+        except OSError as error:
+            yield name, f"cannot be read ({error.strerror})"
+
+
+def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
+    """The first wanted member by name, to look into."""
+    name = next(filter(wanted, files.names), None)
+    return None if name is None else next(files.read(name.__eq__), None)
+
+
+def numbered(count: int) -> list[str]:
+    """Class names where none are known."""
+    return [f"class {number}" for number in range(1, count + 1)]

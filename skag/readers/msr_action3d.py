@@ -1,0 +1,91 @@
+"""MSR Action3D (Li et al., CVPRW 2010): `aAA_sSS_eEE_skeleton3D.txt`, actions 1 to 20, subjects 1 to 10.
+
+A line is x, y, z and confidence of a joint, twenty lines are a frame; metres in the space of the camera, y up
+(MSRAction3DSkeletonReal3D). The files `aAA_sSS_eEE_skeleton.txt` hold places in the depth image instead: x, y in pixels
+and the depth; they are read too, with y turned to point up. The joints are put into Kinect v1's order. Frames in which
+every joint is 0 are dropped; `a13_s09_e02` has no others.
+
+Odd subjects train and even ones test, over all actions (`xsub`) and within the three published sets of eight
+actions (`as1`, `as2`, `as3`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ..archives import Files, Member
+from ..layouts import load_layout
+from ..store import Clip
+from .source import Options, Skipped, Source, Unusable, content, each_file
+from .text import number_table
+
+CLASSES = [
+    "high arm wave", "horizontal arm wave", "hammer", "hand catch", "forward punch", "high throw", "draw x",
+    "draw tick", "draw circle", "hand clap", "two hand wave", "side boxing", "bend", "forward kick", "side kick",
+    "jogging", "tennis swing", "tennis serve", "golf swing", "pick up and throw",
+]  # fmt: skip
+ACTION_SETS = {  # Li et al., table 1, by the number of the action
+    "as1": {2, 3, 5, 6, 10, 13, 18, 20},
+    "as2": {1, 4, 7, 8, 9, 11, 12, 14},
+    "as3": {6, 14, 15, 16, 17, 18, 19, 20},
+}
+# The recorded order begins right shoulder, left shoulder, shoulder centre, spine, right hip, left hip, hip centre,
+# right elbow, ... and ends with the head; here is the place of every joint of Kinect v1's layout in it.
+ORDER = [6, 3, 2, 19, 1, 8, 10, 12, 0, 7, 9, 11, 5, 14, 16, 18, 4, 13, 15, 17]
+EMPTY_RECORDING = "a13_s09_e02"
+MAX_BYTES = 16 << 20  # of one file
+_NAME = re.compile(r"(a(\d\d)_s(\d\d)_e\d\d)_skeleton(3D)?")
+
+
+def recognises(files: Files) -> bool:
+    """Whether there is a text file of such a name."""
+    return any(map(_is_recording, files.names))
+
+
+def read(files: Files, options: Options) -> Source:
+    """Recordings in the order of their names, with the cross-subject splits."""
+    names = list(filter(_is_recording, files.names))
+    notes = []
+    if not all(_NAME.fullmatch(PurePosixPath(name).stem)[4] for name in names):
+        notes.append("These are places in the depth image; MSRAction3DSkeletonReal3D has the same in metres.")
+    clips = _clips(files)
+    return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, len(names), notes)
+
+
+def _is_recording(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() == ".txt" and _NAME.fullmatch(path.stem) is not None
+
+
+def _clips(files: Files) -> Iterator[Clip | Skipped]:
+    for item in each_file(files, _is_recording, _clip):
+        if isinstance(item, Clip) and item.name == EMPTY_RECORDING and not item.keypoints.size:
+            yield Skipped(item.name, "is empty as published", expected=True)
+        elif isinstance(item, Clip) and not item.keypoints.size:
+            yield Skipped(item.name, "has no joint other than 0 in any frame")
+        else:
+            yield item
+
+
+def _clip(member: Member) -> Clip:
+    name, action, subject, metres = _NAME.fullmatch(PurePosixPath(member.name).stem).groups()
+    table = number_table(content(member, MAX_BYTES), 4)
+    if not len(table) or len(table) % 20:
+        raise Unusable(f"has {len(table)} lines, not 20 per frame")
+    keypoints = table[:, :3].astype(np.float32).reshape(-1, 20, 3)[:, ORDER]
+    keypoints = keypoints[keypoints.any(axis=(1, 2))]
+    if not metres:
+        keypoints[..., 1] *= -1
+    part = "train" if int(subject) % 2 else "test"
+    sets = [name for name, actions in ACTION_SETS.items() if int(action) in actions]
+    return Clip(
+        name,
+        int(action) - 1,
+        keypoints[None],
+        subject=int(subject),
+        splits=tuple(f"{protocol}_{part}" for protocol in ("xsub", *sets)),
+    )

@@ -1,0 +1,274 @@
+"""People's own recordings as numpy files: one recording per `.npy` or `.npz` file, or all of them in one `.npz`.
+
+One recording per file: the array of the `.npy` file, or `keypoints` in the `.npz` file, is `[T, V, C]`, or `[M, T, V,
+C]` for M people. All in one file:
+
+    keypoints      [N, M, T, V, C]   shorter recordings filled up with zeros
+    labels         [N]               numbers from 0, or class names
+    frames         [N]               how long every recording is, where the zeros at the end shall not tell
+    names, subjects, cameras, splits [N]
+    class_names    [K]               in the order of the numbers
+
+C may be one more than the layout has coordinates: the last is a confidence then; or `confidence` holds it, in the
+shape of `keypoints` without C. Recordings of one large file are read one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import repeat
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from ..archives import Files, printable
+from ..errors import DataError
+from ..layouts import Layout
+from ..store import Clip
+from . import joints
+from .arrays import Arrays, Header, npz_of, open_npz, read_npy
+from .labels import Catalogue, Labels, find_labels, labels_of
+from .source import Options, Skipped, Source, Unusable, numbered, streams
+
+KEYS = ("keypoints", "keypoint", "data")
+MAX_CLASSES = 100_000
+_BY_RECORDING = ("names", "subjects", "cameras", "splits")
+
+
+def recognises(files: Files) -> bool:
+    """Whether there is a .npy file, or the first .npz file has keypoints."""
+    if any(name.lower().endswith(".npy") for name in files.names):
+        return True
+    with suppress(Unusable, OSError):
+        for _, stream in streams(files, _is_npz):
+            with open_npz(stream) as arrays:
+                return any(key in arrays.names for key in KEYS)
+    return False
+
+
+def read(files: Files, options: Options) -> Source:
+    """Recordings in the order of their files, or of the one file. Raises `DataError`."""
+    names = list(filter(_is_array, files.names))
+    if not names:
+        raise DataError(f"{files.shown} holds no .npy or .npz file.")
+    try:
+        if len(names) == 1 and _is_npz(names[0]):
+            with npz_of(files, names[0]) as arrays:
+                if "labels" in arrays.names:
+                    return _Table(files, names[0], options, arrays).source()
+        layout = options.layout or _layout_of_first(files)
+    except Unusable as unusable:
+        raise DataError(f"{files.shown} {unusable}.") from None
+    catalogue = Catalogue(names, files, options.labels, options.classes)
+    clips = _each(files, partial(_clip, layout=layout, catalogue=catalogue), catalogue)
+    return Source(layout, catalogue.classes, clips, len(names), catalogue.notes, catalogue.has_splits)
+
+
+def _is_npz(name: str) -> bool:
+    return name.lower().endswith(".npz")
+
+
+def _is_array(name: str) -> bool:
+    return name.lower().endswith((".npz", ".npy"))
+
+
+# One recording per file
+
+
+def _layout_of_first(files: Files) -> Layout:
+    """The layout that fits the first readable file. Raises `Unusable`."""
+    problem = Unusable("holds no array")
+    for name, stream in streams(files, _is_array):
+        try:
+            return _layout(_loaded(name, stream)[0].shape)
+        except Unusable as unusable:
+            problem = unusable
+    raise problem
+
+
+def _layout(shape: tuple[int, ...]) -> Layout:
+    if len(shape) < 2:
+        raise Unusable(f"has keypoints of shape {shape}, not [T, V, C]")
+    return joints.layout_of_shape(shape[-2], 3 if shape[-1] == 4 else shape[-1])
+
+
+def _each(
+    files: Files, clip_of: Callable[[str, BinaryIO | str], Clip], catalogue: Catalogue
+) -> Iterator[Clip | Skipped]:
+    for name, stream in streams(files, _is_array):
+        try:
+            yield clip_of(name, stream)
+        except Unusable as unusable:
+            yield Skipped(catalogue.name(name), str(unusable))
+        except MemoryError:
+            yield Skipped(catalogue.name(name), "does not fit into memory")
+
+
+def _loaded(name: str, stream: BinaryIO | str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Key points and confidence of one file, as they are in it."""
+    if not _is_npz(name):
+        return read_npy(stream), None
+    with open_npz(stream) as arrays:
+        key = _key(arrays)
+        return arrays.whole(key), arrays.whole("confidence") if "confidence" in arrays.names else None
+
+
+def _key(arrays: Arrays) -> str:
+    for key in KEYS:
+        if key in arrays.names:
+            return key
+    raise Unusable("has no array keypoints")
+
+
+def _clip(name: str, stream: BinaryIO | str, layout: Layout, catalogue: Catalogue) -> Clip:
+    label, facts = catalogue.facts(name)
+    keypoints, confidence = _bodies(*_loaded(name, stream), layout)
+    return Clip(
+        catalogue.name(name),
+        label,
+        keypoints,
+        confidence,
+        subject=facts.subject,
+        camera=facts.camera,
+        splits=facts.splits,
+    )
+
+
+def _bodies(values: np.ndarray, confidence: np.ndarray | None, layout: Layout) -> tuple[np.ndarray, np.ndarray | None]:
+    """`[M, T, V, C]` and `[M, T, V]` of one recording. Raises `Unusable`."""
+    if values.ndim not in (3, 4) or values.dtype.kind not in "fiu":
+        raise Unusable(f"has keypoints of shape {values.shape} and type {values.dtype}, not numbers [T, V, C]")
+    values = values[None] if values.ndim == 3 else values
+    count, dims = values.shape[-2:]
+    if count != layout.num_recorded:
+        raise Unusable(f"has {count} joints, and layout {layout.name} has {layout.num_recorded}")
+    if confidence is None and dims == layout.dims + 1:
+        values, confidence = values[..., :-1], values[..., -1]
+    elif dims != layout.dims:
+        raise Unusable(f"has {dims} values per joint, and layout {layout.name} has {layout.dims} coordinates")
+    if confidence is not None:
+        confidence = confidence[None] if confidence.ndim == 2 else confidence
+        if confidence.shape != values.shape[:-1] or confidence.dtype.kind not in "fiu":
+            raise Unusable(f"has a confidence of shape {confidence.shape}, not {values.shape[:-1]}")
+        confidence = confidence.astype(np.float32)
+    return values.astype(np.float32), confidence
+
+
+# All recordings in one file
+
+
+class _Table:
+    """One .npz file with all recordings."""
+
+    def __init__(self, files: Files, name: str, options: Options, arrays: Arrays) -> None:
+        """Read all but the key points. Raises `Unusable` and `DataError`."""
+        self._files, self._file, self._key = files, name, _key(arrays)
+        header = arrays.header(self._key)
+        self._check(header, arrays)
+        shape, count = header.shape[1:], header.shape[0]
+        self._layout = options.layout or _layout(shape)
+        columns = {key: _texts(arrays.whole(key), key, count) for key in _BY_RECORDING if key in arrays.names}
+        labels, classes = _labels(arrays, count)
+        self._frames = _frames(arrays, count)
+        self._names = columns.pop("names", None) or [f"{n:06}" for n in range(count)]
+        columns = {key.removesuffix("s"): texts for key, texts in columns.items()}
+        given = options.labels or find_labels(files) or _given(self._names, labels, columns, files.shown)
+        self._catalogue = Catalogue(self._names, files, given, options.classes or classes)
+
+    def _check(self, header: Header, arrays: Arrays) -> None:
+        """Whether the large arrays belong together."""
+        if len(header.shape) not in (4, 5) or header.dtype.kind not in "fiu":
+            raise Unusable(f"has {self._key} of shape {header.shape} and type {header.dtype}, not [N, M, T, V, C]")
+        self._has_confidence = "confidence" in arrays.names
+        if self._has_confidence and (shape := arrays.header("confidence").shape) != header.shape[:-1]:
+            raise Unusable(f"has a confidence of shape {shape}, not {header.shape[:-1]}")
+
+    def source(self) -> Source:
+        catalogue = self._catalogue
+        return Source(
+            self._layout, catalogue.classes, self._clips(), len(self._names), catalogue.notes, catalogue.has_splits
+        )
+
+    def _clips(self) -> Iterator[Clip | Skipped]:
+        number = -1
+        try:
+            with npz_of(self._files, self._file) as arrays:
+                scores = arrays.rows("confidence") if self._has_confidence else repeat(None)
+                for number, (row, confidence) in enumerate(zip(arrays.rows(self._key), scores, strict=False)):
+                    yield self._clip(number, row, confidence)
+        except Unusable as unusable:
+            rest = len(self._names) - number - 2
+            shown = printable(PurePosixPath(self._file).name, 60)
+            yield Skipped(self._names[number + 1], f"and {rest} after it cannot be read: {shown} {unusable}")
+
+    def _clip(self, number: int, row: np.ndarray, confidence: np.ndarray | None) -> Clip | Skipped:
+        name = self._names[number]
+        try:
+            label, facts = self._catalogue.facts(name)
+            keypoints, confidence = _bodies(row, confidence, self._layout)
+        except Unusable as unusable:
+            return Skipped(name, str(unusable))
+        end = self._frames[number] if self._frames is not None else _end(keypoints)
+        confidence = confidence if confidence is None else confidence[:, :end]
+        return Clip(
+            name,
+            label,
+            keypoints[:, :end],
+            confidence,
+            subject=facts.subject,
+            camera=facts.camera,
+            splits=facts.splits,
+        )
+
+
+def _end(keypoints: np.ndarray) -> int:
+    """The number of frames without the zeros at the end."""
+    there = np.flatnonzero(keypoints.any(axis=(0, 2, 3)))
+    return int(there[-1]) + 1 if len(there) else 0
+
+
+def _texts(values: np.ndarray, key: str, count: int) -> list[str]:
+    """An array `[N]` of numbers or text as text. Raises `Unusable`."""
+    if values.shape != (count,):
+        raise Unusable(f"has {key} of shape {values.shape}, not {(count,)}")
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values) & (values == np.floor(values))).all():
+            raise Unusable(f"has {key} that are no whole numbers")
+        return [str(int(value)) for value in values]
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def _labels(arrays: Arrays, count: int) -> tuple[list[str], list[str] | None]:
+    """The class name of every recording, and all classes where numbers say so."""
+    values = arrays.whole("labels")
+    texts = _texts(values, "labels", count)
+    if values.dtype.kind not in "fiu":
+        return texts, None
+    numbers = list(map(int, texts))
+    if not numbers or min(numbers) < 0 or max(numbers) >= MAX_CLASSES:
+        raise Unusable("has labels other than numbers from 0")
+    names = numbered(max(numbers) + 1)
+    if "class_names" in arrays.names:
+        names = _texts(given := arrays.whole("class_names"), "class_names", given.size)
+        names = [printable(name, 100) for name in names]
+        if len(set(names)) < len(names) or len(names) <= max(numbers):
+            raise Unusable(f"has {len(set(names))} different class_names, and labels up to {max(numbers)}")
+    return [names[number] for number in numbers], names
+
+
+def _frames(arrays: Arrays, count: int) -> list[int] | None:
+    if "frames" not in arrays.names:
+        return None
+    return [max(0, int(text)) for text in _texts(arrays.whole("frames"), "frames", count)]
+
+
+def _given(names: list[str], labels: list[str], columns: dict[str, list[str]], shown: str) -> Labels:
+    rows = [
+        {"file": name, "label": label, **{key: texts[number] for key, texts in columns.items()}}
+        for number, (name, label) in enumerate(zip(names, labels, strict=True))
+        if label
+    ]
+    return labels_of(list(enumerate(rows, 1)), f"the labels of {shown}")

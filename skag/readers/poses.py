@@ -1,0 +1,202 @@
+"""What the readers of pose estimators' JSON files share: following people from frame to frame, and joints by name.
+
+Where an estimator gives people an identity, it is kept. Otherwise a person is who was nearest in the frame before, if
+the joints have moved by less than half the person's size on average; where no frame holds more than one person, it is
+the same one. The five people with the most confidence over
+the whole recording are kept, the first one first; frames without any of them are dropped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from ..archives import Files
+from ..layouts import Layout, load_layout
+from ..store import Clip
+from .joints import places, recorded
+from .labels import Catalogue
+from .source import Options, Skipped, Source, Unusable
+from .text import joint_table
+
+MAX_PEOPLE = 10  # of one frame, those with the most confidence
+MAX_BODIES = 5
+FORGOTTEN = 30  # frames after which nobody is taken for who was there before
+MAX_FRAMES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One detection."""
+
+    joints: np.ndarray  # float32 [V, C]
+    confidence: np.ndarray | None = None  # float32 [V]
+    identity: str | None = None
+
+    @property
+    def weight(self) -> float:
+        """How surely the person was seen."""
+        return float(np.nan_to_num(self.confidence).sum()) if self.confidence is not None else float(len(self.joints))
+
+
+Frames = Iterable[list[Person]]  # raises `Unusable` where a recording breaks off
+Track = list[tuple[int, Person]]  # (frame, person), one per frame
+
+
+def identity(value: Any) -> str | None:
+    """A person's number as an estimator writes it; None where it gives none."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return f"{value:.15g}"
+
+
+def triples(values: Any, what: str, of: int = 3) -> np.ndarray:
+    """A flat list of x, y and confidence of every joint as `[V, of]`."""
+    flat = joint_table(values, what, 1)
+    if not len(flat) or len(flat) % of:
+        raise Unusable(f"has {what} of {len(flat)} numbers, no multiple of {of}")
+    return flat.reshape(-1, of)
+
+
+def read(
+    files: Files,
+    options: Options,
+    paths: list[str],
+    items: Iterator[tuple[str, Frames]],
+    layout_name: str,
+    names: dict[int, tuple[str, ...]],
+) -> Source:
+    """A source of the recordings `items`, (path, frames) each; `names` are the joints of a skeleton by their number."""
+    layout = options.layout or load_layout(layout_name)
+    catalogue = Catalogue(paths, files, options.labels, options.classes)
+    clips = _clips(items, catalogue, layout, names)
+    return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
+
+
+def _clips(
+    items: Iterator[tuple[str, Frames]], catalogue: Catalogue, layout: Layout, names: dict[int, tuple[str, ...]]
+) -> Iterator[Clip | Skipped]:
+    for path, frames in items:
+        name = catalogue.name(path)
+        try:
+            label, facts = catalogue.facts(path)
+            keypoints, confidence = arrays(frames, layout, names)
+        except Unusable as unusable:
+            yield Skipped(name, str(unusable))
+            continue
+        except MemoryError:
+            yield Skipped(name, "does not fit into memory")
+            continue
+        yield Clip(name, label, keypoints, confidence, subject=facts.subject, camera=facts.camera, splits=facts.splits)
+
+
+def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
+    """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout. Raises `Unusable`."""
+    orders: dict[int, np.ndarray] = {}
+    tracks = follow(_placed(people, layout, names, orders) for people in frames)
+    tracks = sorted(tracks, key=lambda track: -sum(person.weight for _, person in track))[:MAX_BODIES]
+    numbers = sorted({number for track in tracks for number, _ in track})
+    if not numbers:
+        raise Unusable("has nobody in any frame")
+    place = {number: t for t, number in enumerate(numbers)}
+    shape = len(tracks), len(numbers), layout.num_recorded
+    keypoints = np.zeros((*shape, layout.dims), np.float32)
+    confidence = np.zeros(shape, np.float32)
+    for m, track in enumerate(tracks):
+        for number, person in track:
+            keypoints[m, place[number]] = person.joints
+            confidence[m, place[number]] = 1 if person.confidence is None else person.confidence
+    given = any(person.confidence is not None for track in tracks for _, person in track)
+    return keypoints, confidence if given else None
+
+
+def _placed(
+    people: list[Person], layout: Layout, names: dict[int, tuple[str, ...]], orders: dict[int, np.ndarray]
+) -> list[Person]:
+    """The people of one frame with the joints of the layout, at most `MAX_PEOPLE`; `orders` keeps what was found."""
+    people = sorted(people, key=lambda person: -person.weight)[:MAX_PEOPLE]
+    placed = []
+    for person in people:
+        count, dims = person.joints.shape
+        if dims < layout.dims:
+            raise Unusable(f"has {dims} coordinates per joint, and layout {layout.name} has {layout.dims}")
+        if count not in orders:
+            orders[count] = _order(count, layout, names.get(count, ()))
+        order = orders[count]
+        confidence = None if person.confidence is None else person.confidence[order]
+        placed.append(Person(person.joints[order, : layout.dims], confidence, person.identity))
+    return placed
+
+
+def _order(count: int, layout: Layout, names: tuple[str, ...]) -> np.ndarray:
+    """Where the joints of the layout are among `count` joints. Raises `Unusable`."""
+    if count == layout.num_recorded and not set(recorded(layout)) <= set(names):
+        return np.arange(count)  # a layout of one's own for an estimator of one's own
+    if names:
+        return places(layout, names)
+    raise Unusable(f"has {count} joints, and layout {layout.name} has {layout.num_recorded}: name one with --layout")
+
+
+def follow(frames: Iterable[list[Person]]) -> list[Track]:
+    """The people of a recording, each with the frames in which they are."""
+    by_identity: dict[str, Track] = defaultdict(list)
+    most = 0  # of those without an identity in one frame
+    tracks: list[Track] = []
+    active: list[Track] = []
+    for number, people in enumerate(frames):
+        if number >= MAX_FRAMES:
+            raise Unusable(f"has more than {MAX_FRAMES} frames")
+        unknown = []
+        for person in people:
+            if person.identity is None:
+                unknown.append(person)
+            elif not (track := by_identity[person.identity]) or track[-1][0] < number:
+                track.append((number, person))
+        most = max(most, len(unknown))
+        active = [track for track in active if number - track[-1][0] <= FORGOTTEN]
+        found = _nearest(unknown, [track[-1][1] for track in active])
+        for person, earlier in zip(unknown, found, strict=True):
+            track = active[earlier] if earlier is not None else []
+            track.append((number, person))
+            if earlier is None:
+                tracks.append(track)
+                active.append(track)
+    if most == 1:  # one person, however far between two frames
+        tracks = [sorted((item for track in tracks for item in track), key=itemgetter(0))]
+    return [*by_identity.values(), *tracks]
+
+
+def _nearest(people: list[Person], before: list[Person]) -> list[int | None]:
+    """For each of the people the number of the one before who it is, nearest pairs first; None for somebody new."""
+    found: list[int | None] = [None] * len(people)
+    if not people or not before:
+        return found
+    distance = _distances(np.stack([p.joints for p in people]), np.stack([p.joints for p in before]))
+    for place in np.argsort(distance, axis=None, kind="stable"):
+        person, earlier = divmod(int(place), len(before))
+        if not distance[person, earlier] < 0.5:
+            break
+        if found[person] is None and earlier not in found:
+            found[person] = earlier
+    return found
+
+
+def _distances(people: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """`[P, B]` mean distance of the joints seen in both, in sizes of the person; infinite where none is."""
+    seen, seen_before = people.any(axis=-1), before.any(axis=-1)
+    with np.errstate(all="ignore"):
+        high = np.where(seen[..., None], people, -np.inf).max(axis=1)
+        low = np.where(seen[..., None], people, np.inf).min(axis=1)
+        size = (high - low).max(axis=-1)
+        both = seen[:, None] & seen_before[None]
+        apart = np.linalg.norm(people[:, None] - before[None], axis=-1)
+        mean = np.where(both, apart, 0).sum(axis=-1) / both.sum(axis=-1)
+        relative = mean / size[:, None]
+    return np.where(np.isfinite(relative), relative, np.inf)

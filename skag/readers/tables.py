@@ -1,0 +1,341 @@
+"""People's own recordings as tables, a row per frame: what the CSV and the Parquet reader share.
+
+Columns with coordinates are named after a joint and an axis (`left_hand_x`, `LeftHand.x`) or numbered (`x0`, `0_x`,
+`joint_0_x`; from 0 or from 1, in the order of the layout). A last part `c`, `conf`, `confidence`, `score`,
+`visibility`, `likelihood` or `v` is a confidence. An empty cell is a joint that was not seen.
+
+Further columns, all optional; others are ignored:
+
+    clip                             the recording, where a file holds several; its rows follow one another
+    frame                            a number; rows of one frame have the same one
+    body                             which person a row is, where there are several (at most five in a recording)
+    label, subject, camera, split    as in `skag.readers.labels`, on the first row of a recording
+    width, height                    of the image in pixels
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from ..archives import Files, printable
+from ..errors import DataError
+from ..layouts import Layout
+from ..store import UNKNOWN, Clip
+from . import joints
+from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
+from .source import Options, Skipped, Source, Unusable, streams
+
+FACTS = {
+    "clip": "clip", "recording": "clip", "file": "clip", "name": "clip", "frame": "frame", "body": "body",
+    "person": "body", "track": "body", "label": "label", "class": "label", "subject": "subject", "camera": "camera",
+    "split": "split", "width": "width", "height": "height",
+}  # fmt: skip
+CONFIDENCE = {"c", "conf", "confidence", "score", "visibility", "likelihood", "v"}
+MAX_BODIES = 5
+MAX_BYTES = 64 << 20  # of the numbers of one recording
+_OF_LABELS = ("label", "subject", "camera", "split")
+_JOINT_WORDS = {"joint", "j", "kp", "keypoint", "key", "point", "landmark", "lm"}
+
+Row = tuple[list[str], np.ndarray | str]  # texts of the fact columns; numbers, or why there are none
+
+
+class Table(Protocol):
+    """An opened file. `rows` may raise `Unusable` where the file breaks off."""
+
+    header: list[str]
+
+    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[Row]:
+        """The rows, of each the columns `facts` as text and `numbers` as float64."""
+
+
+Open = Callable[[BinaryIO], Table]  # raises `Unusable`
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table mean."""
+
+    facts: dict[str, int]
+    points: dict[str, list[int]]  # joint -> columns of its coordinates
+    confidence: dict[str, int]
+    numbered: bool  # joints are "0", "1", ... in their order
+
+    @property
+    def dims(self) -> int:
+        return len(next(iter(self.points.values())))
+
+    def layout(self) -> Layout:
+        """The layout that fits. Raises `Unusable`."""
+        if self.numbered:
+            return joints.layout_of_shape(len(self.points), self.dims)
+        return joints.layout_of_names(self.points, self.dims)
+
+    def numbers(self, layout: Layout) -> list[int]:
+        """Columns of all coordinates in the order of the layout, then of all confidences. Raises `Unusable`."""
+        names = list(self.points)
+        if self.dims < layout.dims:
+            raise Unusable(f"has {self.dims} coordinates per joint, and layout {layout.name} has {layout.dims}")
+        if not self.numbered:
+            names = [names[place] for place in joints.places(layout, names)]
+        elif len(names) != layout.num_recorded:
+            raise Unusable(f"has {len(names)} joints, and layout {layout.name} has {layout.num_recorded}")
+        found = [column for name in names for column in self.points[name][: layout.dims]]
+        return found + [self.confidence[name] for name in names if self.confidence]
+
+
+def columns_of(header: list[str]) -> Columns:
+    """Understand a header. Raises `Unusable` where it names no joints."""
+    facts: dict[str, int] = {}
+    axes: dict[str, dict[str, int]] = {}
+    for number, name in enumerate(header):
+        if (fact := FACTS.get(name.strip().lower())) is not None:
+            facts.setdefault(fact, number)
+        elif found := _joint_and_axis(name):
+            joint, axis = found
+            if axes.setdefault(joint, {}).setdefault(axis, number) != number:
+                raise Unusable(f"has two columns for {axis} of joint {printable(joint, 40)}")
+    if not axes:
+        raise Unusable("has no columns with coordinates of joints, such as left_hand_x")
+    wanted = "xyz" if any("z" in of_joint for of_joint in axes.values()) else "xy"
+    for joint, of_joint in axes.items():
+        if missing := [axis for axis in wanted if axis not in of_joint]:
+            raise Unusable(f"has no column {missing[0]} for joint {printable(joint, 40)}")
+    confidence = {joint: of_joint["c"] for joint, of_joint in axes.items() if "c" in of_joint}
+    if confidence and (without := axes.keys() - confidence.keys()):
+        raise Unusable(f"has no confidence for joint {printable(min(without), 40)}, but for others")
+    points = {joint: [of_joint[axis] for axis in wanted] for joint, of_joint in axes.items()}
+    numbered = all(joint.isdigit() for joint in points)
+    if numbered:
+        points = dict(sorted(points.items(), key=lambda item: int(item[0])))
+        first = int(next(iter(points)))
+        if first > 1 or list(map(int, points)) != list(range(first, first + len(points))):
+            raise Unusable("has numbers of joints with gaps, or not from 0 or 1")
+    return Columns(facts, points, confidence, numbered)
+
+
+def _joint_and_axis(name: str) -> tuple[str, str] | None:
+    """ "left_hand_x" -> ("left hand", "x"); None for a column of something else."""
+    parts = joints.words(name) if len(name) < 100 else []
+    for axis, rest in ((parts[-1:], parts[:-1]), (parts[:1], parts[1:])):
+        is_confidence = axis and axis[0] in CONFIDENCE
+        if rest and (is_confidence or axis[0] in ("x", "y", "z")):
+            number = [part for part in rest if part not in _JOINT_WORDS]
+            numbered = len(number) == 1 and re.fullmatch(r"\d{1,4}", number[0])
+            return str(int(number[0])) if numbered else " ".join(rest), "c" if is_confidence else axis[0]
+    return None
+
+
+def recognises(files: Files, wanted: Callable[[str], bool], opened: Open) -> bool:
+    """Whether one of the first tables names joints."""
+    try:
+        return bool(_first(files, wanted, opened))
+    except Unusable:
+        return False
+
+
+def _first(files: Files, wanted: Callable[[str], bool], opened: Open) -> Columns:
+    """The columns of the first table that is one of recordings; four others may lie beside them. Raises `Unusable`."""
+    problem = Unusable("holds no table")
+    for _, stream in islice(streams(files, wanted), 5):
+        try:
+            return columns_of(opened(_there(stream)).header)
+        except Unusable as unusable:
+            problem = unusable
+    raise problem
+
+
+def _there(stream: BinaryIO | str) -> BinaryIO:
+    if isinstance(stream, str):
+        raise Unusable(stream)
+    return stream
+
+
+def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: Open) -> Source:
+    """Recordings in the order of the files and rows. Raises `DataError`."""
+    names = list(filter(wanted, files.names))
+    try:
+        columns = _first(files, wanted, opened)
+        layout = options.layout or columns.layout()
+        columns.numbers(layout)
+    except Unusable as unusable:
+        raise DataError(f"{files.shown} {unusable}.") from None
+    reader = _Reader(files, wanted, opened, layout)
+    if "clip" in columns.facts or "label" in columns.facts:
+        reader.look_through("clip" in columns.facts)
+        names = list(reader.first_rows)
+    labels = options.labels or find_labels(files)
+    if not labels and "label" in columns.facts:
+        labels = reader.own_labels()
+    reader.catalogue = catalogue = Catalogue(names, files, labels, options.classes)
+    return Source(layout, catalogue.classes, reader.clips(), len(names), catalogue.notes, catalogue.has_splits)
+
+
+def is_table(name: str, ending: tuple[str, ...]) -> bool:
+    """Whether a file is a table that can be one of recordings."""
+    return name.lower().endswith(ending) and not is_labels(name)
+
+
+class _Reader:
+    """Goes through the tables of a source."""
+
+    catalogue: Catalogue
+
+    def __init__(self, files: Files, wanted: Callable[[str], bool], opened: Open, layout: Layout) -> None:
+        self._files, self._wanted, self._opened, self._layout = files, wanted, opened, layout
+        self._by_clip = False
+        self.first_rows: dict[str, dict[str, str]] = {}  # of every recording, where the tables were looked through
+        self._scattered: set[str] = set()
+        self._told: set[str] = set()
+
+    def look_through(self, by_clip: bool) -> None:
+        """Find all recordings and what their first rows say."""
+        self._by_clip = by_clip
+        for file, stream in streams(self._files, self._wanted):
+            try:
+                for name, row in self._starts(file, _there(stream)):
+                    if name in self.first_rows:
+                        self._scattered.add(name)
+                    self.first_rows.setdefault(name, row)
+            except Unusable:
+                self.first_rows.setdefault(file, {})  # `clips` says why
+
+    def _starts(self, file: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, str]]]:
+        """(recording, its first row) in one table."""
+        table = self._opened(stream)
+        facts = columns_of(table.header).facts
+        before = None
+        for texts, _ in table.rows(list(facts.values()), []):
+            row = dict(zip(facts, texts, strict=True))
+            name = self._name(file, row)
+            if name != before:
+                yield name, row
+            if not self._by_clip:
+                return
+            before = name
+
+    def _name(self, file: str, row: dict[str, str]) -> str:
+        return row.get("clip") or file if self._by_clip else file
+
+    def own_labels(self) -> Labels:
+        """The labels in the tables themselves. Raises `DataError`."""
+        rows = [
+            {"file": name, **{key: row[key] for key in _OF_LABELS if key in row}}
+            for name, row in self.first_rows.items()
+            if row.get("label")
+        ]
+        return labels_of(list(enumerate(rows, 1)), f"the column label of {self._files.shown}")
+
+    def clips(self) -> Iterator[Clip | Skipped]:
+        for file, stream in streams(self._files, self._wanted):
+            shown = PurePosixPath(file).name
+            try:
+                yield from self._clips_of(file, _there(stream))
+            except Unusable as unusable:
+                yield Skipped(shown, str(unusable))
+            except MemoryError:
+                yield Skipped(shown, "does not fit into memory")
+
+    def _clips_of(self, file: str, stream: BinaryIO) -> Iterator[Clip | Skipped]:
+        table = self._opened(stream)
+        columns = columns_of(table.header)
+        numbers = columns.numbers(self._layout)
+        recording: _Recording | None = None
+        for texts, values in table.rows(list(columns.facts.values()), numbers):
+            row = dict(zip(columns.facts, texts, strict=True))
+            name = self._name(file, row)
+            if recording is None or name != recording.name:
+                if recording:
+                    yield from self._closed(recording)
+                recording = _Recording(name, row, self._layout, bool(columns.confidence))
+            recording.add(row, values)
+        if recording is None:
+            raise Unusable("has no rows")
+        yield from self._closed(recording)
+
+    def _closed(self, recording: _Recording) -> Iterator[Clip | Skipped]:
+        name = recording.name
+        shown = name if self._by_clip else self.catalogue.name(name)
+        try:
+            if name in self._scattered:
+                if name in self._told:
+                    return
+                self._told.add(name)
+                raise Unusable("has rows in several places: sort the table by its recordings")
+            label, facts = self.catalogue.facts(name)
+            keypoints, confidence = recording.arrays()
+        except Unusable as unusable:
+            yield Skipped(shown, str(unusable))
+            return
+        size = [_pixels(recording.row.get(side, "")) for side in ("width", "height")]
+        yield Clip(shown, label, keypoints, confidence, facts.subject, facts.camera, splits=facts.splits,
+                   width=size[0], height=size[1])  # fmt: skip
+
+
+def _pixels(text: str) -> int:
+    return int(text) if re.fullmatch(r"[1-9]\d{0,5}", text) else UNKNOWN
+
+
+class _Recording:
+    """Collects the rows of one recording."""
+
+    def __init__(self, name: str, row: dict[str, str], layout: Layout, with_confidence: bool) -> None:
+        self.name, self.row = name, row
+        self._layout, self._with_confidence = layout, with_confidence
+        self._values = bytearray()
+        self._frames: list[float] = []
+        self._bodies: list[int] = []
+        self._body: dict[str, int] = {}
+        self._rows_of: Counter[int] = Counter()
+        self._problem = ""
+
+    def add(self, row: dict[str, str], values: np.ndarray | str) -> None:
+        if self._problem:
+            return
+        try:
+            if isinstance(values, str):
+                raise Unusable(values)
+            body = self._body.setdefault(row.get("body", ""), len(self._body))
+            if body == MAX_BODIES:
+                raise Unusable(f"has more than {MAX_BODIES} bodies")
+            if len(self._values) > MAX_BYTES:
+                raise Unusable(f"is longer than {MAX_BYTES >> 20} MiB")
+            self._frames.append(self._frame(row, body))
+            self._bodies.append(body)
+            self._values += values.astype(np.float32).tobytes()
+        except Unusable as unusable:
+            self._problem = str(unusable)
+            self._values, self._frames = bytearray(), []
+
+    def _frame(self, row: dict[str, str], body: int) -> float:
+        if "frame" not in row:  # the n-th row of a body is its n-th frame
+            self._rows_of[body] += 1
+            return self._rows_of[body]
+        try:
+            return float(row["frame"])
+        except ValueError:
+            raise Unusable(f"has {printable(row['frame'], 40)!r} for the number of a frame") from None
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """`[M, T, V, C]` and `[M, T, V]`, 0 where a body is not in a frame. Raises `Unusable`."""
+        if self._problem:
+            raise Unusable(self._problem)
+        numbers, frames = np.unique(self._frames, return_inverse=True)
+        place = np.array(self._bodies) * len(numbers) + frames
+        if len(np.unique(place)) < len(place):
+            which = np.flatnonzero(np.bincount(place) > 1)[0]
+            what = f"frame {numbers[which % len(numbers)]:g} twice"
+            raise Unusable(f"has {what}" + ("" if "body" in self.row else ": say in a column body who is who"))
+        joint_count, dims = self._layout.num_recorded, self._layout.dims
+        values = np.frombuffer(self._values, np.float32).reshape(len(frames), -1)
+        dense = np.zeros((len(self._body), len(numbers), values.shape[1]), np.float32)
+        dense[self._bodies, frames] = values
+        points = dense[..., : joint_count * dims].reshape(*dense.shape[:2], joint_count, dims)
+        return points, dense[..., joint_count * dims :] if self._with_confidence else None

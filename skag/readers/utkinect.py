@@ -1,0 +1,153 @@
+"""UTKinect-Action3D (Xia et al., CVPRW 2012): twenty long recordings, each with ten actions one after another.
+
+`joints_sSS_eEE.txt` is a recording (s the subject, e the repetition): a line is a frame, its number and x, y, z of the
+20 joints in Kinect v1's order, in metres, y up. Frame numbers skip, and some lines repeat one: the first counts.
+`actionLabel_modified.txt` gives first and last frame of every action; where it is not there, the earlier
+`actionLabel.txt` is taken, which has seven slips. One segment (s10_e02 carry) has no frames: 199 of 200 are left.
+
+Odd subjects train and even ones test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ..archives import Files, Member, printable
+from ..errors import DataError
+from ..layouts import load_layout
+from ..store import UNKNOWN, Clip
+from .source import Options, Skipped, Source, Unusable, content, first
+from .text import number_table
+
+ACTIONS = {  # as in the label files, and in words
+    "walk": "walk", "sitDown": "sit down", "standUp": "stand up", "pickUp": "pick up", "carry": "carry",
+    "throw": "throw", "push": "push", "pull": "pull", "waveHands": "wave hands", "clapHands": "clap hands",
+}  # fmt: skip
+PUBLISHED_CLIPS = 199
+MAX_BYTES = 64 << 20  # of one recording of several minutes
+MAX_LABEL_BYTES = 1 << 20
+_RECORDING = re.compile(r"joints_(s(\d\d)_e\d\d)\.txt")
+_LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")  # the first that is there
+
+
+@dataclass(frozen=True)
+class _Segment:
+    action: str
+    start: float
+    stop: float
+
+
+def recognises(files: Files) -> bool:
+    """Whether there is a recording of such a name."""
+    return any(map(_is_recording, files.names))
+
+
+def read(files: Files, options: Options) -> Source:
+    """Segments in the order of the recordings and their label file. Raises `DataError` without a label file."""
+    notes: list[str] = []
+    segments = _segments(files, notes)
+    clips = _clips(files, segments, options.classes is None, notes)
+    total = sum(map(len, segments.values()))
+    layout = options.layout or load_layout("kinect-v1")
+    return Source(layout, options.classes or list(ACTIONS.values()), clips, total, notes)
+
+
+def _is_recording(name: str) -> bool:
+    return bool(_RECORDING.fullmatch(PurePosixPath(name).name))
+
+
+def _segments(files: Files, notes: list[str]) -> dict[str, list[_Segment]]:
+    """Recording such as "s01_e02" -> its actions."""
+    label_files = (first(files, lambda name, file=file: PurePosixPath(name).name == file) for file in _LABEL_FILES)
+    member = next(filter(None, label_files), None)
+    if member is None:
+        raise DataError(f"{files.shown} has no {_LABEL_FILES[0]}: it says where the actions begin; put it there.")
+    try:
+        text = content(member, MAX_LABEL_BYTES).decode("utf-8", errors="replace")
+    except Unusable as unusable:
+        raise DataError(f"{printable(member.name)} in {files.shown} {unusable}: copy it again.") from None
+    if PurePosixPath(member.name).name != _LABEL_FILES[0]:
+        notes.append(f"{_LABEL_FILES[1]} has seven slips; with {_LABEL_FILES[0]} they are mended.")
+    found: dict[str, list[_Segment]] = {}
+    actions: list[_Segment] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.replace(":", " ").split()
+        if len(words) == 1 and re.fullmatch(r"s\d\d_e\d\d", words[0]):
+            actions = found.setdefault(words[0], [])
+        elif words:
+            try:
+                action, start, stop = words
+                if actions is None:
+                    raise ValueError
+                actions.append(_Segment(action, float(start), float(stop)))
+            except ValueError:
+                raise DataError(
+                    f"{printable(member.name)} in {files.shown}, line {number} is neither a recording such as s01_e01 "
+                    "nor an action with its first and last frame: mend it."
+                ) from None
+    return found
+
+
+def _clips(
+    files: Files, segments: dict[str, list[_Segment]], published: bool, notes: list[str]
+) -> Iterator[Clip | Skipped]:
+    found, seen = 0, set()
+    for member in files.read(_is_recording):
+        recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+        if recording not in segments:
+            yield Skipped(PurePosixPath(member.name).name, "is not in the label file")
+            continue
+        seen.add(recording)
+        problem = ""
+        try:
+            numbers, keypoints = _frames(member)
+        except Unusable as unusable:
+            problem = f"its recording {unusable}"
+        except MemoryError:
+            problem = "its recording does not fit into memory"
+        for segment in segments[recording]:
+            name = f"{recording}_{segment.action}"
+            try:
+                if problem:
+                    raise Unusable(problem)
+                if not np.isfinite([segment.start, segment.stop]).all():
+                    yield Skipped(name, "has no first and last frame in the label file", expected=True)
+                    continue
+                yield _clip(name, int(subject), segment, numbers, keypoints)
+                found += 1
+            except Unusable as unusable:
+                yield Skipped(name, str(unusable))
+    for recording in sorted(set(segments) - seen):
+        yield Skipped(recording, f"has {len(segments[recording])} labels and no joints_{recording}.txt")
+    if published and found != PUBLISHED_CLIPS:
+        notes.append(f"UTKinect-Action3D was published with {PUBLISHED_CLIPS} clips; here are {found} usable ones.")
+
+
+def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
+    """Frame numbers `[T]` and joints `[T, 20, 3]`, every number once."""
+    table = number_table(content(member, MAX_BYTES), 61)
+    if not len(table):
+        raise Unusable("holds no frames")
+    first_places = np.sort(np.unique(table[:, 0], return_index=True)[1])
+    return table[first_places, 0], table[first_places, 1:].astype(np.float32).reshape(-1, 20, 3)
+
+
+def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
+    if segment.action not in ACTIONS:
+        raise Unusable(f"is no action of this data set (known are {', '.join(ACTIONS)})")
+    inside = (segment.start <= numbers) & (numbers <= segment.stop)
+    if not inside.any():
+        raise Unusable(f"has no frames from {segment.start:.0f} to {segment.stop:.0f}")
+    split = "xsub_train" if subject % 2 else "xsub_test"
+    return Clip(
+        name,
+        list(ACTIONS).index(segment.action),
+        keypoints[inside][None],
+        subject=subject or UNKNOWN,
+        splits=(split,),
+    )
