@@ -185,7 +185,7 @@ def sbu(stream: str) -> Config:
         small,
         recipe="sbu",
         data=dataclasses.replace(small.data, num_bodies=2, unit_height=False),
-        train=dataclasses.replace(small.train, repeats=3),
+        train=dataclasses.replace(small.train, epochs=30, repeats=2),
     )
 
 
