@@ -200,7 +200,16 @@ def open_agents(
             if imported:  # there is nobody to ask: it stays as it was imported
                 return Refresh(tuple(conversations), (), 0, 0, ())
             return ask_distinctions(
-                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs, fallback=second
+                backend,
+                kept,
+                conversations,
+                similar,
+                layout,
+                texts,
+                identities=identities,
+                jobs=jobs,
+                fallback=second,
+                recall=config.recall_distinctions,
             )
 
         seen: set[str] = set()

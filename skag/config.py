@@ -113,6 +113,7 @@ class AgentConfig:
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
     joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
+    recall_distinctions: bool = False  # round 6 is asked with the class's distinction so far before it
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
 

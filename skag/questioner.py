@@ -71,10 +71,12 @@ def ask_distinctions(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     fallback: Respondent | None = None,
+    recall: bool = False,
 ) -> Refresh:
     """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
 
-    `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
+    `conversations` holds all classes in their order. With `recall` a class's distinction so far, and the question it
+    answers, stand between round 5 and the new question. What the backend refuses or answers unusably is asked of
     `fallback`. Without a backend the store alone answers, by any of `identities`. Trouble with the backend or its
     answers is reported in `failed`, never raised: training goes on with what there is.
     """
@@ -93,6 +95,8 @@ def ask_distinctions(
         others = tuple(int(other) for other in similar[index])
         topic = Topic(index, names[index], DISTINCTION_ROUND, others)
         history = conversations[index].exchanges[ROUNDS[-1]].after
+        if recall and DISTINCTION_ROUND in conversations[index].exchanges:
+            history += conversations[index].exchanges[DISTINCTION_ROUND].after[-2:]
         try:
             return interview.ask(topic, history, tuple(names[other] for other in others))
         except (BackendError, FormatProblem) as error:

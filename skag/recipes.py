@@ -248,7 +248,7 @@ _PAPER = {  # what the paper fixes, for all data sets (section 4.1 and equations
         "alpha": 0.2, "beta": 0.5, "temperature": 0.1, "max_similar": 10, "query_period": 5,
         "alignment_scale": "temperature", "alignment_target": "uniform", "confusion": "train",
         "confusion_rule": "paper", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": False,
-        "joints_from_distinctions": False, "min_confusions": 1,
+        "joints_from_distinctions": False, "recall_distinctions": False, "min_confusions": 1,
     },
     "augment": {"mix": False},
     "train": {
@@ -261,7 +261,7 @@ _RELEASE = {  # where the published code leaves the paper, for all data sets
     "agents": {
         "max_similar": 10, "alignment_scale": "learned", "alignment_target": "softmax", "confusion": "train",
         "confusion_rule": "release", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": True,
-        "joints_from_distinctions": False,
+        "joints_from_distinctions": False, "recall_distinctions": False,
     },
     "augment": {"mix": True},
     "train": {

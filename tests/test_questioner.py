@@ -18,6 +18,7 @@ from skag.layouts import load_layout
 from skag.prompts import load_prompts
 from skag.questioner import Refresh, ask_distinctions, similar_classes
 from skag.store import SkeletonStore
+from skag.verify import verify
 
 from .servers import ScriptedBackend, good_answer
 
@@ -136,3 +137,25 @@ def test_measured_distinctions_fit_their_format(tiny_store: Path, store: Dialogu
         assert refresh.failed == () and [item.notes for item in refresh.exchanges] == [(), ()]
         mask = selector.critical_mask(refresh.conversations, data.layout, with_distinctions=True)
         assert (mask.sum(axis=1) <= 10).all()
+
+
+def test_an_earlier_distinction_can_stand_before_the_question(
+    store: DialogueStore, told: tuple[Conversation, ...]
+) -> None:
+    """The last one alone, so that the conversation does not grow with every refresh."""
+    sent: list[list[Message]] = []
+
+    def answer(topic: Topic, messages: list[Message]) -> str:
+        sent.append(messages)
+        return good_answer(topic, LAYOUT)
+
+    backend, now = ScriptedBackend(answer), told
+    for others in ((1,), (2,), (3,)):
+        now = ask(backend, store, now, similar={0: others}, recall=True).conversations
+    first, second, third = sent
+    assert [len(messages) for messages in sent] == [len(first), len(first) + 2, len(first) + 2]
+    assert second[: len(first)] == first and second[len(first)]["role"] == "assistant"
+    assert CLASSES[2] in third[-3]["content"] and CLASSES[3] in third[-1]["content"]
+    plain = ask(ScriptedBackend(answer), store, now, similar={0: (1, 2)})
+    assert len(sent[-1]) == len(first) and plain.asked == 1
+    assert not any(finding.is_problem for finding in verify(store)[1])
