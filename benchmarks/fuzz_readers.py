@@ -343,7 +343,7 @@ def own_parquet() -> Members:
 
     header, rows = _own_table()
     table = pa.table({name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)})
-    parquet.write_table(table, buffer := io.BytesIO(), write_page_checksum=True)
+    parquet.write_table(table, buffer := io.BytesIO())
     return {"data.parquet": buffer.getvalue()}
 
 
