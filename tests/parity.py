@@ -25,6 +25,7 @@ from skag.losses import add_confusions, alignment_loss
 from skag.model import ModelConfig, Recogniser, noise_graphs
 from skag.published import from_published, weight_table
 from skag.questioner import release_similar_classes
+from skag.readers.kinetics import decompress
 
 from .golden import golden, published_state
 
@@ -350,6 +351,19 @@ def transforms_2d() -> Iterator[Row]:
             yield reference.row(f"{prefix}/feat_{stream}", bodies_first(ours), 1e-6, relative=True)
 
 
+def decompression() -> Iterator[Row]:
+    """Skeletons by frame to bodies, as Kinetics files have them."""
+    reference = Reference("transforms_2d_and_sampling.npz")
+    for case, options in (("a", {}), ("b", {"max_person": 2}), ("c", {"squeeze": False})):
+        prefix = f"DecompressPose/{case}"
+        total = int(reference[f"{prefix}/total_frames"])
+        given = (reference[f"{prefix}/{name}"] for name in ("frame_inds", "keypoint_in"))
+        for name, ours in zip(
+            ("keypoint", "keypoint_score", "total_frames"), decompress(*given, total, **options), strict=True
+        ):
+            yield reference.row(f"{prefix}/{name}", ours, EXACT)
+
+
 def mix_draw(seed: int, layout: Layout, published_parts: list, share: float | None) -> transforms.MixDraw:
     """What the published mixing draws for a batch of four clips of 100 frames after these seeds."""
     draws = random.Random(seed)
@@ -467,6 +481,7 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "frame sampling": sampling,
     "3-D transforms": transforms_3d,
     "2-D transforms": transforms_2d,
+    "Kinetics files": decompression,
     "mixing": mixing,
     "3-D pipelines": pipelines_3d,
     "2-D pipelines": pipelines_2d,
@@ -480,7 +495,6 @@ NOT_COMPARED = {
     r"train/(?!.*_f64).*": "single-precision twin of a double-precision array",
     r"train/(loss_align_skeleton|loss_align_text|align_target|logits_per_skeleton)_f64": "parts of loss_align",
     r"openpose_new/.*": "a layout that no recipe uses",
-    r"DecompressPose/.*": "compared in tests/test_kinetics.py",
     r"text/.*|text_features": "compared in tests/test_text.py",
 }
 FILES = (

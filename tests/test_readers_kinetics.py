@@ -12,19 +12,7 @@ from hypothesis import strategies as st
 
 from skag.readers.kinetics import decompress
 from skag.readers.source import Unusable
-from tests.golden import golden
 from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
-
-
-@pytest.mark.parametrize(("case", "options"), [("a", {}), ("b", {"max_person": 2}), ("c", {"squeeze": False})])
-def test_decompress_equals_the_published_code(case: str, options: dict) -> None:
-    arrays = golden("transforms_2d_and_sampling.npz")
-    given = {key: arrays[f"DecompressPose/{case}/{key}"] for key in ("frame_inds", "keypoint_in")}
-    total = int(arrays[f"DecompressPose/{case}/total_frames"])
-    keypoint, score, frames = decompress(given["frame_inds"], given["keypoint_in"], total, **options)
-    assert frames == total and keypoint.dtype == score.dtype == np.float16
-    assert (keypoint == arrays[f"DecompressPose/{case}/keypoint"]).all()
-    assert (score == arrays[f"DecompressPose/{case}/keypoint_score"]).all()
 
 
 def slow_decompress(frame_inds: list[int], keypoint: np.ndarray, max_person: int) -> np.ndarray:

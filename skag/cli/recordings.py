@@ -73,7 +73,8 @@ def convert(
         output.note(f"Note: {note}")
     if report.skipped:
         output.table("Left out", ["recording", "reason"], report.skipped[:20])
-        output.line(f"{len(report.skipped)} recordings were left out.")
+        count = len(report.skipped)
+        output.line(f"{count} recording{' was' if count == 1 else 's were'} left out.")
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items()) or "none"
     bodies = "1 body" if report.bodies == 1 else f"{report.bodies} bodies"
     output.line(
