@@ -10,4 +10,26 @@
 Imports run one way: cli -> train, evaluate, analysis -> model and dialogue -> data -> layouts, errors.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .evaluate import Run
+
 __version__ = "0.1.0"
+
+
+def load(run: str | Path, device: str = "cpu") -> Run:
+    """A run folder's network, ready to be used: made by `skag train`, or from a published checkpoint.
+
+    `load(run).model` takes clips `x [N, M, T, V, C]` of the run's stream (`skag.data.prepare` makes them as training
+    did) and returns a `skag.model.Output` with `class_logits [N, K]`, `constraint_logits [N, K]` and `embedding
+    [N, D]`; `.classes`, `.layout` and `.config` say what they mean. Raises `skag.errors.RunError`.
+    """
+    import torch
+
+    from .evaluate import load_run
+
+    return load_run(Path(run), torch.device(device))

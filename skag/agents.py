@@ -20,7 +20,7 @@ from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
-from .questioner import Refresh, ask_distinctions, similar_classes
+from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
 from .replay import attempts_before, identities_of
 from .store import SkeletonStore
 from .text_folders import load_imported
@@ -88,7 +88,10 @@ class Agents:
         that changed its critical joints and sentence before and after.
         """
         started = time.perf_counter()
-        similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
+        if self.config.confusion_rule == "release":
+            similar = release_similar_classes(confusions, self.config.max_similar)
+        else:
+            similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
         joints, sentences = self.joints, selector.sentences(self.conversations)
         result = self.ask(self.conversations, similar)
         self.conversations = result.conversations

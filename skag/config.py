@@ -6,10 +6,22 @@ A recipe (see `recipes.py`) is a function that returns one `Config`; a variant c
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import RunError
+
+
+def _within(config: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value <= high:
+            limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            raise RunError(f"{name} is {value:g}; it must be {limits}.")
+
+
+_MANY = float("inf")
 
 
 @dataclass(frozen=True)
@@ -17,16 +29,26 @@ class DataConfig:
     """Which clips, and in which form the network sees them."""
 
     protocol: str | None = None  # which train/test split; None where the store has only one
-    stream: str = "j"  # j b k jm bm km
+    stream: Literal["j", "b", "k", "jm", "bm", "km"] = "j"
     num_frames: int = 100  # T of the network
     num_bodies: int = 2  # M of the network; further bodies are left out, absent ones are zero
+    # How T frames come out of a recording. stretch: spread evenly, between frames where need be. The other two are
+    # the published samplings, one random frame out of each of T equal parts: uniform-decode takes motions from the
+    # whole recording first (its 3-D data), uniform-frames takes them between the chosen frames (its 2-D data).
+    sampling: Literal["stretch", "uniform-decode", "uniform-frames"] = "stretch"
+    align_spine: bool = False  # turn every clip by its first frame: spine to the z axis, shoulders to the x axis
     stand_upright: bool = False  # turn every clip so that people stand along the up axis (undoes camera tilt)
     face_forward: bool = False  # turn every clip about the vertical so that people face one way
     unit_height: bool = False  # scale every clip to one body size
-    mirror_views: bool = (
-        False  # evaluate the mirror image of every view too, and average (for actions with either side)
-    )
+    pixels: bool = False  # 2-D: image coordinates as recorded (published) instead of the clip's box
+    bone_confidence: Literal["mean", "difference"] = "mean"  # of a 2-D bone or motion; the published code subtracts
+    test_views: int = 1  # views per clip in `skag eval`, whose probabilities are averaged
+    mirror_views: bool = False  # evaluate the mirror image of every view too (for actions with either side)
     val_fraction: float = 0.1  # part of the training split held out for model selection
+
+    def __post_init__(self) -> None:
+        _within(self, 1, _MANY, "num_frames", "num_bodies", "test_views")
+        _within(self, 0, 0.9, "val_fraction")
 
 
 @dataclass(frozen=True)
@@ -37,8 +59,16 @@ class AugmentConfig:
     tilt: float = 0.0  # rotation about each other axis, uniform within +- radians
     scale: float = 0.0  # size, uniform within 1 +- scale
     mirror: float = 0.0  # probability that left and right change places
+    mirror_kind: Literal["reflect", "swap"] = "reflect"  # swap (published, 3-D): joints change places, x keeps its sign
+    part_drop: float = 0.0  # probability that one arm or leg is set to zero
+    mix: bool = False  # double the batch with mixtures of pairs of its clips (published code, not in the paper)
     shortest_part: float = 1.0  # training sees a random part of a clip, at least this share of it
     jitter: float = 0.0  # standard deviation of noise per joint and frame, in the data's unit
+
+    def __post_init__(self) -> None:
+        _within(self, 0, 1, "mirror", "part_drop", "scale")
+        _within(self, 0.01, 1, "shortest_part")
+        _within(self, 0, _MANY, "heading", "tilt", "jitter")
 
 
 @dataclass(frozen=True)
@@ -47,7 +77,21 @@ class NetworkConfig:
 
     channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)
     strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
+    joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (published, not for Kinetics)
+    # What the learned graphs begin as: noise (published), or first some adjacency of the skeleton (`graph.py`).
+    graph: Literal["noise", "binary", "spatial", "stgcn_spatial"] = "noise"
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(self.channels) != len(self.strides):
+            raise RunError(
+                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one each per block."
+            )
+        if bad := [width for width in self.channels if width < 8 or width % 8]:
+            raise RunError(f"channels holds {bad[0]}: every width must be a multiple of 8.")
+        if min(self.strides) < 1:
+            raise RunError(f"strides holds {min(self.strides)}: every stride must be at least 1.")
+        _within(self, 0, 0.99, "dropout")
 
 
 @dataclass(frozen=True)
@@ -57,20 +101,33 @@ class AgentConfig:
     alpha: float = 0.2  # weight of the joint constraint, L_con (0: off)
     beta: float = 0.5  # weight of the alignment, L_align (0: off)
     temperature: float = 0.1  # tau of the alignment (eq. 6, 7)
+    # What the cosines are multiplied with. temperature: 1 / tau (paper). learned: a learned number that begins at
+    # ln(1/0.07) and is used as it is (published code; CLIP would take its exponential).
+    alignment_scale: Literal["temperature", "learned"] = "temperature"
+    # q of eq. 8 over the clips of one class: uniform, or the published code's softmax of 10 times "same class".
+    alignment_target: Literal["uniform", "softmax"] = "uniform"
     query_period: int = 5  # epochs between two refreshes
     max_similar: int = 10  # k of eq. 3
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
+    confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
+    confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
     joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
-    text_encoder: str = "lexical"  # or open_clip:NAME
+    text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
+    train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
+
+    def __post_init__(self) -> None:
+        _within(self, 0, _MANY, "alpha", "beta")
+        _within(self, 1e-4, _MANY, "temperature")
+        _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation."""
+    """Optimisation, and which epoch is kept."""
 
     epochs: int = 150
     batch_size: int = 16
-    optimizer: str = "sgd"  # sgd (Nesterov, as published) or adamw (converges in fewer epochs)
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # sgd (Nesterov, as published) or adamw (converges in fewer epochs)
     lr: float = 0.025  # cosine per step to 0
     warmup: int = 0  # epochs of linear rise to lr
     momentum: float = 0.9  # of sgd
@@ -78,11 +135,17 @@ class TrainConfig:
     label_smoothing: float = 0.0
     repeats: int = 1  # how often an epoch shows every clip
     ema: float = 0.0  # decay per step of the averaged weights that are validated and kept (0: off)
+    # Clips that choose the epoch: held out from training, or (as the published code does) those of the test split,
+    # whose result is then no estimate for new recordings; every output says so.
+    select_on: Literal["validation", "test"] = "validation"
+    keep: Literal["near-highest", "highest", "last"] = "near-highest"  # near: within a standard error
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adamw"):
-            raise RunError(f"train.optimizer is {self.optimizer!r}: use sgd or adamw.")
+        _within(self, 1, _MANY, "epochs", "repeats")
+        _within(self, 2, _MANY, "batch_size")
+        _within(self, 0, _MANY, "lr", "warmup", "weight_decay")
+        _within(self, 0, 0.99999, "momentum", "label_smoothing", "ema")
 
 
 @dataclass(frozen=True)
@@ -100,10 +163,60 @@ class Config:
         return dataclasses.asdict(self)
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """Every field by its dotted name, as `--set` takes it: `{"recipe": ..., "data.stream": "j", ...}`."""
+    found: dict[str, Any] = {"recipe": config.recipe}
+    for section in dataclasses.fields(config)[1:]:
+        for name, value in dataclasses.asdict(getattr(config, section.name)).items():
+            found[f"{section.name}.{name}"] = value
+    return found
+
+
 def replace(config: Config, section: str, **changes: Any) -> Config:
     """A copy of `config` with some fields of one section changed; a change to None is no change."""
     kept = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **kept)})
+
+
+def override(config: Config, assignment: str) -> Config:
+    """A copy of `config` with one field set from text: `train.lr=0.05`, `network.channels=48,96`.
+
+    Raises `RunError` for an unknown field, with the nearest known name, and for a value that does not fit.
+    """
+    path, equals, text = (part.strip() for part in assignment.partition("="))
+    if not equals:
+        raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
+    known = list(flat(config))[1:]
+    if path not in known:
+        by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+        near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else "`skag recipes show NAME` lists all."
+        raise RunError(f"--set {assignment}: no field {path!r}; {hint}")
+    section, name = path.split(".")
+    wanted = get_type_hints(type(getattr(config, section)))[name]
+    value = _read(wanted, _parsed(wanted, text), f"--set {assignment}: {name}")
+    try:
+        return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **{name: value})})
+    except RunError as error:
+        raise RunError(f"--set {assignment}: {error}") from None
+
+
+def _parsed(wanted: Any, text: str) -> Any:
+    """`text` as the nearest thing to a value of type `wanted`; left as text where it is none."""
+    if wanted == tuple[int, ...]:
+        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        return [int(part) if part.isdecimal() else part for part in parts]
+    if wanted is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if type(None) in get_args(wanted) and text.lower() in ("", "none"):
+        return None
+    for kind in (int, float):
+        if wanted is kind:
+            try:
+                return kind(text)
+            except ValueError:
+                return text
+    return text
 
 
 def config_from_dict(values: dict[str, Any], where: str) -> Config:
@@ -120,21 +233,30 @@ def from_dict(kind: type, values: Any, where: str) -> Any:
         raise RunError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of skag.")
     read = {}
     for name, value in values.items():
-        wanted = types[name]
-        if dataclasses.is_dataclass(wanted):
-            read[name] = from_dict(wanted, value, f"{where}: {name}")
-        elif wanted == tuple[int, ...]:
-            if not isinstance(value, list | tuple) or any(type(number) is not int for number in value):
-                raise RunError(f"{where}: {name} is {value!r}, which is no list of whole numbers.")
-            read[name] = tuple(value)
+        if dataclasses.is_dataclass(types[name]):
+            read[name] = from_dict(types[name], value, f"{where}: {name}")
         else:
-            allowed = get_args(wanted) or (wanted,)
-            if wanted is float and type(value) is int:
-                value = float(value)
-            if type(value) not in allowed:
-                raise RunError(f"{where}: {name} is {value!r}, which is no {getattr(wanted, '__name__', wanted)}.")
-            read[name] = value
+            read[name] = _read(types[name], value, f"{where}: {name}")
     try:
         return kind(**read)
+    except RunError as error:
+        raise RunError(f"{where}: {error}") from None
     except (TypeError, ValueError) as error:
         raise RunError(f"{where} is not complete ({error}); it was written by another version of skag.") from None
+
+
+def _read(wanted: Any, value: Any, where: str) -> Any:
+    """`value` if it is of the type `wanted`. Raises `RunError`."""
+    if wanted == tuple[int, ...]:
+        if not isinstance(value, list | tuple) or any(type(number) is not int for number in value):
+            raise RunError(f"{where} is {value!r}, which is no list of whole numbers.")
+        return tuple(value)
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise RunError(f"{where} is {value!r}: use {' or '.join(map(str, get_args(wanted)))}.")
+        return value
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) not in (get_args(wanted) or (wanted,)):
+        raise RunError(f"{where} is {value!r}, which is no {getattr(wanted, '__name__', wanted)}.")
+    return value

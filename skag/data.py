@@ -47,12 +47,13 @@ def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: i
 
 @dataclass(frozen=True)
 class Clips:
-    """Normalised clips of one stream, frames one after another, on one device."""
+    """Normalised clips, frames one after another, on one device."""
 
-    rows: Tensor  # [R, M, V, C]
+    rows: Tensor  # [R, M, V, C] joints; streams are taken per batch
     first_row: Tensor  # [n]
     frames: Tensor  # [n]
     labels: Tensor  # [n]
+    widths: Tensor | None  # [n] of the images, where joints lie in pixels
     layout: Layout
 
     def __len__(self) -> int:
@@ -60,42 +61,65 @@ class Clips:
 
 
 def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
-    """Read, normalise and turn into a stream the given clips, once for the whole run."""
-    rows, frames = [], []
+    """Read and normalise the given clips, once for the whole run."""
+    rows, frames, widths = [], [], []
+    in_pixels = store.layout.dims == 2 and config.pixels
     for number in numbers:
         clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
         rows.append(clip)
         frames.append(len(clip))
+        if in_pixels:
+            widths.append(_width(clip, int(store.widths[number])))
     lengths = torch.tensor(frames)
     return Clips(
         rows=torch.from_numpy(np.concatenate(rows)).to(device),
         first_row=(lengths.cumsum(0) - lengths).to(device),
         frames=lengths.to(device),
         labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+        widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
     )
+
+
+def _width(clip: np.ndarray, known: int) -> float:
+    """The image's width; where it is unknown, twice the middle of the joints that were seen."""
+    if known > 0:
+        return float(known)
+    across = clip[..., 0][clip[..., 0] != 0]
+    return float(across.min() + across.max()) if across.size else 0.0
 
 
 def prepare_clip(
     keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout, config: DataConfig
 ) -> np.ndarray:
-    """One recording `[M, T, V, C]` to frames `[T', num_bodies, V, C']` of the configured stream."""
+    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, C']`.
+
+    2-D recordings get their confidence as third coordinate, so that C' is always 3.
+    """
     keypoints = np.asarray(keypoints, np.float32)
     if layout.dims == 2:
-        keypoints = transforms.normalise_image(keypoints, confidence)
+        normalise = transforms.image_coordinates if config.pixels else transforms.normalise_image
+        keypoints = normalise(keypoints, confidence)
     else:
         keypoints = transforms.drop_empty_frames(keypoints)
         keypoints = transforms.centre_on_first_frame(keypoints, layout)
-        if config.stand_upright:
-            keypoints = transforms.stand_upright(keypoints, layout)
-        if config.face_forward:
-            keypoints = transforms.face_forward(keypoints, layout)
-        if config.unit_height:
-            keypoints = transforms.unit_height(keypoints, layout)
-    keypoints = transforms.to_stream(keypoints, layout, config.stream)
+        for wanted, transform in (
+            (config.align_spine, transforms.align_spine),
+            (config.stand_upright, transforms.stand_upright),
+            (config.face_forward, transforms.face_forward),
+            (config.unit_height, transforms.unit_height),
+        ):
+            keypoints = transform(keypoints, layout) if wanted else keypoints
     bodies = np.zeros((config.num_bodies, *keypoints.shape[1:]), np.float32)
     bodies[: len(keypoints)] = keypoints[: config.num_bodies]
     return np.ascontiguousarray(bodies.swapaxes(0, 1))
+
+
+def num_draws(config: DataConfig, augment: AugmentConfig) -> int:
+    """Random numbers that `augmented` needs per clip."""
+    if config.sampling != "stretch":
+        return 9 + config.num_frames + 1
+    return 9 if augment.part_drop else 7
 
 
 def training_batches(
@@ -114,7 +138,7 @@ def training_batches(
     order = torch.cat([torch.randperm(len(clips), generator=generator) for _ in range(repeats)])
     for chosen in order.split(batch_size):
         if len(chosen) > 1:
-            draw = torch.rand(len(chosen), 7, generator=generator)
+            draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
             yield augmented(clips, chosen, config, augment, draw, noise_seed), clips.labels[chosen]
 
@@ -127,18 +151,25 @@ def augmented(
     draw: Tensor,
     noise_seed: int,
 ) -> Tensor:
-    """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, 7]`, uniform in [0, 1)."""
+    """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, num_draws]`, uniform in [0, 1)."""
     device, layout = clips.rows.device, clips.layout
     chosen, draw = chosen.to(device), draw.to(device)
     share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
-    start = (1 - share) * draw[:, 1]
     frames = clips.frames[chosen]
-    positions = transforms.stretch_positions(frames, config.num_frames, start, start + share)
-    x = transforms.gather_frames(clips.rows, clips.first_row[chosen], frames, positions)  # N T M V C
+    if config.sampling == "stretch":
+        start = (1 - share) * draw[:, 1]
+        positions = transforms.stretch_positions(frames, config.num_frames, start, start + share)
+    else:
+        part = (share * frames).long().clamp(min=1)
+        start = (draw[:, 1] * (frames - part + 1)).long()
+        positions = start[:, None] + transforms.uniform_positions(part, config.num_frames, draw[:, 9:])
+    x = _joints(clips, chosen, positions, config)
     up = layout.up_axis[0]
     if augment.mirror:
         flip = draw[:, 2] < augment.mirror
-        x = torch.where(flip[:, None, None, None, None], transforms.mirror(x, layout), x)
+        widths = None if clips.widths is None else clips.widths[chosen]
+        mirrored = transforms.mirror(x, layout, augment.mirror_kind, widths)
+        x = torch.where(flip[:, None, None, None, None], mirrored, x)
     if layout.dims == 3 and (augment.heading or augment.tilt):
         limits = torch.full((3,), augment.tilt, device=device)
         limits[up] = augment.heading
@@ -152,11 +183,39 @@ def augmented(
         noise = torch.randn(x.shape, generator=generator, device=device) * augment.jitter
         noise[..., layout.dims :] = 0
         x = x + noise * x.any(-1, keepdim=True)  # a missing joint stays missing
+    if augment.part_drop:
+        limb = (draw[:, 8] * len(transforms.limbs(layout))).long()
+        x = transforms.drop_parts(x, layout, torch.where(draw[:, 7] < augment.part_drop, limb, -1))
+    return _stream(x, layout, config)
+
+
+def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig) -> Tensor:
+    """Joints `[N, T, M, V, C]` at `positions`; for motions within the recording, `[N, 2 T, ...]` with the frames that
+    follow those behind them, so that both are augmented alike."""
+    first, frames = clips.first_row[chosen], clips.frames[chosen]
+    x = transforms.gather_frames(clips.rows, first, frames, positions)
+    if not _follows_recording(config):
+        return x
+    return torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
+
+
+def _follows_recording(config: DataConfig) -> bool:
+    return config.stream.endswith("m") and config.sampling != "uniform-frames"
+
+
+def _stream(x: Tensor, layout: Layout, config: DataConfig) -> Tensor:
+    """What `_joints` read, perhaps augmented, as the configured stream `[N, M, T, V, C]`."""
+    following = None
+    if _follows_recording(config):
+        x, following = x.chunk(2, 1)
+    confidence = config.bone_confidence
+    x = transforms.to_stream(x, layout, config.stream, following=following, bone_confidence=confidence)
     return x.transpose(1, 2).contiguous()
 
 
 def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: int = 1) -> Iterator[Tensor]:
-    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it.
+    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it; with
+    the published samplings, so many choices of frames.
 
     With `config.mirror_views` their mirror images follow, as many again.
     """
@@ -164,12 +223,17 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
     share = 1.0 if num_views == 1 else _TEST_PART
     starts = torch.linspace(0, 1 - share, num_views, device=device)
     for chosen in torch.arange(len(clips), device=device).split(batch_size):
-        views = []
-        for start in starts:
-            begin = start.expand(len(chosen))
-            frames = clips.frames[chosen]
-            positions = transforms.stretch_positions(frames, config.num_frames, begin, begin + share)
-            views.append(transforms.gather_frames(clips.rows, clips.first_row[chosen], frames, positions))
+        frames = clips.frames[chosen]
+        if config.sampling == "stretch":
+            bounds = [(start.expand(len(chosen)), start.expand(len(chosen)) + share) for start in starts]
+            positions = [transforms.stretch_positions(frames, config.num_frames, *bound) for bound in bounds]
+        else:
+            lengths = frames.tolist()
+            options = (config.num_frames, num_views, config.sampling)
+            every = np.stack([transforms.test_positions(length, *options) for length in lengths], 1)
+            positions = list(torch.from_numpy(every).to(device))
+        views = [_joints(clips, chosen, position, config) for position in positions]
         if config.mirror_views:
-            views += [transforms.mirror(view, clips.layout) for view in views]
-        yield torch.stack(views, 1).transpose(2, 3).contiguous()
+            widths = None if clips.widths is None else clips.widths[chosen]
+            views += [transforms.mirror(view, clips.layout, widths=widths) for view in views]
+        yield torch.stack([_stream(view, clips.layout, config) for view in views], 1)

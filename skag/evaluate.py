@@ -11,6 +11,7 @@ import torch
 from . import analysis, data, runs
 from .config import Config, DataConfig, from_dict
 from .errors import RunError
+from .layouts import Layout
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
 
@@ -23,8 +24,9 @@ class Run:
     config: Config
     model: Recogniser
     classes: list[str]
-    store_path: Path
-    fingerprint: str
+    layout: Layout
+    store_path: Path | None  # None: imported weights, whose recordings skag has not seen
+    fingerprint: str | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
         raise RunError(f"{folder} has no best.pt, its training has not finished an epoch: train it again.")
     config = runs.read_config(folder)
     where = str(folder / runs.CONFIG)
-    if not {"model", "classes"} <= facts.keys() or not {"store", "fingerprint"} <= source.keys():
+    if not {"model", "classes", "layout"} <= facts.keys() or not {"store", "fingerprint"} <= source.keys():
         raise RunError(f"{where} or {runs.DATA} beside it lacks fields: train the run again.")
     model = Recogniser(from_dict(ModelConfig, facts["model"], where))
     try:
@@ -62,7 +64,8 @@ def load_run(folder: Path, device: torch.device) -> Run:
         config=config,
         model=model.to(device).eval(),
         classes=facts["classes"],
-        store_path=Path(source["store"]),
+        layout=Layout.from_dict(facts["layout"], where),
+        store_path=None if source["store"] is None else Path(source["store"]),
         fingerprint=source["fingerprint"],
     )
 
@@ -88,6 +91,10 @@ def predict_split(
     if store.classes != run.classes:
         raise RunError(
             f"{store.path} has other classes than {run.folder} was trained on: give its own store by --data."
+        )
+    if store.layout.joints != run.layout.joints:
+        raise RunError(
+            f"{store.path} has layout {store.layout.name} and {run.folder} was trained on {run.layout.name}."
         )
     numbers = store.splits[split]
     clips = data.prepare(store, numbers, run.config.data, device)

@@ -41,6 +41,10 @@ _FIELDS = {  # what a layout file may hold
     "parts": lambda value: isinstance(value, dict) and all(map(_texts, value.values())),
     "up": _text,
     "stream_bones": _pairs,
+    "stream_kbones": _pairs,
+    "edges": lambda value: isinstance(value, list | tuple) and all(_texts(edge) and len(edge) == 2 for edge in value),
+    "derived": lambda value: isinstance(value, dict) and all(_texts(joints) and joints for joints in value.values()),
+    "spine": lambda value: _texts(value) and len(value) in (0, 2),
 }
 
 
@@ -56,6 +60,10 @@ class Layout:
     parts: dict[str, tuple[str, ...]]  # every joint in exactly one part
     up: str = "y"  # axis that points up, with "-" where it points down
     stream_bones: dict[str, str] = field(default_factory=dict)  # the bone stream's departures from `bones`
+    stream_kbones: dict[str, str] = field(default_factory=dict)  # the k-bone stream's, where not the parent's parent
+    edges: tuple[tuple[str, str], ...] = ()  # of the published graph, where they are not `bones`
+    derived: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the last joints: means of recorded ones
+    spine: tuple[str, ...] = ()  # (lower, upper) joint of the line that `transforms.align_spine` turns to z
 
     def __post_init__(self) -> None:
         known = set(self.joints)
@@ -65,7 +73,9 @@ class Layout:
         if len(known) != len(self.joints):
             raise DataError(f"{where}: a joint is listed twice; give every joint its own name.")
         named = {*self.bones, *self.bones.values(), *self.stream_bones, *self.stream_bones.values(), self.centre}
+        named.update(self.stream_kbones, self.stream_kbones.values())
         named.update(joint for part in self.parts.values() for joint in part)
+        named.update(self.spine, *self.edges, self.derived, *self.derived.values())
         if unknown := sorted(named - known):
             raise DataError(f"{where}: {unknown[0]!r} is no joint of it; use the names of `joints`.")
         roots = [joint for joint in self.joints if joint not in self.bones]
@@ -81,12 +91,22 @@ class Layout:
         in_parts = [joint for part in self.parts.values() for joint in part]
         if sorted(in_parts) != sorted(self.joints):
             raise DataError(f"{where}: every joint must be in exactly one of `parts`.")
+        before = set(self.joints[: self.num_recorded])
+        if before & set(self.derived):
+            raise DataError(f"{where}: the joints of `derived` must be the last of `joints`.")
+        if unknown := [joint for sources in self.derived.values() for joint in sources if joint not in before]:
+            raise DataError(f"{where}: a derived joint is the mean of {unknown[0]!r}, which is derived itself.")
         if self.up.lstrip("-") not in ("x", "y", "z"):
             raise DataError(f"{where}: up is {self.up!r}; write x, y or z, with '-' if the axis points down.")
 
     @property
     def num_joints(self) -> int:
         return len(self.joints)
+
+    @property
+    def num_recorded(self) -> int:
+        """Joints that recordings hold; the others are derived from them."""
+        return len(self.joints) - len(self.derived)
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -104,16 +124,34 @@ class Layout:
 
     @cached_property
     def bone_parents(self) -> np.ndarray:
-        """`[V]` parent of every joint in the bone stream; the root is its own parent."""
+        """`[V]` parent of every joint in the bone stream; a root is its own parent."""
         parents = {self.root: self.root, **self.bones, **self.stream_bones}
         return np.array([self.index[parents[joint]] for joint in self.joints])
 
     @cached_property
+    def edge_index(self) -> np.ndarray:
+        """`[E, 2]` edges of the skeleton's graph, from the outer joint to the inner one where `bones` gives them."""
+        edges = self.edges or tuple(self.bones.items())
+        return np.array([[self.index[joint] for joint in edge] for edge in edges], dtype=int).reshape(-1, 2)
+
+    @cached_property
     def kbone_parents(self) -> np.ndarray:
-        """`[V]` grandparent of every joint (k-bone stream); itself where the parent is the root."""
-        parent, root = self.bone_parents, self.index[self.root]
-        joints = np.arange(self.num_joints)
-        return np.where(parent == root, joints, parent[parent])
+        """`[V]` grandparent of every joint (k-bone stream); itself where the parent is a root."""
+        parent = self.bone_parents
+        grandparent = np.where(parent[parent] == parent, np.arange(self.num_joints), parent[parent])
+        for joint, other in self.stream_kbones.items():
+            grandparent[self.index[joint]] = self.index[other]
+        return grandparent
+
+    def extend(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """`values` of the recorded joints along `axis`, with the derived joints added, in the same precision.
+
+        A derived joint is the plain mean of its joints, also where one of them was not seen (published code).
+        """
+        weights = np.eye(self.num_joints, self.num_recorded)
+        for joint, sources in self.derived.items():
+            weights[self.index[joint]] = np.mean([weights[self.index[source]] for source in sources], axis=0)
+        return np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis).astype(values.dtype)
 
     @cached_property
     def mirror_index(self) -> np.ndarray:
@@ -143,8 +181,12 @@ class Layout:
         parent = {"j": None, "b": self.bone_parents, "k": self.kbone_parents}[stream[0]]
         return mask_KV if parent is None else np.maximum(mask_KV, mask_KV[:, parent])
 
+    def to_dict(self) -> dict:
+        """Plain values that `from_dict` takes back."""
+        return asdict(self)
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_dict(cls, values: dict, where: str = "layout") -> Layout:
@@ -158,7 +200,10 @@ class Layout:
             if not _FIELDS[name](value):
                 raise DataError(f"{where}: {name!r} has the wrong type; compare it with {LAYOUT_FOLDER / 'coco.toml'}.")
         values = dict(values, joints=tuple(values["joints"]))
-        values["parts"] = {part: tuple(joints) for part, joints in values["parts"].items()}
+        for name in ("parts", "derived"):
+            values[name] = {key: tuple(joints) for key, joints in values.get(name, {}).items()}
+        values["edges"] = tuple(map(tuple, values.get("edges", ())))
+        values["spine"] = tuple(values.get("spine", ()))
         return cls(**values)
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .losses import LEARNED_SCALE
+
 NUM_SUBSETS = 8  # learned graphs per block
 NUM_BRANCHES = 6  # temporal branches: four dilated, one max-pool, one plain
 DILATIONS = (1, 2, 3, 4)
@@ -33,6 +35,7 @@ class ModelConfig:
     joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (not for Kinetics)
     embedding_dim: int = 512  # D, width of the text embeddings
     dropout: float = 0.0  # on the pooled feature, in front of the class head
+    learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.strides):
@@ -56,14 +59,19 @@ def _pointwise(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1))
 
 
+def noise_graphs(draw: Tensor) -> Tensor:
+    """What the learned graphs begin as, from standard normal numbers `[S, V, V]`: the skeleton's edges are not used
+    (published code, `init_off` 0.04 and `init_std` 0.02)."""
+    return draw * 0.02 + 0.04
+
+
 class SpatialGraph(nn.Module):
     """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V."""
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
         super().__init__()
         hidden = channels_out // NUM_SUBSETS * NUM_SUBSETS
-        # The skeleton's edges are not used: A starts as noise (published code: mean 0.04, deviation 0.02).
-        self.A = nn.Parameter(torch.randn(NUM_SUBSETS, num_joints, num_joints) * 0.02 + 0.04)
+        self.A = nn.Parameter(noise_graphs(torch.randn(NUM_SUBSETS, num_joints, num_joints)))
         self.alpha = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1))
         self.pre = nn.Sequential(_pointwise(channels_in, hidden), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
@@ -169,7 +177,15 @@ class Recogniser(nn.Module):
         self.class_head = nn.Linear(last, config.num_classes)
         self.constraint_head = nn.Linear(last, 1)
         self.embedding_head = nn.Linear(last, config.embedding_dim)
+        if config.learned_scale:
+            self.alignment_scale = nn.Parameter(torch.tensor(LEARNED_SCALE))
         self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
+
+    def begin_graphs(self, adjacency: Tensor) -> None:
+        """Let the first graphs of every block begin as `adjacency` `[S', V, V]`, at most all of them; the others stay
+        noise."""
+        for block in self.blocks:
+            block.gcn.A.data[: len(adjacency)] = adjacency
 
     def features(self, x: Tensor) -> Tensor:
         """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""

@@ -39,8 +39,7 @@ def similar_classes(confusion: np.ndarray, k: int = 10, min_confusions: int = 1)
     """The similar classes of every class that is confused at all (paper eq. 3).
 
     `confusion` `[K, K]` counts class m (row) predicted as n (column). For each m the at most `k` classes n != m with
-    the highest counts, at least `min_confusions`, most frequent first, ties by index. The published code also takes
-    zero counts and the class itself, and sorts by index; the paper does not.
+    the highest counts, at least `min_confusions`, most frequent first, ties by index.
     """
     counts = np.array(confusion, np.int64)
     np.fill_diagonal(counts, 0)
@@ -51,6 +50,13 @@ def similar_classes(confusion: np.ndarray, k: int = 10, min_confusions: int = 1)
         if similar:
             found[index] = similar
     return found
+
+
+def release_similar_classes(confusion: np.ndarray, k: int = 10) -> dict[int, tuple[int, ...]]:
+    """The similar classes as the published code chooses them: for every class the `k` highest of its counts `[K, K]`,
+    zero counts and the class itself among them, ties by index, then in the order of their indices."""
+    ranked = np.argsort(-np.asarray(confusion, np.int64), axis=1, kind="stable")[:, :k]
+    return {index: tuple(sorted(row.tolist())) for index, row in enumerate(ranked)}
 
 
 def ask_distinctions(

@@ -1,18 +1,136 @@
-"""Recipes: functions that return a complete configuration for a data set and a stream."""
+"""Recipes: complete configurations for a data set and a stream, by name, and where every value of them comes from."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .config import AgentConfig, AugmentConfig, Config, DataConfig, NetworkConfig, TrainConfig
+from .config import AgentConfig, AugmentConfig, Config, DataConfig, NetworkConfig, TrainConfig, flat, replace
 from .errors import RunError
 from .store import SkeletonStore
 
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small network in ten minutes
 _SMALL_NETWORK = NetworkConfig(channels=(48, 48, 96, 96, 96), strides=(2, 1, 2, 1, 1))
+_KINETICS_NETWORK = NetworkConfig(
+    channels=(96, 96, 96, 96, 192, 192, 192, 384, 384, 384),
+    strides=(1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
+    joint_embedding=False,
+)
+
+# ---------------------------------------------------------------- the published recipes
+
+_PerBase = tuple[float, float, float]  # for the joint, bone and k-bone stream; a motion has its base stream's
+_FLIP = AugmentConfig(mirror=0.5)
+_TURN = AugmentConfig(heading=0.2, tilt=0.2)
+_TURN_FLIP = AugmentConfig(heading=0.2, tilt=0.2, mirror=0.5, mirror_kind="swap")
+_TURN_DROP = AugmentConfig(heading=0.2, tilt=0.2, part_drop=0.2)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the published code's configuration files say of one benchmark, and the paper of its accuracy."""
+
+    folder: str  # of the configuration files, configs/FOLDER/STREAM.py
+    protocol: str | None
+    layout: str
+    classes: int
+    alpha: _PerBase
+    beta: _PerBase
+    augment: tuple[AugmentConfig, AugmentConfig, AugmentConfig]
+    accuracy: dict[str, float]  # top-1 in percent by stream or number of fused streams (paper, Tables 1 to 3)
+    query_period: int = 5
+    epochs: int = 150
+    lr: float = 0.025
+    batch_size: int = 16
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+
+def _accuracy(j: float, b: float, k: float, two: float, four: float, six: float) -> dict[str, float]:
+    return {"j": j, "b": b, "k": k, "2": two, "4": four, "6": six}
+
+
+PUBLISHED = {
+    "ntu60-xsub": Published(
+        "ntu60_xsub", "xsub", "nturgb+d", 60, (0.2, 0.2, 0.2), (0.5, 0.2, 0.2), (_TURN, _TURN_FLIP, _TURN_FLIP),
+        _accuracy(92.75, 93.01, 93.01, 94.01, 94.30, 94.51),
+    ),
+    "ntu60-xview": Published(
+        "ntu60_xview", "xview", "nturgb+d", 60, (0.2, 0.2, 0.2), (0.5, 0.2, 0.2), (_TURN, _TURN, _TURN_DROP),
+        _accuracy(97.39, 96.94, 97.01, 97.73, 97.99, 98.19),
+    ),
+    "ntu120-xsub": Published(
+        "ntu120_xsub", "xsub", "nturgb+d", 120, (0.3, 0.3, 0.2), (0.1, 0.3, 0.3), (_TURN_FLIP, _TURN_FLIP, _TURN_DROP),
+        _accuracy(87.39, 90.01, 89.49, 90.51, 91.35, 91.70),
+    ),
+    "ntu120-xset": Published(
+        "ntu120_xset", "xset", "nturgb+d", 120, (0.3, 0.3, 0.2), (0.1, 0.3, 0.3), (_TURN, _TURN_FLIP, _TURN_FLIP),
+        _accuracy(89.59, 91.57, 90.46, 92.43, 92.97, 93.05),
+    ),
+    "k400": Published(
+        "k400", None, "coco-17+3", 400, (0.005, 0.005, 0.005), (0.01, 0.01, 0.01), (_FLIP, _FLIP, _FLIP),
+        _accuracy(50.69, 49.10, 48.26, 52.24, 52.98, 53.57),
+        query_period=50, lr=0.1, batch_size=64, network=_KINETICS_NETWORK,
+    ),
+    "finegym": Published(
+        "finegym", None, "coco-17+3", 99, (0.1, 0.1, 0.05), (0.1, 0.1, 0.1), (_FLIP, _FLIP, _FLIP),
+        _accuracy(94.64, 95.70, 95.54, 96.08, 96.46, 96.53),
+    ),
+    "uav-csv1": Published(
+        "uav_csv1", "csv1", "uav", 155, (0.2, 0.3, 0.05), (0.2, 0.2, 0.2), (AugmentConfig(),) * 3,
+        _accuracy(47.25, 48.50, 47.44, 50.31, 50.85, 52.05), epochs=300,
+    ),
+    "uav-csv2": Published(
+        "uav_csv2", "csv2", "uav", 155, (0.2, 0.3, 0.05), (0.2, 0.2, 0.2), (AugmentConfig(),) * 3,
+        _accuracy(73.66, 73.98, 73.42, 76.00, 76.95, 78.07),
+    ),
+}  # fmt: skip
+
+
+def published(name: str, stream: str) -> Config:
+    """A published recipe with skag's choices where the code leaves the paper (see `faithful`), `name` a key of
+    `PUBLISHED`."""
+    facts, base = PUBLISHED[name], "jbk".index(stream[0])
+    flat_data = facts.layout != "nturgb+d"
+    return Config(
+        recipe=name,
+        data=DataConfig(
+            protocol=facts.protocol,
+            stream=stream,
+            sampling="uniform-frames" if flat_data else "uniform-decode",
+            pixels=flat_data,
+            bone_confidence="difference" if flat_data else "mean",
+            test_views=10,
+        ),
+        augment=dataclasses.replace(facts.augment[base], mix=True),
+        network=facts.network,
+        agents=AgentConfig(
+            alpha=facts.alpha[base],
+            beta=facts.beta[base],
+            query_period=facts.query_period,
+            joints_from_distinctions=False,
+            text_encoder="open_clip:ViT-B-32",
+        ),
+        train=TrainConfig(epochs=facts.epochs, lr=facts.lr, batch_size=facts.batch_size),
+    )
+
+
+# ---------------------------------------------------------------- skag's own
+
+
+def nw_ucla(stream: str) -> Config:
+    """NW-UCLA with the published network, for a GPU."""
+    small = nw_ucla_small(stream)
+    return dataclasses.replace(
+        small,
+        recipe="nw-ucla",
+        data=dataclasses.replace(small.data, num_frames=64),
+        network=NetworkConfig(dropout=0.2),
+        train=dataclasses.replace(small.train, epochs=65, lr=1e-3, repeats=2),
+    )
 
 
 def nw_ucla_small(stream: str) -> Config:
@@ -53,7 +171,47 @@ def demo(stream: str) -> Config:
     )
 
 
-RECIPES = {"nw-ucla-small": nw_ucla_small, "demo": demo}
+def utkinect(stream: str) -> Config:
+    """UTKinect-Action3D on two CPU cores within minutes: a hundred training clips, each shown often."""
+    small = nw_ucla_small(stream)
+    return dataclasses.replace(small, recipe="utkinect", train=dataclasses.replace(small.train, repeats=5))
+
+
+def sbu(stream: str) -> Config:
+    """SBU Kinect Interaction on two CPU cores within minutes; two bodies, five folds to be trained one by one."""
+    small = nw_ucla_small(stream)
+    return dataclasses.replace(
+        small,
+        recipe="sbu",
+        data=dataclasses.replace(small.data, num_bodies=2, unit_height=False),
+        train=dataclasses.replace(small.train, repeats=3),
+    )
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the list of recipes says of one."""
+
+    make: Callable[[str], Config]
+    data: str
+    layout: str
+    classes: int
+
+
+def _card(name: str) -> Card:
+    facts = PUBLISHED[name]
+    data = {"ntu": "NTU RGB+D", "k40": "Kinetics-Skeleton", "fin": "FineGYM", "uav": "UAV-Human"}[name[:3]]
+    return Card(lambda stream: published(name, stream), data, facts.layout, facts.classes)
+
+
+RECIPES: dict[str, Card] = {
+    **{name: _card(name) for name in PUBLISHED},
+    "nw-ucla": Card(nw_ucla, "NW-UCLA", "kinect-v1", 10),
+    "nw-ucla-small": Card(nw_ucla_small, "NW-UCLA", "kinect-v1", 10),
+    "utkinect": Card(utkinect, "UTKinect-Action3D", "kinect-v1", 10),
+    "sbu": Card(sbu, "SBU Kinect Interaction", "sbu-15", 8),
+    "demo": Card(demo, "skag simulate", "nturgb+d", 10),
+}
 
 
 def recipe(name: str, stream: str) -> Config:
@@ -62,7 +220,98 @@ def recipe(name: str, stream: str) -> Config:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(RECIPES)}."
         raise RunError(f"no recipe {name!r}: {hint} Without --recipe one is derived from the data.")
-    return RECIPES[name](stream)
+    return RECIPES[name].make(stream)
+
+
+def fitted(config: Config, store: SkeletonStore) -> Config:
+    """A recipe as it can be used on `store`: its protocol is left out where the store names its only one otherwise.
+
+    Raises `RunError` where layout or number of coordinates make the recipe's choices impossible.
+    """
+    card = RECIPES[config.recipe]
+    if config.recipe in PUBLISHED and store.layout.name != card.layout:
+        raise RunError(
+            f"recipe {config.recipe} is for layout {card.layout} and {store.path} has {store.layout.name}: "
+            f"convert it with --layout {card.layout}, or leave out --recipe."
+        )
+    known = store.protocols()
+    if config.data.protocol is not None and config.data.protocol not in known and len(known) == 1:
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, protocol=None))
+    return config
+
+
+_PAPER = {  # what the paper fixes, for all data sets (section 4.1 and equations 3 and 6 to 9)
+    "data": {"num_frames": 100},
+    "agents": {
+        "alpha": 0.2, "beta": 0.5, "temperature": 0.1, "max_similar": 10, "query_period": 5,
+        "alignment_scale": "temperature", "alignment_target": "uniform", "confusion": "train",
+        "confusion_rule": "paper", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": False,
+        "joints_from_distinctions": False, "min_confusions": 1,
+    },
+    "augment": {"mix": False},
+    "train": {
+        "epochs": 150, "batch_size": 64, "lr": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4,
+        "warmup": 0, "label_smoothing": 0.0, "ema": 0.0,
+    },
+}  # fmt: skip
+_RELEASE = {  # where the published code leaves the paper, for all data sets
+    "data": {"num_frames": 100, "test_views": 10, "bone_confidence": "difference"},
+    "agents": {
+        "max_similar": 10, "alignment_scale": "learned", "alignment_target": "softmax", "confusion": "train",
+        "confusion_rule": "release", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": True,
+        "joints_from_distinctions": False,
+    },
+    "augment": {"mix": True},
+    "train": {
+        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "warmup": 0, "label_smoothing": 0.0, "ema": 0.0,
+        "select_on": "test", "keep": "highest",
+    },
+}  # fmt: skip
+
+
+def faithful(config: Config, to: str, dims: int) -> Config:
+    """`config` with every option in which paper and published code differ set as `to` ("paper" or "release") has it.
+
+    `dims` is the layout's: only 3-D joints are flipped by the published code without being reflected.
+    """
+    for section, changes in {"paper": _PAPER, "release": _RELEASE}[to].items():
+        config = replace(config, section, **changes)
+    kind = "swap" if to == "release" and dims == 3 else "reflect"
+    return replace(config, "augment", mirror_kind=kind)
+
+
+def sources(config: Config) -> dict[str, str]:
+    """Where the value of every field of a recipe comes from, by its dotted name.
+
+    "code" is the published code (github.com/firework8/SkeletonAgent), "paper" arXiv 2511.22433.
+    """
+    if config.recipe not in PUBLISHED:
+        return dict.fromkeys(flat(config), "skag")
+    facts = PUBLISHED[config.recipe]
+    found = dict.fromkeys(flat(config), "skag")
+    for names, source in (
+        (
+            "data.protocol data.stream data.num_frames data.num_bodies data.sampling data.align_spine data.pixels "
+            "data.test_views augment.heading augment.tilt augment.mirror augment.part_drop augment.shortest_part "
+            "agents.alpha agents.beta agents.query_period train.epochs train.batch_size train.optimizer train.lr "
+            "train.warmup train.momentum train.weight_decay",
+            f"code: configs/{facts.folder}/{config.data.stream}.py",
+        ),
+        ("data.bone_confidence augment.mirror_kind", "code: pipelines/pose_related.py"),
+        ("augment.mix", "code: tools.py (not in the paper)"),
+        ("network.channels network.strides network.joint_embedding network.graph", "code: models/gcns"),
+        ("network.dropout", "code: simple_head.py"),
+        ("agents.temperature agents.alignment_scale", "paper: eq. 6, 7 (code: learned)"),
+        ("agents.alignment_target", "paper: eq. 8 (code: softmax)"),
+        ("agents.max_similar agents.confusion agents.confusion_rule", "paper: eq. 3 (code: other)"),
+        ("agents.text_encoder", "paper: Table 5"),
+        ("agents.train_text_encoder", "skag (code: true)"),
+        ("agents.joints_from_distinctions", "paper: section 3, round 4"),
+        ("train.select_on", "skag (code: test)"),
+        ("train.keep", "skag (code: highest)"),
+    ):
+        found |= dict.fromkeys(names.split(), source)
+    return found
 
 
 def derived(store: SkeletonStore, train_split: str, stream: str, device: str) -> tuple[Config, list[str]]:

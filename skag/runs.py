@@ -97,7 +97,7 @@ def write_run_facts(
         "config": config.to_dict(),
         "model": asdict(model_config),
         "classes": store.classes,
-        "layout": json.loads(store.layout.to_json()),
+        "layout": store.layout.to_dict(),
     }
     write_json(run / CONFIG, facts)
     source = {

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -73,7 +73,11 @@ class StoreWriter:
         return self._file.create_dataset(name, (0, *tail), "f4", maxshape=(None, *tail), chunks=chunk)
 
     def add(self, clip: Clip) -> None:
-        """Append one clip. Raises `DataError` where its array does not fit the layout."""
+        """Append one clip; the layout's derived joints are added. Raises `DataError` where its array does not fit."""
+        if self._layout.derived and clip.keypoints.shape[2:3] == (self._layout.num_recorded,):
+            confidence = clip.confidence
+            confidence = None if confidence is None else self._layout.extend(confidence, 2)
+            clip = replace(clip, keypoints=self._layout.extend(clip.keypoints, 2), confidence=confidence)
         wanted = (self._layout.num_joints, self._layout.dims)
         shape = clip.keypoints.shape
         if len(shape) != 4 or shape[2:] != wanted or 0 in shape:

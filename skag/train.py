@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from . import data, runs
+from . import data, runs, transforms
 from .agents import Agents
-from .analysis import accuracy
+from .analysis import accuracy, confusion_matrix
 from .config import Config
 from .evaluate import predict
-from .losses import add_confusions, alignment_loss
+from .graph import GRAPHS
+from .layouts import Layout
+from .losses import add_confusions, alignment_loss, mixing_loss
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
 from .transfer import to_line
@@ -37,12 +39,13 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training run came to; accuracies in percent, on the held-out validation clips."""
+    """What a training run came to; accuracies in percent, on the clips that chose the epoch."""
 
     run: str
     epochs: int
     best_epoch: int
     val_top1: float
+    selected_on: str  # "validation", or "test" where these were the test split's
     refreshes: int
     asked: int
 
@@ -57,6 +60,7 @@ class _State:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
     confusions: Tensor  # [K, K] of the current epoch
+    val_confusions: np.ndarray | None = None  # [K, K] of the last validation
     epoch: int = 0
     highest_top1: float = 0.0  # on validation, of all epochs so far
     best_epoch: int = 0  # the one that is kept: see `_validate`
@@ -73,11 +77,13 @@ def train(
 ) -> TrainReport:
     """Train one recogniser and leave everything about it in the folder `run`.
 
-    The training split alone is used: part of it is held out, and the last epoch whose top-1 on that part is within
-    one standard error of the highest is kept as `best.pt`. Raises `DataError` where the split is too small.
+    The training split alone is used: part of it is held out, and chooses the epoch that is kept as `best.pt`; with
+    `select_on` "test" nothing is held out and the test split chooses. Raises `DataError` where the split is too small.
     """
-    train_split, _ = store.protocol(config.data.protocol)
-    training, validation = data.hold_out(store, store.splits[train_split], config.data.val_fraction, config.train.seed)
+    train_split, test_split = store.protocol(config.data.protocol)
+    training, validation = store.splits[train_split], store.splits[test_split]
+    if config.train.select_on == "validation":
+        training, validation = data.hold_out(store, training, config.data.val_fraction, config.train.seed)
     model_config = model_shape(config, store, agents.text_width)
     run.mkdir(parents=True, exist_ok=True)
     runs.write_run_facts(run, config, model_config, store, training, validation, device)
@@ -85,14 +91,16 @@ def train(
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)
     val_clips = data.prepare(store, validation, config.data, device)
-    state = _start(config, model_config, len(train_clips), device)
+    state = _start(config, model_config, train_clips)
     while state.epoch < config.train.epochs:
         metrics = _train_epoch(state, config, train_clips, agents, watcher)
         metrics |= _validate(state, config, val_clips)
         runs.append_line(run / runs.METRICS, metrics)
         watcher.epoch_done(metrics)
         if agents.active and state.epoch % config.agents.query_period == 0 and state.epoch < config.train.epochs:
-            record = agents.refresh(state.confusions.cpu().numpy(), state.epoch)
+            on_validation = config.agents.confusion == "val"
+            counts = state.val_confusions if on_validation else state.confusions.cpu().numpy()
+            record = agents.refresh(counts, state.epoch)
             runs.append_line(run / runs.REFRESHES, record)
             _write_dialogues(run, agents)
             watcher.refreshed(record)
@@ -102,6 +110,7 @@ def train(
         config.train.epochs,
         state.best_epoch,
         round(state.best_top1, 2),
+        config.train.select_on,
         agents.num_refreshes,
         agents.num_asked,
     )
@@ -120,19 +129,24 @@ def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelC
         num_bodies=config.data.num_bodies,
         channels=config.network.channels,
         strides=config.network.strides,
+        joint_embedding=config.network.joint_embedding,
         dropout=config.network.dropout,
         embedding_dim=text_width,
+        learned_scale=config.agents.beta > 0 and config.agents.alignment_scale == "learned",
     )
 
 
-def _start(config: Config, model_config: ModelConfig, num_clips: int, device: torch.device) -> _State:
-    settings = config.train
-    model = Recogniser(model_config).to(device)
+def _start(config: Config, model_config: ModelConfig, clips: data.Clips) -> _State:
+    settings, device = config.train, clips.rows.device
+    model = Recogniser(model_config)
+    if config.network.graph != "noise":
+        model.begin_graphs(torch.from_numpy(GRAPHS[config.network.graph](clips.layout)).float())
+    model = model.to(device)
     averaged = None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
     optimizer = _optimizer(config, model)
-    steps = _steps_per_epoch(config, num_clips)
+    steps = _steps_per_epoch(config, len(clips))
     warmup, total = settings.warmup * steps, settings.epochs * steps
 
     def rate(step: int) -> float:
@@ -187,18 +201,17 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     state.model.train()
     text = torch.from_numpy(agents.text).to(device)  # K D
     state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
-    sums = torch.zeros(4, device=device)
+    sums = torch.zeros(6, device=device)
     shown = 0
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
     batches = data.training_batches(
         clips, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
     )
     for x, labels in batches:
-        terms = _step(state, config, x, labels, text)
-        sums += terms * len(labels)
+        sums += _step(state, config, clips.layout, x, labels, text) * len(labels)
         shown += len(labels)
         watcher.step_done()
-    loss, cls, con, align = (sums / shown).tolist()
+    loss, cls, con, align, mix, right = (sums / shown).tolist()
     return {
         "epoch": state.epoch,
         "lr": state.scheduler.get_last_lr()[0],
@@ -206,48 +219,68 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
         "loss_cls": cls,
         "loss_con": con,
         "loss_align": align,
-        "train_top1": 100 * state.confusions.diagonal().sum().item() / shown,
+        "loss_mix": mix,
+        "train_top1": 100 * right,
         "seconds": round(time.perf_counter() - started, 2),
     }
 
 
-def _step(state: _State, config: Config, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-    """One optimiser step; returns the detached terms (L, L_cls, L_con, L_align)."""
-    agents = config.agents
+def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
+    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right.
+
+    With mixing the batch is doubled, and all but L_mix are of the clips as they were.
+    """
+    agents, count = config.agents, len(labels)
+    if config.augment.mix:
+        draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], state.generator)
+        mixed, weight = transforms.mix(x, layout, draw)
+        x = torch.cat([x, mixed])
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
         out = state.model(x)
-    logits = out.class_logits.float()
+    logits = out.class_logits[:count].float()
     cls = F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
-    con = align = cls.new_zeros(())
+    con = align = mix = cls.new_zeros(())
     if agents.alpha:
-        con = F.cross_entropy(out.constraint_logits.float(), labels)
+        con = F.cross_entropy(out.constraint_logits[:count].float(), labels)
     if agents.beta:
-        align = alignment_loss(out.embedding.float(), text[labels], labels, agents.temperature)
-    loss = cls + agents.alpha * con + agents.beta * align
+        learned = agents.alignment_scale == "learned"
+        scale = state.model.alignment_scale if learned else 1 / agents.temperature
+        align = alignment_loss(out.embedding[:count].float(), text[labels], labels, scale, agents.alignment_target)
+    if config.augment.mix:
+        mix = mixing_loss(out.class_logits[count:].float(), labels, draw.partner.to(x.device), weight)
+    loss = cls + agents.alpha * con + agents.beta * align + mix
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
     state.scheduler.step()
     if state.averaged is not None:
         state.averaged.update_parameters(state.model)
-    add_confusions(state.confusions, labels, logits)
-    return torch.stack([loss, cls, con, align]).detach()
+    add_confusions(state.confusions, labels, logits, agents.confusion_rule)
+    right = (logits.argmax(1) == labels).float().mean()
+    return torch.stack([loss, cls, con, align, mix, right]).detach()
 
 
 def _validate(state: _State, config: Config, clips: data.Clips) -> dict[str, float]:
-    """Top-1 in percent and loss on the held-out clips; notes whether this epoch is to be kept.
+    """Top-1 in percent and loss on the clips that choose the epoch; notes whether this one is to be kept.
 
-    Kept is the last epoch within one standard error of the highest top-1 so far (the rule of Breiman et al.,
-    "Classification and Regression Trees", 1984, section 3.4.3, for choices among near-equals): on a hundred
+    By default that is the last epoch within one standard error of the highest top-1 so far (the rule of Breiman et
+    al., "Classification and Regression Trees", 1984, section 3.4.3, for choices among near-equals): on a hundred
     clips two epochs that differ by four points are equal, and the later one has had more of the schedule.
     """
     state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
     probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
     labels = clips.labels.cpu().numpy()
     top1 = accuracy(labels, probabilities).top1
+    state.val_confusions = confusion_matrix(labels, probabilities.argmax(1), probabilities.shape[1])
     loss = float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
+    is_highest = top1 > state.highest_top1 or state.epoch == 1
     state.highest_top1 = max(state.highest_top1, top1)
-    if top1 >= state.highest_top1 - standard_error(state.highest_top1, len(labels)):
+    kept = {
+        "near-highest": top1 >= state.highest_top1 - standard_error(state.highest_top1, len(labels)),
+        "highest": is_highest,
+        "last": True,
+    }
+    if kept[config.train.keep]:
         state.best_epoch, state.best_top1 = state.epoch, top1
     return {"val_top1": top1, "val_loss": loss}
 

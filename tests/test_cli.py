@@ -78,7 +78,7 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert Path("cache/dialogues.h5").exists()
 
     trained = document("train", "tiny.h5", "--recipe", "demo", "--epochs", 5, "--seed", 3)
-    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "refreshes", "asked"}
+    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "selected_on", "refreshes", "asked"}
     assert trained["epochs"] == 5 and trained["refreshes"] == 1
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")

@@ -24,8 +24,8 @@ def test_recipes_survive_json(name: str, stream: str) -> None:
 
 
 def test_the_nearest_recipe_is_named() -> None:
-    with pytest.raises(RunError, match="did you mean 'nw-ucla-small'"):
-        recipes.recipe("nw-ucla", "j")
+    with pytest.raises(RunError, match="did you mean 'ntu60-xsub'"):
+        recipes.recipe("ntu60-xsubb", "j")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skag import data, transforms
 from skag.config import AugmentConfig, DataConfig
 from skag.errors import DataError
-from skag.layouts import load_layout
+from skag.layouts import STREAMS, Layout, load_layout
+from skag.model import ModelConfig, Recogniser
 from skag.store import Clip, SkeletonStore, write_store
+
+from .test_layouts import random_layouts
 
 CPU = torch.device("cpu")
 CONFIG = DataConfig(num_frames=8, num_bodies=1)
@@ -101,7 +106,7 @@ def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) 
     with SkeletonStore(tiny_store) as store:
         clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
         chosen = torch.arange(len(clips))
-        draw = torch.rand(len(clips), 7)
+        draw = torch.rand(len(clips), data.num_draws(CONFIG, AugmentConfig()))
         plain = data.augmented(clips, chosen, CONFIG, AugmentConfig(), draw, 0)
     tested = torch.cat(list(data.test_batches(clips, CONFIG, 5)))
     assert tested.shape == (16, 1, 1, 8, 20, 3)
@@ -123,3 +128,91 @@ def test_mirror_views_follow_the_views(tiny_store: Path) -> None:
     views = torch.cat(list(data.test_batches(clips, config, 7, num_views=2)))
     assert views.shape == (16, 4, 1, 8, 20, 3)
     assert torch.equal(transforms.mirror(views[:, :2], clips.layout), views[:, 2:])
+
+
+# ---------------------------------------------------------------- any layout, any clip
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> tuple[Layout, np.ndarray]:
+    """A random layout, flat or not, and a recording of up to five bodies in it, some joints or all of them missing."""
+    layout = dataclasses.replace(draw(random_layouts()), dims=draw(st.sampled_from([2, 3])))
+    shape = draw(st.integers(1, 5)), draw(st.integers(1, 12)), layout.num_joints, layout.dims
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    clip = rng.normal(size=shape) * draw(st.sampled_from([0, 1, 1, 1]))
+    return layout, (clip * (rng.random(shape[:3]) < draw(st.sampled_from([0.5, 1])))[..., None]).astype(np.float32)
+
+
+def as_clips(layout: Layout, clip: np.ndarray, config: DataConfig) -> data.Clips:
+    rows = torch.from_numpy(data.prepare_clip(clip, None, layout, config))
+    widths = torch.tensor([640.0]) if config.pixels else None
+    return data.Clips(rows, torch.tensor([0]), torch.tensor([len(rows)]), torch.tensor([0]), widths, layout)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    recordings(),
+    st.sampled_from(STREAMS),
+    st.sampled_from(["stretch", "uniform-decode", "uniform-frames"]),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_any_recording_reaches_the_network(
+    recording: tuple[Layout, np.ndarray], stream: str, sampling: str, pixels: bool, seed: int
+) -> None:
+    """Clips of one frame, of zeros, of five bodies: everything in between is finite and has the promised shape."""
+    layout, clip = recording
+    config = DataConfig(
+        stream=stream, num_frames=6, num_bodies=2, sampling=sampling, pixels=pixels, stand_upright=True,
+        face_forward=True, unit_height=True, mirror_views=True,
+    )  # fmt: skip
+    clips = as_clips(layout, clip, config)
+    augment = AugmentConfig(heading=3, tilt=0.3, scale=0.3, mirror=0.5, part_drop=0.5, shortest_part=0.5, jitter=0.1)
+    draw = torch.rand(1, data.num_draws(config, augment), generator=torch.Generator().manual_seed(seed))
+    trained = data.augmented(clips, torch.tensor([0]), config, augment, draw, seed)
+    tested = next(data.test_batches(clips, config, 4, num_views=3))
+    assert trained.shape == (1, 2, 6, layout.num_joints, 3) and trained.isfinite().all()
+    assert tested.shape == (1, 6, 2, 6, layout.num_joints, 3) and tested.isfinite().all()
+    torch.manual_seed(0)
+    shape = ModelConfig(3, layout.num_joints, 2, channels=(8,), strides=(1,), embedding_dim=4)
+    with torch.inference_mode():
+        assert Recogniser(shape).eval()(trained).class_logits.isfinite().all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(recordings(), st.sampled_from(STREAMS), st.floats(-3, 3))
+def test_rotation_keeps_bone_lengths(recording: tuple[Layout, np.ndarray], stream: str, angle: float) -> None:
+    layout, clip = recording
+    layout, clip = dataclasses.replace(layout, dims=3), np.resize(clip, (*clip.shape[:3], 3))
+    joints = torch.from_numpy(clip.swapaxes(0, 1).copy())[None]
+    turn = transforms.rotation_matrices(torch.tensor([[angle, -angle / 2, 0.7]]))
+    turned = torch.einsum("nij,ntmvj->ntmvi", turn, joints)
+    before, after = (transforms.to_stream(x, layout, stream).norm(dim=-1) for x in (joints, turned))
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(recordings(), st.sampled_from(["reflect", "swap"]), st.booleans())
+def test_mirroring_twice_changes_nothing(recording: tuple[Layout, np.ndarray], kind: str, pixels: bool) -> None:
+    layout, clip = recording
+    joints = torch.from_numpy(clip.swapaxes(0, 1).copy())[None].double()
+    joints = (joints * 256).round() + 300 * (joints != 0)  # whole pixels within the image, missing ones at 0
+    widths = torch.tensor([5000.0]) if pixels else None
+    once = transforms.mirror(joints, layout, kind, widths)
+    assert torch.equal(transforms.mirror(once, layout, kind, widths), joints)
+
+
+@settings(deadline=None, max_examples=30)
+@given(recordings(), st.booleans())
+def test_the_order_of_bodies_does_not_change_the_logits(recording: tuple[Layout, np.ndarray], joint: bool) -> None:
+    """As long as the first norm's statistics are alike for all bodies, as they are in a new network."""
+    layout, clip = recording
+    config = DataConfig(num_frames=6, num_bodies=5)
+    x = next(data.test_batches(as_clips(layout, clip, config), config, 1))[:, 0]
+    torch.manual_seed(0)
+    shape = ModelConfig(3, layout.num_joints, 5, channels=(8,), strides=(1,), joint_embedding=joint, embedding_dim=4)
+    model = Recogniser(shape).double().eval()
+    with torch.inference_mode():
+        one, other = model(x.double()), model(x.double()[:, [3, 0, 4, 1, 2]])
+    for name in ("class_logits", "constraint_logits", "embedding"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=1e-9, rtol=0)

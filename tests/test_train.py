@@ -19,6 +19,7 @@ from skag.config import Config, NetworkConfig, replace
 from skag.describe import describe
 from skag.dialogues import DialogueStore
 from skag.errors import DialogueError
+from skag.graph import GRAPHS
 from skag.prompts import load_prompts
 from skag.store import SkeletonStore
 from skag.train import TrainReport, train
@@ -197,3 +198,64 @@ def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, dia
     with SkeletonStore(tiny_store) as store:
         found = evaluate.predict_split(run, store, "xsub_test", CPU)
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.6  # chance is 0.25
+
+
+def test_the_published_choices_train_too(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    """Mixing, learned scale, softmax target, release counting, uniform sampling, part drop: all at once, on motions."""
+    config = replace(
+        small(epochs=4, alignment_scale="learned", alignment_target="softmax", confusion_rule="release"),
+        "augment", mix=True, part_drop=0.5, mirror_kind="swap",
+    )  # fmt: skip
+    config = replace(config, "data", sampling="uniform-decode", stream="bm", mirror_views=False)
+    config = replace(config, "train", optimizer="sgd", lr=0.02, momentum=0.9, ema=0.0)
+    _, watcher = run_training(config, tiny_store, dialogues, tmp_path / "run")
+    for metrics in watcher.metrics:
+        terms = metrics["loss_cls"] + 0.2 * metrics["loss_con"] + 0.5 * metrics["loss_align"] + metrics["loss_mix"]
+        assert metrics["loss"] == pytest.approx(terms, rel=1e-4) and metrics["loss_mix"] > 0
+        assert 0 <= metrics["train_top1"] <= 100
+    assert watcher.metrics[-1]["loss"] < watcher.metrics[0]["loss"]
+    for similar in watcher.records[0]["similar"].values():
+        assert len(similar) == 4  # the published choice takes ten, the class itself among them: here all four
+    scale = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]["alignment_scale"]
+    assert scale.item() != pytest.approx(2.6593, abs=1e-4)
+
+
+def test_confusions_of_held_out_clips_can_drive_the_questions(
+    tiny_store: Path, dialogues: Path, tmp_path: Path
+) -> None:
+    _, watcher = run_training(small(epochs=3, confusion="val"), tiny_store, dialogues, tmp_path / "run")
+    held_out = len(json.loads((tmp_path / "run" / "data.json").read_text())["validation"])
+    assert sum(count for _, _, count in watcher.records[0]["confusions"]) == held_out
+
+
+@pytest.mark.parametrize("keep", ["highest", "last"])
+def test_which_epoch_is_kept_can_be_chosen(keep: str, tiny_store: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=6, alpha=0.0, beta=0.0), "train", keep=keep)
+    report, watcher = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    val = [metrics["val_top1"] for metrics in watcher.metrics]
+    assert report.best_epoch == (6 if keep == "last" else val.index(max(val)) + 1)
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["epoch"] == report.best_epoch
+
+
+def test_choosing_on_the_test_split_is_marked(tiny_store: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=2, alpha=0.0, beta=0.0), "train", select_on="test")
+    report, _ = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    assert report.selected_on == "test"
+    facts = json.loads((tmp_path / "run" / "data.json").read_text())
+    with SkeletonStore(tiny_store) as store:
+        assert facts["training"] == store.splits["xsub_train"].tolist()
+        assert facts["validation"] == store.splits["xsub_test"].tolist()
+
+
+@pytest.mark.parametrize("graph", ["binary", "spatial", "stgcn_spatial"])
+def test_learned_graphs_can_begin_as_the_skeleton(graph: str, tiny_store: Path, tmp_path: Path) -> None:
+    config = small(epochs=1, alpha=0.0, beta=0.0)
+    config = replace(replace(config, "network", graph=graph), "train", lr=0.0, ema=0.0)
+    run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    weights = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
+    with SkeletonStore(tiny_store) as store:
+        expected = torch.from_numpy(GRAPHS[graph](store.layout)).float()
+    for block in (0, 1):
+        A = weights[f"blocks.{block}.gcn.A"]
+        torch.testing.assert_close(A[: len(expected)], expected, atol=1e-4, rtol=1e-3)  # weight decay alone acts
+        assert A[len(expected) :].std() > 0.01

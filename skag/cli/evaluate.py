@@ -145,13 +145,15 @@ def _predict(
     keep_freed_memory()
     where = choose_device(device.value)
     run = library.load_run(folder, where)
+    if data is None and run.store_path is None:
+        raise DataError(f"{folder} holds imported weights: give the recordings with --data DATA.h5.")
     if data is None and not run.store_path.is_file():
         raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
     with SkeletonStore(data or run.store_path) as store:
         split = split or store.protocol(run.config.data.protocol)[1]
         if split not in store.splits:
             raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
-        if store.fingerprint != run.fingerprint:
+        if run.fingerprint is not None and store.fingerprint != run.fingerprint:
             output.note(f"Note: {store.path} is not the store {folder} was trained on (its fingerprint differs).")
         if saved:
             earlier = library.load_predictions(folder, split)

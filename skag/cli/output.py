@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+_PIPED_WIDTH = 160  # columns of a table that goes to a file or another program
+
 
 def printable(text: str) -> str:
     """Text with a mark in the place of what a terminal would obey: escapes, control characters, half characters."""
@@ -43,7 +45,8 @@ class Output:
         from rich.panel import Panel
         from rich.text import Text
 
-        Console().print(Panel(Text(printable(text)), title=Text(printable(title)), title_align="left"))
+        panel = Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
+        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(panel)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of the result, for people; columns with numbers are aligned right."""
@@ -55,13 +58,14 @@ class Output:
         from rich.text import Text
 
         rows = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
         for number, column in enumerate(columns):
             numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left")
+            justify = "right" if numeric else "left"
+            table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
         for row in rows:  # Text, not str: names from data and models are never read as markup
             table.add_row(*(Text(f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:

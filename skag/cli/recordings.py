@@ -10,6 +10,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
 from .output import Output
+from .train import Stream
 
 
 @app.command(epilog="Example: skag convert nw-ucla-raw.tar.gz nw-ucla.h5")
@@ -24,6 +25,10 @@ def convert(
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Of a published checkpoint: the recipe it was trained with.")
+    ] = None,
+    stream: Annotated[Stream, typer.Option("--stream", help="Of a published checkpoint: its stream.")] = Stream.j,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -32,12 +37,16 @@ def convert(
     """Turn recordings into a skeleton store.
 
     Reads NW-UCLA JSON files (a folder or archive) and PYSKL-style pickles; nothing in them is executed.
-    Writes OUT.h5 when it is complete. Nothing here is random or heavy: --seed and --device are taken for
-    uniformity.
+    Writes OUT.h5 when it is complete. With --recipe, SOURCE is a checkpoint of the published SkeletonAgent code and
+    OUT the run folder to make of it, ready for `skag eval OUT --data DATA.h5`; --classes may then be a skeleton store.
+    Nothing here is random or heavy: --seed and --device are taken for uniformity.
     """
+    output = Output(as_json, quiet)
+    if recipe is not None or source.suffix in (".pth", ".pt"):
+        _import_checkpoint(output, source, out, recipe, stream.value, layout, classes)
+        return
     from ..convert import convert as run_convert
 
-    output = Output(as_json, quiet)
     with output.progress(f"Converting {source.name}") as update:
         report = run_convert(source, out, format=format, layout=layout, classes=classes, strict=strict, progress=update)
     for note in report.notes:
@@ -52,6 +61,43 @@ def convert(
         f"({report.joints} joints), {report.frames} frames, at most {bodies}; splits: {splits}"
     )
     output.document(asdict(report))
+
+
+def _import_checkpoint(
+    output: Output, source: Path, out: Path, recipe: str | None, stream: str, layout: str | None, classes: Path | None
+) -> None:
+    from ..errors import RunError
+    from ..label_names import known_names, read_names
+    from ..layouts import load_layout
+    from ..published import import_checkpoint
+    from ..recipes import PUBLISHED
+    from ..recipes import recipe as find_recipe
+    from ..store import SkeletonStore
+
+    if recipe is None:
+        raise RunError(f"{source} looks like a checkpoint: name the recipe it was trained with, --recipe ntu60-xsub.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is there already: choose another folder, or remove it.")
+    config = find_recipe(recipe, stream)
+    if recipe not in PUBLISHED:
+        raise RunError(f"no checkpoints are published for recipe {recipe}: name one of {', '.join(PUBLISHED)}.")
+    facts = PUBLISHED[recipe]
+    if classes is not None and classes.suffix == ".h5":
+        with SkeletonStore(classes) as clips:
+            names = clips.classes
+    elif classes is not None:
+        names = read_names(classes)
+    elif recipe.startswith("ntu"):
+        names = known_names("ntu120")[: facts.classes]
+    else:
+        raise RunError(f"name the {facts.classes} classes of {source}: --classes FILE, a name per line, or DATA.h5.")
+    shape = import_checkpoint(source, out, config, names, load_layout(layout or facts.layout))
+    output.line(
+        f"{out}: stream {stream} of {recipe}, {shape.num_classes} classes, {shape.num_joints} joints, "
+        f"{len(shape.channels)} blocks, from {source}"
+    )
+    output.note(f"Next: skag eval {out} --data DATA.h5")
+    output.document({"run": str(out), "recipe": recipe, "stream": stream, "classes": names})
 
 
 @app.command(epilog="Example: skag simulate demo/recordings")

@@ -5,17 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
 from .ask import BaseUrlOption, DryRunOption, OfflineOption, PromptsOption, StoreOption
 from .output import Output
-
-if TYPE_CHECKING:
-    from ..agents import Agents
-    from ..config import Config
 
 
 class Stream(StrEnum):
@@ -27,15 +23,43 @@ class Stream(StrEnum):
     km = "km"
 
 
+class Streams(StrEnum):
+    j = "j"
+    b = "b"
+    k = "k"
+    jm = "jm"
+    bm = "bm"
+    km = "km"
+    all = "all"
+
+
+class Faithful(StrEnum):
+    paper = "paper"
+    release = "release"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the recipe; may be given several times."),
+]
+FaithfulOption = Annotated[
+    Faithful | None,
+    typer.Option("--faithful-to", help="Set every option in which paper and published code differ as one has it."),
+]
+
+
 @app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe by name.  [default: derived from the data]")
+        str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
     ] = None,
-    stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
+    stream: Annotated[
+        Streams, typer.Option("--stream", help="Joint, bone, k-bone, or their motions; all: the six in turn.")
+    ] = Streams.j,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder to make.  [default: runs/DATA-STREAM-DATE]")
+        Path | None,
+        typer.Option("--out", help="Run folder to make (of all: their folder).  [default: runs/DATA-STREAM-DATE]"),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
@@ -57,6 +81,12 @@ def train(
     text_weights: Annotated[
         Path | None, typer.Option("--text-weights", help="Weights file of the text encoder.  [default: hub's cache]")
     ] = None,
+    select_on: Annotated[
+        str | None,
+        typer.Option("--select-on", help="validation, or test (no estimate for new clips).  [default: the recipe's]"),
+    ] = None,
+    faithful_to: FaithfulOption = None,
+    assignments: SetOption = None,
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
@@ -76,9 +106,10 @@ def train(
     """
     from .. import recipes
     from ..agents import open_agents
-    from ..config import replace
+    from ..config import override
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
+    from ..layouts import STREAMS
     from ..replay import missing_distinctions
     from ..store import SkeletonStore
     from ..train import train as run_train
@@ -86,61 +117,90 @@ def train(
     output = Output(as_json, quiet)
     keep_freed_memory()
     where = choose_device(device.value)
-    run = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise RunError(f"{run} is there already: choose another folder with --out, or remove it.")
+    folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is there already: choose another folder with --out, or remove it.")
+    asked = {
+        "data.protocol": protocol,
+        "train.epochs": epochs,
+        "train.select_on": select_on,
+        "agents.alpha": alpha,
+        "agents.beta": beta,
+        "agents.text_encoder": text_encoder,
+    }
+    changes = [f"{field}={value}" for field, value in asked.items() if value is not None]
+    changes += [f"train.seed={seed}", *(assignments or [])]
+    streams = STREAMS if stream is Streams.all else (stream.value,)
+    reports, missing, refreshes = [], [], 0
     with SkeletonStore(data) as clips:
-        train_split, test_split = clips.protocol(protocol)
-        if recipe is None:
-            config, reasons = recipes.derived(clips, train_split, stream.value, where.type)
-            output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
-        else:
-            config = recipes.recipe(recipe, stream.value)
-        config = replace(config, "data", protocol=protocol)
-        config = replace(config, "train", epochs=epochs, seed=seed)
-        config = replace(config, "agents", alpha=alpha, beta=beta, text_encoder=text_encoder)
-        if not dry_run:
-            output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval {run}`.")
-        with (
-            open_agents(
-                config.agents,
-                clips,
-                llm=llm,
-                protocol=protocol,
-                dialogues=store,
-                prompts=prompts,
-                base_url=base_url,
-                text_weights=text_weights,
-                device=where.type,
-                offline=offline,
-            ) as agents,
-            _Terminal(output) as watcher,
-        ):
-            if dry_run:
-                return _tell_plan(output, config, agents)
-            if agents.active:
-                fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
-                output.note(f"Dialogues by {agents.llm}{fixed}{', from the store alone' if offline else ''}.")
-            report = run_train(clips, config, run, agents, where, watcher)
-    output.line(
-        f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on held-out "
-        f"training clips; {report.refreshes} refreshes, {report.asked} questions asked"
-    )
-    output.note(f"Next: skag eval {run}")
-    output.document(vars(report))
-    if agents.missing:
-        raise missing_distinctions(agents.missing)
+        for number, one in enumerate(streams):
+            if recipe is None:
+                train_split, _ = clips.protocol(protocol)
+                config, reasons = recipes.derived(clips, train_split, one, where.type)
+                if not number:
+                    output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
+            else:
+                config = recipes.fitted(recipes.recipe(recipe, one), clips)
+            if faithful_to is not None:
+                config = recipes.faithful(config, faithful_to.value, clips.layout.dims)
+            for change in changes:
+                config = override(config, change)
+            train_split, test_split = clips.protocol(config.data.protocol)
+            run = folder / one if len(streams) > 1 else folder
+            if config.train.select_on == "test":
+                note = f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate."
+            else:
+                note = f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`."
+            if not dry_run:
+                output.note(note)
+            with (
+                open_agents(
+                    config.agents,
+                    clips,
+                    llm=llm,
+                    protocol=config.data.protocol,
+                    dialogues=store,
+                    prompts=prompts,
+                    base_url=base_url,
+                    text_weights=text_weights,
+                    device=where.type,
+                    offline=offline,
+                ) as agents,
+                _Terminal(output) as watcher,
+            ):
+                if dry_run:
+                    refreshes += (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+                    continue
+                if agents.active:
+                    fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
+                    output.note(f"Dialogues by {agents.llm}{fixed}{', from the store alone' if offline else ''}.")
+                report = run_train(clips, config, run, agents, where, watcher)
+            chosen_by = "held-out training clips"
+            if report.selected_on == "test":
+                chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
+            output.line(
+                f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
+                f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
+            )
+            reports.append(vars(report))
+            missing += agents.missing
+    if dry_run:
+        _tell_plan(output, refreshes, len(clips.classes))
+        return
+    output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
+    output.document(reports[0] if len(streams) == 1 else {"runs": reports})
+    if missing:
+        raise missing_distinctions(missing)
 
 
-def _tell_plan(output: Output, config: Config, agents: Agents) -> None:
+def _tell_plan(output: Output, refreshes: int, classes: int) -> None:
     """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
-    refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
-    most = refreshes * agents.num_classes
+    most = refreshes * classes
     output.line(
-        f"at most {most} questions would be asked: {refreshes} refreshes x {agents.num_classes} classes, fewer for "
-        "every class that is not confused and every question that the store answers"
+        f"at most {most} questions would be asked: {refreshes} refreshes x {classes} classes, fewer for every class "
+        "that is not confused and every question that the store answers"
     )
-    output.document({"refreshes": refreshes, "classes": agents.num_classes, "to_ask_at_most": most})
+    output.document({"refreshes": refreshes, "classes": classes, "to_ask_at_most": most})
 
 
 class _Terminal:
@@ -174,7 +234,8 @@ class _Terminal:
         self._bar.advance(self._task)
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
-        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in ("cls", "con", "align"))
+        names = [name for name in ("cls", "con", "align", "mix") if metrics[f"loss_{name}"]]
+        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in names)
         self._say(
             f"epoch {metrics['epoch']:>3}/{self._epochs}  loss {metrics['loss']:.3f} ({terms})  "
             f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"

@@ -1,0 +1,78 @@
+"""`skag recipes` and `skag recipes show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .app import JsonOption, QuietOption, app
+from .output import Output
+from .train import FaithfulOption, SetOption, Stream
+
+group = typer.Typer(
+    help="The recipes: what they are for, and every value of one with its source.",
+    invoke_without_command=True,
+    epilog="Example: skag recipes show ntu60-xsub --stream b",
+)
+app.add_typer(group, name="recipes")
+
+
+@group.callback()
+def list_recipes(context: typer.Context, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """List the recipes with the published top-1 accuracy beside; `skag recipes show NAME` prints one."""
+    if context.invoked_subcommand is not None:
+        return
+    from .. import recipes
+
+    output = Output(as_json, quiet)
+    columns = ("j", "b", "k", "2", "4", "6")
+    rows, found = [], []
+    for name, card in recipes.RECIPES.items():
+        accuracy = recipes.PUBLISHED[name].accuracy if name in recipes.PUBLISHED else {}
+        rows.append([name, card.layout, card.classes, *(_percent(accuracy.get(key)) for key in columns)])
+        found.append(
+            {"name": name, "data": card.data, "layout": card.layout, "classes": card.classes, "published": accuracy}
+        )
+    title = "Recipes, and published top-1 % of joint, bone, k-bone and 2, 4, 6 fused streams"
+    output.table(title, ["recipe", "layout", "classes", *columns], rows)
+    output.document({"recipes": found})
+
+
+@group.command(epilog="Example: skag recipes show ntu60-xsub --stream b")
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe of `skag recipes`.")],
+    stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
+    faithful_to: FaithfulOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Print every value of a recipe with its source; --set and --faithful-to show what they change."""
+    from .. import recipes
+    from ..config import flat, override
+    from ..layouts import load_layout
+
+    output = Output(as_json, quiet)
+    config = recipes.recipe(name, stream.value)
+    found = recipes.sources(config)
+    before = flat(config)
+    if faithful_to is not None:
+        config = recipes.faithful(config, faithful_to.value, load_layout(recipes.RECIPES[name].layout).dims)
+        found |= {key: f"--faithful-to {faithful_to}" for key, value in flat(config).items() if value != before[key]}
+    for assignment in assignments or []:
+        config = override(config, assignment)
+        found[assignment.partition("=")[0].strip()] = "--set"
+    rows = [[key, _shown(value), found[key]] for key, value in flat(config).items()]
+    output.table(f"{name}, stream {stream.value}", ["field", "value", "source"], rows)
+    output.document({"config": config.to_dict(), "sources": found})
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
