@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from . import selector, text
-from .backends import open_backend
+from .backends import open_backend, open_fallback
+from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import Question, described_with, load
+from .describe import Question, Respondent, described_with, load, unusable_before
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
 from .layouts import Layout
 from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
-from .replay import attempts_before, identities_of
+from .replay import identities_of
 from .store import SkeletonStore
 from .text_folders import load_imported
 
@@ -140,6 +141,8 @@ def open_agents(
     dialogues: Path,
     prompts: Path | None = None,
     base_url: str | None = None,
+    fallback: str | None = None,
+    timeout: float = TIMEOUT,
     text_weights: Path | None = None,
     device: str = "cpu",
     jobs: int = 4,
@@ -147,9 +150,9 @@ def open_agents(
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
 
-    `llm` is who answers round 6; by default whoever described the classes last. Offline the store alone answers,
-    and what it lacks gathers in `Agents.missing`. Sentence embeddings are cached beside the dialogues. Raises
-    `DialogueError` where the classes have not been described.
+    `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
+    refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
+    cached beside the dialogues. Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -171,7 +174,11 @@ def open_agents(
         if offline and not imported:
             identities = identities_of(llm, kept, store=store, protocol=protocol)
         elif not imported:
-            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url)
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
+        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
+        if second is not None:
+            others = identities_of(fallback, kept, store=store, protocol=protocol) if offline else []
+            second = Respondent(None if offline else second, others)
         if model and not llm.startswith("file:"):
             # Named models are looked up by name, so that a server that is down does not stop a run from starting.
             identity = {"backend": name, "model": model}
@@ -184,7 +191,7 @@ def open_agents(
             if imported:  # there is nobody to ask: it stays as it was imported
                 return Refresh(tuple(conversations), (), 0, 0, ())
             return ask_distinctions(
-                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs
+                backend, kept, conversations, similar, layout, texts, identities=identities, jobs=jobs, fallback=second
             )
 
         def embed(sentences: list[str]) -> np.ndarray:
@@ -192,6 +199,6 @@ def open_agents(
             return text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
 
         agents = Agents(config, layout, len(classes), conversations, ask, embed, llm=llm)
-        earlier = [each for used in agents.exchanges.values() for each in attempts_before(kept, used)]
+        earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents

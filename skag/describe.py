@@ -11,17 +11,18 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from . import selector
-from .backends import Backend, BackendDown, Message, Topic
+from . import schemas, selector
+from .backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
 from .dialogues import DialogueStore
 from .errors import BackendError, DialogueError
-from .exchanges import Conversation, Exchange, exchange_key, label_set_id, spec_of
+from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
@@ -68,6 +69,9 @@ class DescribeReport:
     cached: int  # questions that the store answered
     failed: tuple[tuple[str, str], ...]  # (class name, reason)
     conversations: tuple[Conversation, ...]  # of the classes that did not fail
+    by_fallback: int  # rounds whose answer is the second model's
+    usage: Usage  # of the questions asked now
+    usage_before: Usage  # of those that the store answered, when they were asked
     missing: tuple[Question, ...] = ()  # of the failed: the first question of a class that the store does not answer
 
     def reasons(self) -> list[tuple[str, str]]:
@@ -80,24 +84,56 @@ class DescribeReport:
 
 
 @dataclass
+class Respondent:
+    """Who answers: a backend, or, where nobody may be asked, the store by the identities one had."""
+
+    backend: Backend | None
+    known: Sequence[dict] = ()  # identities, without a backend
+
+    @cached_property
+    def identities(self) -> Sequence[dict]:
+        """Whose answers are taken; new ones carry the first. Can ask a server, and raise `BackendError`."""
+        return self.known if self.backend is None else [self.backend.identity()]
+
+    @property
+    def spec(self) -> str:
+        return self.backend.spec if self.backend else spec_of(self.known[0]) if self.known else "nobody"
+
+
+@dataclass
 class Interview:
     """Asks a backend through a store, and counts. Safe with threads.
 
     Without a backend only the store answers, and what it lacks raises `NotStored`.
     """
 
-    backend: Backend | None
+    first: Respondent
     store: DialogueStore
     prompts: Prompts
     layout: Layout
     label_set: str
-    identities: Sequence[dict]  # whose answers are taken; new ones carry the first, which is the backend's own
     progress: Callable[[], None] | None = None  # called after every round that is answered
-    asked: int = 0
-    cached: int = 0
+    fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
+    structured: bool = False  # ask servers to hold the model to a JSON schema
+    jobs: int = 1  # questions asked at the same time
+    usage: Usage = field(default_factory=Usage)  # of the questions asked
+    usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
+    by_fallback: int = 0
     seen: dict[str, Exchange] = field(default_factory=dict)  # all exchanges that had a say, by key
-    _down: BackendDown | None = None
+    _down: dict[str, BackendDown] = field(default_factory=dict)  # by the backend's spec
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: threading.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = threading.Semaphore(self.jobs)
+
+    @property
+    def asked(self) -> int:
+        return self.usage.questions
+
+    @property
+    def cached(self) -> int:
+        return self.usage_before.questions
 
     def ask(self, topic: Topic, history: Sequence[Message], similar: tuple[str, ...] = ()) -> Exchange:
         """The usable exchange of one round.
@@ -108,84 +144,127 @@ class Interview:
         if similar:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
         messages = [*history, {"role": "user", "content": self.prompts.question(topic.round, **values)}]
+        try:
+            exchange = self._usable(self.first, messages, topic, similar)
+        except FormatProblem as problem:
+            if self.fallback is None:
+                raise
+            exchange = self._from_fallback(problem, messages, topic, similar)
+        if self.progress:
+            self.progress()
+        return exchange
+
+    def _from_fallback(
+        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...]
+    ) -> Exchange:
+        """The second model's answer to what the first one refuses."""
+        try:
+            exchange = self._usable(self.fallback, messages, topic, similar)
+        except NotStored:
+            raise
+        except (BackendError, FormatProblem) as error:
+            raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
+        with self._lock:
+            self.by_fallback += 1
+        return exchange
+
+    def _usable(self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...]) -> Exchange:
+        """The first answer that can be used; the question is put again with the reason where one cannot.
+
+        A refusal is final where there is a second model to ask.
+        """
         for attempt in range(MAX_REASKS + 1):
-            exchange = self._exchange(messages, topic, similar, attempt)
+            exchange = self._exchange(asked, messages, topic, similar, attempt)
             reason = exchange.rejected
             if reason is None:
-                if self.progress:
-                    self.progress()
                 return exchange
-            messages += [
-                {"role": "assistant", "content": exchange.answer},
+            if exchange.refused and self.fallback is not None and asked is self.first:
+                raise FormatProblem(f"round {topic.round}: {asked.spec} refused ({reason})")
+            messages = [
+                *messages,
+                {"role": "assistant", "content": exchange.answer or "..."},  # some servers take no empty message
                 {"role": "user", "content": self.prompts.again(reason)},
             ]
         raise FormatProblem(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
 
-    def _exchange(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int) -> Exchange:
+    def _exchange(
+        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
+    ) -> Exchange:
         """One exchange, from the store or from the backend."""
-        for identity in self.identities:
-            stored = self.store.get(exchange_key(identity, messages))
+        schemas_of = [(identity, self._schema(identity, topic.round)) for identity in asked.identities]
+        for identity, schema in schemas_of:
+            stored = self.store.get(exchange_key(identity, messages, schema))
             if stored is not None:
                 return self._counted(stored, asked=False)
-        if self.backend is None:
+        if asked.backend is None:
             raise NotStored(Question(topic.class_name, topic.round, tuple(messages), similar))
-        with self.store.asking(exchange_key(self.identities[0], messages)) as stored:
+        identity, schema = schemas_of[0]
+        key = exchange_key(identity, messages, schema)
+        with self.store.asking(key) as stored:
             if stored is not None:  # another process asked for it
                 return self._counted(stored, asked=False)
-            return self._counted(self._ask_backend(messages, topic, similar, attempt), asked=True)
+            with self._turns:
+                answer = self._answer(asked.backend, messages, topic, schema)
+            text = clean(answer.text)
+            if len(text) > MAX_ANSWER:
+                raise BackendError(f"{asked.spec} answered with {len(text)} characters: choose another model.")
+            repaired, notes = self._judge(topic.round, text, answer.refused, schema is not None, attempt == MAX_REASKS)
+            exchange = Exchange(
+                key=key,
+                label_set=self.label_set,
+                class_name=topic.class_name,
+                round=topic.round,
+                identity=identity,
+                messages=tuple(messages),
+                prompt_hash=self.prompts.hash(topic.round),
+                answer=text,
+                similar=similar,
+                schema=schema,
+                repaired=repaired,
+                thoughts=clean(answer.thoughts),
+                tokens_in=answer.tokens_in,
+                tokens_out=answer.tokens_out,
+                seconds=answer.seconds,
+                created=datetime.now(UTC).isoformat(),
+                attempt=attempt,
+                notes=notes,
+                details=answer.details,
+            )
+            return self._counted(self.store.add(exchange), asked=True)
+
+    def _answer(self, backend: Backend, messages: list[Message], topic: Topic, schema: dict | None) -> Answer:
+        """What a backend answers; once it is down it is not asked again."""
+        if backend.spec in self._down:
+            raise BackendDown(str(self._down[backend.spec]))
+        try:
+            return backend.ask(messages, topic, schema)
+        except BackendDown as error:
+            self._down[backend.spec] = error
+            raise
+
+    def _schema(self, identity: dict, number: int) -> dict | None:
+        return schemas.of_round(number, self.layout) if self.structured and takes_schema(identity) else None
 
     def _counted(self, exchange: Exchange, asked: bool) -> Exchange:
         with self._lock:
-            self.asked += asked
-            self.cached += not asked
+            (self.usage if asked else self.usage_before).add(exchange)
             self.seen[exchange.key] = exchange
         return exchange
 
-    def _ask_backend(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int) -> Exchange:
-        """One exchange from the backend, which is kept before anything else is done with it."""
-        if self._down is not None:
-            raise BackendDown(str(self._down))
-        try:
-            answer = self.backend.ask(messages, topic)
-        except BackendDown as error:
-            self._down = error
-            raise
-        text = clean(answer.text)
-        if len(text) > MAX_ANSWER:
-            raise BackendError(f"{self.backend.spec} answered with {len(text)} characters: choose another model.")
-        repaired, notes = self._judge(topic.round, text, last=attempt == MAX_REASKS)
-        exchange = Exchange(
-            key=exchange_key(self.identities[0], messages),
-            label_set=self.label_set,
-            class_name=topic.class_name,
-            round=topic.round,
-            identity=self.identities[0],
-            messages=tuple(messages),
-            prompt_hash=self.prompts.hash(topic.round),
-            answer=text,
-            similar=similar,
-            repaired=repaired,
-            thoughts=clean(answer.thoughts),
-            tokens_in=answer.tokens_in,
-            tokens_out=answer.tokens_out,
-            seconds=answer.seconds,
-            created=datetime.now(UTC).isoformat(),
-            attempt=attempt,
-            notes=notes,
-            details=answer.details,
-        )
-        return self.store.add(exchange)
-
-    def _judge(self, number: int, text: str, last: bool) -> tuple[str, tuple[str, ...]]:
+    def _judge(self, number: int, text: str, refused: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
         """(text to use instead, notes) for an answer: it fits, or is rejected, or at last repaired."""
+        if refused:
+            return "", (f"refused: {refused}",)
+        read = schemas.as_text(number, text) if as_json else None  # None too where the server ignored the schema
+        plain = text if read is None else read
         try:
-            selector.check(number, text, self.layout)
+            selector.check(number, plain, self.layout)
         except FormatProblem as problem:
-            mended = selector.repair(number, text, self.layout) if last else None
+            mended = selector.repair(number, plain, self.layout) if last else None
             if mended is None:
                 return "", (f"rejected: {problem}",)
             return mended[0], (f"repaired: {mended[1]}, since {problem}",)
-        return "", ()
+        return ("", ()) if read is None else (read, ("read: from JSON",))
 
 
 def describe(
@@ -198,9 +277,12 @@ def describe(
     identity: dict | None = None,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    fallback: Respondent | None = None,
+    structured: bool = False,
 ) -> DescribeReport:
     """Ask rounds 1 to 5 of every class, `jobs` classes at a time.
 
+    What the backend refuses or answers unusably is asked of `fallback`; later rounds go to the backend again.
     A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
     rounds and may be called from any thread. Without a backend, the store alone answers for `identity` (by default
     the backend's own). Raises `BackendError` where no question can be asked at all.
@@ -208,9 +290,9 @@ def describe(
     done = iter(range(1, len(classes) * len(ROUNDS) + 1))  # next() of it is atomic
     step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
     label_set = label_set_id(classes, layout)
-    if identity is None:
-        identity = backend.identity()
-    interview = Interview(backend, store, prompts, layout, label_set, [identity], step)
+    first = Respondent(backend, [] if identity is None else [identity])
+    _ = first.identities  # a backend without one can be asked nothing
+    interview = Interview(first, store, prompts, layout, label_set, step, fallback, structured, jobs)
 
     def one(index: int) -> Conversation | BackendError | FormatProblem:
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)
@@ -235,6 +317,9 @@ def describe(
             if not isinstance(result, Conversation)
         ),
         conversations=tuple(result for result in results if isinstance(result, Conversation)),
+        by_fallback=interview.by_fallback,
+        usage=interview.usage,
+        usage_before=interview.usage_before,
         missing=tuple(result.question for result in results if isinstance(result, NotStored)),
     )
 
@@ -247,14 +332,21 @@ def clean(text: str) -> str:
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> list[Result]:
     """`work` of every item, in order, by `jobs` threads.
 
-    An error ends it when those at work have finished. The threads are daemons, so that Ctrl-C ends at once: what
-    is in flight then is lost, what is answered is not.
+    The last items, fewer than `jobs`, are all begun as soon as there are no others: work that waits for its turn
+    to ask, as `Interview` does, then keeps all turns taken to the end. An error ends it when those at work have
+    finished. The threads are daemons, so that Ctrl-C ends at once: what is in flight then is lost, what is answered
+    is not.
     """
     todo = deque(enumerate(items))
     results: list[Any] = [None] * len(todo)
     if jobs <= 1:
         return [work(item) for _, item in todo]
     finished: SimpleQueue[BaseException | None] = SimpleQueue()
+    threads: list[threading.Thread] = []
+
+    def start() -> None:
+        threads.append(threading.Thread(target=worker, daemon=True))
+        threads[-1].start()
 
     def worker() -> None:
         while todo:
@@ -263,17 +355,20 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int
             except IndexError:  # another thread was faster
                 break
             try:
+                if 0 < len(todo) < jobs:
+                    start()
                 results[number] = work(item)
             except BaseException as error:
                 todo.clear()
                 return finished.put(error)
         return finished.put(None)
 
-    threads = [threading.Thread(target=worker, daemon=True) for _ in range(min(jobs, len(todo)))]
-    for thread in threads:
-        thread.start()
+    for _ in range(min(jobs, len(todo))):
+        start()
+    errors = []
     try:
-        errors = [finished.get() for _ in threads]
+        while len(errors) < len(threads):  # a thread has started its last one before it finishes
+            errors.append(finished.get())
     except KeyboardInterrupt:
         todo.clear()
         raise
@@ -296,7 +391,7 @@ def load(
     that names all missing classes.
     """
     sets = _stored_sets(store, classes, layout, identity or {})
-    best = sets[0] if sets else {}
+    best = sets[0][1] if sets else {}
     if missing := [name for name in classes if name not in best]:
         first = _first_missing(store, classes, layout, identity or {})
         names = ", ".join(f"{name!r} from round {first[name]} on" if name in first else repr(name) for name in missing)
@@ -310,23 +405,31 @@ def load(
 
 def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout) -> list[str]:
     """Backends that have described all of the classes, as `--llm` takes them, the latest first."""
-    specs = []
-    for found in _stored_sets(store, classes, layout, {}):
-        if len(found) == len(set(classes)):
-            specs.append(spec_of(next(iter(found.values()))[ROUNDS[-1]].identity))
+    specs = [
+        spec_of(owner) for owner, found in _stored_sets(store, classes, layout, {}) if len(found) == len(set(classes))
+    ]
     return list(dict.fromkeys(specs))
+
+
+def unusable_before(store: DialogueStore, used: Collection[Exchange]) -> list[Exchange]:
+    """Stored answers to the same questions as `used` that could not be used: what led to those cannot be replayed
+    without them."""
+    questions = {_digest({}, exchange.base) for exchange in used}
+    found = store.find(class_names={item.class_name for item in used}, rounds={item.round for item in used})
+    return [item for item in found if item.rejected is not None and _digest({}, item.base) in questions]
 
 
 def _usable(
     store: DialogueStore, classes: Sequence[str], identity: dict[str, Any]
-) -> tuple[list[Exchange], dict[tuple[int, str], Exchange]]:
-    """Exchanges of rounds 1 to 5 that were not rejected, and the same by round and the conversation after them."""
+) -> tuple[list[tuple[dict[str, Any], Exchange]], dict[tuple[int, str], Exchange]]:
+    """Exchanges of rounds 1 to 5 that can be used, each with the identity of the backend whose conversation it belongs
+    to, and the same by round and the conversation after them."""
     usable = [
-        exchange
-        for exchange in store.find(class_names=set(classes), rounds=ROUNDS)
-        if exchange.rejected is None and all(exchange.identity.get(name) == value for name, value in identity.items())
+        (owner, exchange)
+        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=ROUNDS))
+        if all(owner.get(name) == value for name, value in identity.items())
     ]
-    return usable, {(exchange.round, _digest(exchange.identity, exchange.after)): exchange for exchange in usable}
+    return usable, {(exchange.round, _digest(owner, exchange.after)): exchange for owner, exchange in usable}
 
 
 def _first_missing(
@@ -336,8 +439,8 @@ def _first_missing(
     usable, after = _usable(store, classes, identity)
     label_set, reached = label_set_id(classes, layout), set()
     first: dict[str, int] = {}
-    for exchange in sorted(usable, key=lambda exchange: exchange.round):
-        before = after.get((exchange.round - 1, _digest(exchange.identity, exchange.base[:-1])))
+    for owner, exchange in sorted(usable, key=lambda item: item[1].round):
+        before = after.get((exchange.round - 1, _digest(owner, exchange.base[:-1])))
         fits = exchange.round != 3 or exchange.label_set == label_set or _asked_for(layout, exchange)
         if fits and (exchange.round == 1 or (before is not None and before.key in reached)):
             reached.add(exchange.key)
@@ -347,33 +450,58 @@ def _first_missing(
 
 def _stored_sets(
     store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
-) -> list[dict[str, dict[int, Exchange]]]:
+) -> list[tuple[dict[str, Any], dict[str, dict[int, Exchange]]]]:
     """Sets of conversations (class -> round -> exchange), each with one backend and one wording of the prompts.
 
-    The sets with most classes come first, and of those the latest.
+    Each comes with its backend's identity; the sets with most classes first, and of those the latest.
     """
     usable, after = _usable(store, classes, identity)
     label_set = label_set_id(classes, layout)
     sets: dict[tuple[str, str], dict[str, dict[int, Exchange]]] = {}
-    for last in usable:
+    for owner, last in usable:
         if last.round != ROUNDS[-1]:
             continue
         chain = {last.round: last}
         while (number := min(chain)) > 1:
-            before = after.get((number - 1, _digest(last.identity, chain[number].base[:-1])))
+            before = after.get((number - 1, _digest(owner, chain[number].base[:-1])))
             if before is None:
                 break
             chain[before.round] = before
         # The same class can stand in several label sets, and is asked once: what counts is the joint list it was given.
         if len(chain) == len(ROUNDS) and (last.label_set == label_set or _asked_for(layout, chain[3])):
-            found = sets.setdefault((json.dumps(last.identity, sort_keys=True), last.prompt_hash), {})
+            found = sets.setdefault((json.dumps(owner, sort_keys=True), last.prompt_hash), {})
             if last.class_name not in found or found[last.class_name][last.round].created <= last.created:
                 found[last.class_name] = chain
-    return sorted(
-        sets.values(),
-        key=lambda found: (len(found), max(chain[ROUNDS[-1]].created for chain in found.values())),
+    latest_first = sorted(
+        sets.items(),
+        key=lambda item: (len(item[1]), max(chain[ROUNDS[-1]].created for chain in item[1].values())),
         reverse=True,
     )
+    return [(json.loads(owner), found) for (owner, _), found in latest_first]
+
+
+def _with_owners(exchanges: Sequence[Exchange]) -> list[tuple[dict[str, Any], Exchange]]:
+    """The usable exchanges, each with the identity of the backend whose conversation it belongs to.
+
+    A question that a backend refused or answered unusably is followed by a second model's answer to the same
+    messages, the latest where there are several; that one belongs to both.
+    """
+    owned = [(exchange.identity, exchange) for exchange in exchanges if exchange.rejected is None]
+    unusable = [exchange for exchange in exchanges if exchange.rejected is not None]
+    concerned = {(exchange.class_name, exchange.round) for exchange in unusable}
+    answers: dict[str, list[Exchange]] = {}  # by their question
+    for _, exchange in owned:
+        if (exchange.class_name, exchange.round) in concerned:
+            answers.setdefault(_digest({}, exchange.base), []).append(exchange)
+    followed = set()
+    for exchange in unusable:
+        question = _digest({}, exchange.base)
+        given = answers.get(question, [])
+        mark = _digest(exchange.identity, exchange.base)
+        if given and mark not in followed and all(answer.identity != exchange.identity for answer in given):
+            owned.append((exchange.identity, max(given, key=lambda answer: answer.created)))
+            followed.add(mark)
+    return owned
 
 
 def _asked_for(layout: Layout, exchange: Exchange) -> bool:

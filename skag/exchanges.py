@@ -37,8 +37,8 @@ class Exchange:
     seconds: float = 0.0
     created: str = ""  # UTC, ISO 8601
     attempt: int = 0  # 1 and 2: asked again after an answer that did not fit
-    notes: tuple[str, ...] = ()  # "rejected: reason", "repaired: what was done"
-    details: dict = field(default_factory=dict)  # what the server said of the answer
+    notes: tuple[str, ...] = ()  # "rejected: reason", "refused: reason", "repaired: what was done"
+    details: dict = field(default_factory=dict)  # what the server said of the answer, and its cost
 
     @property
     def text(self) -> str:
@@ -47,8 +47,16 @@ class Exchange:
 
     @property
     def rejected(self) -> str | None:
-        """Why the answer could not be used, if so."""
-        return next((note.removeprefix("rejected: ") for note in self.notes if note.startswith("rejected: ")), None)
+        """Why the answer could not be used, if so: it does not fit its format, or the model refused."""
+        return self._noted("rejected") or self.refused
+
+    @property
+    def refused(self) -> str | None:
+        """How the model refused, if it did."""
+        return self._noted("refused")
+
+    def _noted(self, kind: str) -> str | None:
+        return next((note.removeprefix(f"{kind}: ") for note in self.notes if note.startswith(f"{kind}: ")), None)
 
     @property
     def base(self) -> tuple[dict[str, str], ...]:
@@ -71,6 +79,29 @@ class Exchange:
         for name in plain.keys() & {"messages", "similar", "notes"}:
             plain[name] = tuple(plain[name])
         return cls(**plain)
+
+
+@dataclass
+class Usage:
+    """What answers took, summed. A server that does not count its tokens adds none."""
+
+    questions: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    cost: float | None = None  # in the currency of the prices given; None where there were none
+    unpriced: int = 0  # questions whose cost is not known
+
+    def add(self, exchange: Exchange) -> None:
+        self.questions += 1
+        self.tokens_in += exchange.tokens_in or 0
+        self.tokens_out += exchange.tokens_out or 0
+        self.seconds += exchange.seconds
+        cost = exchange.details.get("cost")
+        if isinstance(cost, int | float):  # it can have been imported from anywhere
+            self.cost = (self.cost or 0.0) + cost
+        else:
+            self.unpriced += 1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .backends import Backend, Topic
-from .describe import Interview, NotStored, Question, in_parallel
+from .describe import Interview, NotStored, Question, Respondent, in_parallel
 from .dialogues import DialogueStore
 from .errors import BackendError
 from .exchanges import Conversation, Exchange, label_set_id
@@ -70,22 +70,24 @@ def ask_distinctions(
     identities: Sequence[dict] = (),
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    fallback: Respondent | None = None,
 ) -> Refresh:
     """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
 
-    `conversations` holds all classes in their order. Without a backend the store alone answers, by any of
-    `identities`. Trouble with the backend or its answers is reported in `failed`, never raised: training goes on with
-    what there is.
+    `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
+    `fallback`. Without a backend the store alone answers, by any of `identities`. Trouble with the backend or its
+    answers is reported in `failed`, never raised: training goes on with what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
     names = [conversation.class_name for conversation in conversations]
+    first = Respondent(backend, identities)
     try:
-        identities = identities if backend is None else [backend.identity()]
+        _ = first.identities
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
-    interview = Interview(backend, store, prompts, layout, label_set_id(names, layout), identities, step)
+    interview = Interview(first, store, prompts, layout, label_set_id(names, layout), step, fallback, jobs=jobs)
 
     def one(index: int) -> Exchange | BackendError | FormatProblem:
         others = tuple(int(other) for other in similar[index])

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .backends import open_backend
-from .describe import DescribeReport, Question, describe
+from .describe import DescribeReport, Question, Respondent, describe
 from .dialogues import DialogueStore
 from .errors import DialogueError
-from .exchanges import Exchange, exchange_key, spec_of
+from .exchanges import spec_of
 from .knowledge import is_there
 from .layouts import Layout
 from .prompts import Prompts
@@ -54,24 +54,24 @@ def _stored(llm: str, dialogues: DialogueStore, options: dict[str, Any]) -> list
 
 
 def replay(
-    identities: Sequence[dict], dialogues: DialogueStore, classes: Sequence[str], layout: Layout, prompts: Prompts
+    identities: Sequence[dict],
+    dialogues: DialogueStore,
+    classes: Sequence[str],
+    layout: Layout,
+    prompts: Prompts,
+    *,
+    fallback: Respondent | None = None,
+    structured: bool = False,
 ) -> DescribeReport:
     """Rounds 1 to 5 of all classes from the store alone, by the one identity that answered most of them.
 
-    Of several the first; without any, everything is missing.
+    Of several the first; without any, everything is missing. `fallback` and `structured` as for `describe`.
     """
-    reports = [describe(None, dialogues, classes, layout, prompts, identity=each) for each in identities or [{}]]
-    return min(reports, key=lambda report: sum(len(question.rounds_left) for question in report.missing))
-
-
-def attempts_before(dialogues: DialogueStore, exchange: Exchange) -> list[Exchange]:
-    """The exchanges whose answers did not fit and that led to this one: without them it cannot be replayed."""
-    asked = len(exchange.messages) - 2 * exchange.attempt
-    keys = [
-        exchange_key(exchange.identity, exchange.messages[: asked + 2 * attempt], exchange.schema)
-        for attempt in range(exchange.attempt)
+    options = {"fallback": fallback, "structured": structured}
+    reports = [
+        describe(None, dialogues, classes, layout, prompts, identity=each, **options) for each in identities or [{}]
     ]
-    return [found for found in map(dialogues.get, keys) if found is not None]
+    return min(reports, key=lambda report: sum(len(question.rounds_left) for question in report.missing))
 
 
 def missing_distinctions(questions: Sequence[Question]) -> DialogueError:

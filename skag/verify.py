@@ -28,6 +28,7 @@ from .selector import FormatProblem
 
 PROBLEMS = ("broken", "missing", "malformed")
 _LISTED = re.compile(r"([0-9]{1,4})-(.+)")
+_Place = tuple[str, str]  # identity, and digest of the conversation: a point in somebody's dialogue
 _SAME_BACKEND = ("backend", "model", "address", "data", "split")  # of an identity: all but the options
 
 
@@ -143,13 +144,19 @@ def _layout_of(joints: tuple[str, ...]) -> Layout:
 
 
 class _Chains:
-    """Which answers follow which: rounds 1 to 5 of a class are a chain of exchanges, each with those before it."""
+    """Which answers follow which: rounds 1 to 5 of a class are a chain of exchanges, each with those before it.
+
+    An answer that a second model gave where the first one had none that can be used is a link in the first one's chain.
+    """
 
     def __init__(self) -> None:
         self._early: list[_Link] = []
         self._answered: dict[str, bool] = {}  # question -> has it a usable answer
         self._refused: dict[str, Finding] = {}  # question -> what was wrong with its last answer
-        self._followed: dict[str, str] = {}  # conversation -> why the question after it has no usable answer
+        self._unusable: dict[tuple[str, str], tuple[str, str]] = {}  # (identity, what was asked) -> (llm, group)
+        self._asked: dict[str, str] = {}  # question of round 6 -> what was asked, whoever was
+        self._told: set[str] = set()  # what was asked in round 6 and has a usable answer by anybody
+        self._followed: dict[_Place, str] = {}  # conversation -> why the question after it has no usable answer
 
     def add(self, exchange: Exchange) -> None:
         question = exchange.key
@@ -163,25 +170,43 @@ class _Chains:
                 "malformed", spec_of(exchange.identity), exchange.class_name, exchange.round, text
             )
         if exchange.round in ROUNDS:
-            before = exchange_key(exchange.identity, exchange.base[:-1])
+            link = _Link.of(exchange)
             if usable:
-                self._early.append(_Link.of(exchange, before))
+                self._early.append(link)
             else:
-                self._followed[before] = f"no answer fits, the last one since {exchange.rejected}"
+                self._unusable[link.identity, link.asked] = link.llm, link.group
+                self._followed[link.before] = f"no answer fits, the last one since {exchange.rejected}"
+        elif usable:
+            self._told.add(_digest(exchange.base))
+        else:
+            self._asked[question] = _digest(exchange.base)
 
     def unanswered(self) -> list[Finding]:
         """Questions of round 6 that never got a usable answer: their classes kept the sentences they had."""
         return [
             finding
             for question, finding in self._refused.items()
-            if finding.round not in ROUNDS and not self._answered[question]
+            if finding.round not in ROUNDS and not self._answered[question] and self._asked[question] not in self._told
         ]
 
     @cached_property
-    def _reached(self) -> dict[str, _Link]:
+    def _links(self) -> tuple[list[_Link], set[tuple[str, str]]]:
+        """All links, a second model's also in the chains of the first; and which those are: (identity, asked)."""
+        own = {(link.identity, link.asked) for link in self._early}
+        asked = {question for identity, question in self._unusable if (identity, question) not in own}
+        given = {link.asked: link for link in self._early if link.asked in asked}
+        lent = [
+            (given[question], replace(given[question], llm=llm, identity=identity, group=group))
+            for (identity, question), (llm, group) in self._unusable.items()
+            if (identity, question) not in own and question in given
+        ]
+        return [*self._early, *(link for _, link in lent)], {(link.identity, link.asked) for link, _ in lent}
+
+    @cached_property
+    def _reached(self) -> dict[_Place, _Link]:
         """Conversation -> its last exchange, of those without a gap."""
-        reached: dict[str, _Link] = {}
-        for link in sorted(self._early, key=lambda link: link.round):
+        reached: dict[_Place, _Link] = {}
+        for link in sorted(self._links[0], key=lambda link: link.round):
             before = reached.get(link.before)
             if link.round == 1 or (before is not None and before.round == link.round - 1):
                 joints = link.joints if link.round <= 4 or before is None else before.joints
@@ -190,26 +215,29 @@ class _Chains:
 
     def gaps(self, classes: Sequence[str], label_set: str | None, llm: str | None) -> list[Finding]:
         """Classes of which a round is missing."""
-        reached = self._reached
+        reached, (links, lent) = self._reached, self._links
         continued = {link.before for link in reached.values()}
         whole = {(link.group, link.class_name) for link in reached.values() if link.round == ROUNDS[-1]}
         ends = [link for link in reached.values() if link.round < ROUNDS[-1] and link.after not in continued]
         begun = {(link.identity, link.class_name) for link in reached.values()}
         ends += {
-            (link.identity, link.class_name): replace(link, round=0, after="")
-            for link in self._early
+            (link.identity, link.class_name): replace(link, round=0, told="")
+            for link in links
             if (link.identity, link.class_name) not in begun
         }.values()
         findings = []
         for end in ends:
+            if (end.identity, end.asked) in lent:
+                continue  # it was asked for that answer alone
             left = ", ".join(str(number) for number in ROUNDS if number > end.round)
             text = f"no answers of rounds {left}" + (f": {why}" if (why := self._followed.get(end.after)) else "")
             kind = "unfinished" if (end.group, end.class_name) in whole else "missing"
             findings.append(Finding(kind, end.llm, end.class_name, end.round + 1, text))
         if label_set is not None:
-            anybody = {link.identity: link.llm for link in self._early}
-            told = {link.identity: link.llm for link in self._early if link.label_set == label_set} or anybody
-            known = {(link.identity, link.class_name) for link in self._early}
+            own = [link for link in links if (link.identity, link.asked) not in lent]
+            anybody = {link.identity: link.llm for link in own}
+            told = {link.identity: link.llm for link in own if link.label_set == label_set} or anybody
+            known = {(link.identity, link.class_name) for link in links}
             for identity, spec in (told or {"": llm or "nobody"}).items():
                 absent = [name for name in classes if (identity, name) not in known]
                 findings += [Finding("missing", spec, name, 1, "no answers of rounds 1, 2, 3, 4, 5") for name in absent]
@@ -231,6 +259,10 @@ class _Chains:
         return findings
 
 
+def _digest(messages: Sequence[dict[str, str]]) -> str:
+    return exchange_key({}, messages)
+
+
 @dataclass(frozen=True)
 class _Link:
     """What a chain needs to know of an exchange."""
@@ -241,12 +273,21 @@ class _Link:
     label_set: str
     class_name: str
     round: int
-    before: str  # the conversation before the question
-    after: str  # and after the answer
+    history: str  # digests, whoever was asked: of the conversation before the question
+    asked: str  # with the question
+    told: str  # and with the answer
     joints: frozenset[str]  # of round 4
 
+    @property
+    def before(self) -> _Place:
+        return self.identity, self.history
+
+    @property
+    def after(self) -> _Place:
+        return self.identity, self.told
+
     @classmethod
-    def of(cls, exchange: Exchange, before: str) -> _Link:
+    def of(cls, exchange: Exchange) -> _Link:
         identity = exchange.identity
         joints: frozenset[str] = frozenset()
         if exchange.round == 4:
@@ -258,7 +299,8 @@ class _Link:
             exchange.label_set,
             exchange.class_name,
             exchange.round,
-            before,
-            exchange_key(identity, exchange.after),
+            _digest(exchange.base[:-1]),
+            _digest(exchange.base),
+            _digest(exchange.after),
             joints,
         )

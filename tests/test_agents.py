@@ -18,6 +18,9 @@ from skag.prompts import load_prompts
 from skag.questioner import Refresh
 from skag.store import SkeletonStore
 
+from .servers import reply_by_round, serve
+
+REFUSAL = "I'm sorry, but I can't describe that."
 LAYOUT = load_layout("kinect-v1")
 
 
@@ -77,6 +80,29 @@ def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store:
             assert record["failed"] == [["x", "down"]] and not record["changed"]
             np.testing.assert_array_equal(agents.text, text)
             np.testing.assert_array_equal(agents.joints, joints)
+
+
+def test_what_is_refused_in_training_is_asked_of_the_fallback(tiny_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "d.h5"
+    with SkeletonStore(tiny_store) as store, serve("openai") as server:
+        server.reply = lambda messages: REFUSAL if len(messages) > 10 else reply_by_round(messages)
+        url = f"{server.address}/v1"
+        with DialogueStore(path) as kept:
+            backend = open_backend("openai/tiny", base_url=url)
+            describe(backend, kept, store.classes, store.layout, load_prompts())
+        options = {"llm": "openai/tiny", "protocol": None, "dialogues": path, "base_url": url}
+        for asked in (1, 0):  # the second time from the store
+            with open_agents(AgentConfig(), store, fallback="measured", **options) as agents:
+                counts = np.diag([9, 9, 9, 9])
+                counts[0, 1] = 2
+                record = agents.refresh(counts, epoch=5)
+                assert (record["asked"], record["failed"]) == (2 * asked, [])
+                assert [change["class"] for change in record["changed"]] == store.classes[:1]
+                assert record["changed"][0]["sentence"] != REFUSAL
+                assert agents.conversations[0].exchanges[6].identity["backend"] == "measured"
+                assert [item.refused for item in agents.exchanges.values() if item.refused] == ["it declines to answer"]
+        with open_agents(AgentConfig(), store, **options) as agents:
+            assert "declines to answer" in agents.refresh(counts, epoch=5)["failed"][0][1]
 
 
 def test_answers_measured_on_other_clips_are_not_taken(tiny_store: Path, tmp_path: Path) -> None:

@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
-from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
-from skag.describe import MAX_ANSWER, DescribeReport, clean, describe, described_with, in_parallel, load
+from skag import schemas, selector
+from skag.backends import (
+    Answer,
+    BackendDown,
+    BackendError,
+    Message,
+    OllamaBackend,
+    OpenAIBackend,
+    Patience,
+    Topic,
+    open_backend,
+)
+from skag.describe import (
+    MAX_ANSWER,
+    DescribeReport,
+    Respondent,
+    clean,
+    describe,
+    described_with,
+    in_parallel,
+    load,
+    unusable_before,
+)
 from skag.dialogues import DialogueStore
 from skag.errors import DialogueError
+from skag.exchanges import Usage
 from skag.layouts import Layout, load_layout
 from skag.prompts import Prompts, load_prompts
+from skag.replay import identities_of, replay
 from skag.store import SkeletonStore
 from skag.verify import verify
 
-from .servers import ScriptedBackend, good_answer, serve
+from .servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
 
 CLASSES = ["pick up", "throw <b>[red]{joints}", "carry"]
 LAYOUT = load_layout("kinect-v1")
@@ -38,17 +61,19 @@ def good(topic: Topic, messages: list[Message]) -> str:
     return good_answer(topic, LAYOUT)
 
 
-def scripted(**answers: str | BackendError | Callable) -> ScriptedBackend:
+def scripted(**answers: str | Answer | BackendError | Callable) -> ScriptedBackend:
     """Good answers but for `round3=...`, given to every class."""
 
-    def answer(topic: Topic, messages: list[Message]) -> str | BackendError:
+    def answer(topic: Topic, messages: list[Message]) -> str | Answer | BackendError:
         found = answers.get(f"round{topic.round}", good_answer(topic, LAYOUT))
         return found(topic, messages) if callable(found) else found
 
     return ScriptedBackend(answer)
 
 
-def run(backend: ScriptedBackend, store: DialogueStore, prompts: Prompts = PROMPTS, **options: int) -> DescribeReport:
+def run(
+    backend: ScriptedBackend, store: DialogueStore, prompts: Prompts = PROMPTS, **options: object
+) -> DescribeReport:
     return describe(backend, store, CLASSES, LAYOUT, prompts, **options)
 
 
@@ -190,6 +215,27 @@ def test_classes_are_asked_at_the_same_time_and_reported_in_order(store: Dialogu
     assert report.conversations == run(scripted(), store).conversations
 
 
+def test_no_more_questions_than_jobs_are_asked_at_the_same_time(store: DialogueStore) -> None:
+    asking: list[int] = []
+    most: list[int] = []
+
+    def answer(topic: Topic, messages: list[Message]) -> str:
+        asking.append(1)
+        most.append(len(asking))
+        time.sleep(0.002)
+        asking.pop()
+        return good_answer(topic, LAYOUT)
+
+    report = run(ScriptedBackend(answer), store, jobs=2)
+    assert report.asked == 15 and max(most) == 2
+
+
+def test_the_last_items_are_begun_at_once() -> None:
+    """With 5 items and 3 threads the last 2 do not wait for the first 3: all five meet."""
+    meeting = threading.Barrier(5, timeout=20)
+    assert sorted(in_parallel(lambda x: meeting.wait() >= 0 and x, range(5), 3)) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_work_in_parallel_keeps_order_and_raises_errors(jobs: int) -> None:
     assert in_parallel(lambda x: 2 * x, range(50), jobs) == list(range(0, 100, 2))
@@ -202,6 +248,181 @@ def test_work_in_parallel_keeps_order_and_raises_errors(jobs: int) -> None:
 
     with pytest.raises(DialogueError, match="the disk is full"):
         in_parallel(work, range(50), jobs)
+
+
+# ---- a second model
+
+REFUSAL = Answer("I'm sorry, but I can't help with that.", tokens_in=9, tokens_out=1, refused="it declines to answer")
+UNUSED = ScriptedBackend(lambda topic, messages: BackendError("not to be asked"), spec="scripted/second")
+
+
+def second(**answers: str | Answer | BackendError) -> ScriptedBackend:
+    return replace(scripted(**answers), spec="scripted/second")
+
+
+def refusing(number: int, answer: str | Answer = REFUSAL) -> ScriptedBackend:
+    """Refuses one round of the second class."""
+    return scripted(**{f"round{number}": lambda topic, _: answer if topic.class_index == 1 else good(topic, [])})
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_what_is_refused_is_asked_of_the_second_model_once(store: DialogueStore, number: int) -> None:
+    first, other = refusing(number), second()
+    report = run(first, store, fallback=Respondent(other))
+    assert report.failed == () and report.by_fallback == 1
+    assert [(topic.class_index, topic.round) for topic, _ in other.asked] == [(1, number)]
+    assert len(first.asked) == 15  # later rounds are the first one's again, and it was not asked twice
+    told = report.conversations[1].exchanges[number]
+    assert told.identity == other.identity() and told.attempt == 0
+    (refused,) = (item for item in store.find() if item.rejected)
+    assert refused.identity == first.identity() and refused.refused == "it declines to answer"
+    assert refused.messages == told.messages and refused.answer == REFUSAL.text
+    again = run(replace(UNUSED, spec="scripted/test"), store, fallback=Respondent(UNUSED))
+    assert again.conversations == report.conversations and again.asked == 0
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_dialogue_with_a_second_model_is_found_as_the_first_ones(store: DialogueStore, number: int) -> None:
+    report = run(refusing(number), store, fallback=Respondent(second()))
+    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, identity={"model": "test"}) == report.conversations
+    assert described_with(store, CLASSES, LAYOUT) == ["scripted/test"]
+    with pytest.raises(DialogueError, match="3 of 3 classes"):
+        load(store, CLASSES, LAYOUT, identity={"model": "second"})
+    used = [exchange for told in report.conversations for exchange in told.exchanges.values()]
+    kept = unusable_before(store, used)
+    assert len(kept) == 1
+    copy = DialogueStore(store.path.with_name("copy.h5"))  # as from a run folder
+    copy.add_all([*kept, *used])
+    assert load(copy, CLASSES, LAYOUT) == report.conversations
+    assert run(replace(UNUSED, spec="scripted/test"), copy, fallback=Respondent(UNUSED)).failed == ()
+    for checked in (store, copy):
+        assert [found for found in verify(checked, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+    run(second(), store)  # the second model's own dialogue beside it
+    assert [found for found in verify(store, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+
+
+def test_offline_the_second_model_is_looked_up_too(store: DialogueStore) -> None:
+    report = run(refusing(3), store, fallback=Respondent(second()))
+    identities = [identities_of(f"scripted/{model}", store) for model in ("test", "second")]
+    again = replay(identities[0], store, CLASSES, LAYOUT, PROMPTS, fallback=Respondent(None, identities[1]))
+    assert again.conversations == report.conversations and again.missing == () and again.cached == 16
+    lacking = replay(identities[0], store, CLASSES, LAYOUT, PROMPTS, fallback=Respondent(None, []))
+    assert [(question.class_name, question.round) for question in lacking.missing] == [(CLASSES[1], 3)]
+
+
+def test_a_question_answered_before_by_the_second_model_is_still_the_first_ones_to_answer(store: DialogueStore) -> None:
+    run(second(), store)
+    report = run(scripted(), store, fallback=Respondent(UNUSED))
+    assert report.asked == 15 and report.by_fallback == 0
+
+
+def test_a_format_missed_three_times_is_the_second_models_too(store: DialogueStore) -> None:
+    first, other = refusing(4, "It is hard to say."), second()
+    report = run(first, store, fallback=Respondent(other))
+    assert report.failed == () and report.by_fallback == 1 and len(first.asked) == 17
+    assert len(other.asked[0][1]) == 8  # without the turns that did not fit
+    assert load(store, CLASSES, LAYOUT) == report.conversations
+
+
+def test_without_a_second_model_a_refusal_is_asked_again(store: DialogueStore) -> None:
+    answers = iter([REFUSAL, Answer("", refused="it is empty"), "1, 2"])
+    first = scripted(round3=lambda topic, _: next(answers) if topic.class_index == 1 else good(topic, []))
+    report = run(first, store)
+    told = report.conversations[1].exchanges[3]
+    assert (told.attempt, told.answer) == (2, "1, 2")
+    assert [message["content"] for message in told.messages[-4::2]] == [REFUSAL.text, "..."]  # none is empty
+    assert "it is empty" in told.messages[-1]["content"]
+    assert load(store, CLASSES, LAYOUT) == report.conversations
+
+
+def test_when_the_second_model_fails_too_both_are_named(store: DialogueStore) -> None:
+    report = run(refusing(2), store, fallback=Respondent(second(round2=BackendDown("no server."))))
+    ((name, reason),) = report.failed
+    assert name == CLASSES[1]
+    assert reason == "round 2: scripted/test refused (it declines to answer); scripted/second instead: no server."
+    report = run(refusing(2), store, fallback=Respondent(second(round2=REFUSAL)))
+    assert "the answer does not fit, asked 3 times: it declines to answer" in report.failed[0][1]
+
+
+def test_a_second_model_that_is_down_does_not_stop_the_first(store: DialogueStore) -> None:
+    first = scripted(round1=lambda topic, _: REFUSAL if topic.class_index < 2 else good(topic, []))
+    other = second(round1=BackendDown("no server."))
+    report = run(first, store, fallback=Respondent(other))
+    assert len(other.asked) == 1 and len(report.failed) == 2 and len(report.conversations) == 1
+
+
+# ---- what it took
+
+
+def test_tokens_seconds_and_cost_are_summed_for_now_and_before(store: DialogueStore) -> None:
+    priced = scripted(round1=Answer("It goes up.", tokens_in=100, tokens_out=10, seconds=2.0, details={"cost": 0.25}))
+    priced.answer, rest = (lambda topic, messages: answers(topic, messages)), priced.answer
+    plain = Answer("head: still", tokens_in=None, tokens_out=None, seconds=1.0)
+    answers = lambda topic, messages: plain if topic.round == 2 else rest(topic, messages)  # noqa: E731
+    report = run(priced, store)
+    assert report.usage.questions == 15 and report.usage.cost == 0.75 and report.usage.unpriced == 12
+    assert report.usage.seconds == 9 and report.usage_before == Usage()
+    again = run(priced, store)
+    assert again.usage == Usage() and again.usage_before == report.usage
+    assert Usage().cost is None
+
+
+# ---- held to a schema
+
+JSON_ANSWERS = {
+    3: '{"joints": [1, 4]}',
+    4: '{"joints": [{"joint": "4-head", "movement": "nods\\ntwice"}, {"joint": "1-hip centre", "movement": "rests"}]}',
+    5: '{"sentence": "The head nods slowly."}',
+}
+
+
+@dataclass
+class Structured(ScriptedBackend):
+    spec: str = "ollama/scripted"
+    schemas: list[dict | None] = field(default_factory=list)
+
+    def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
+        self.schemas.append(schema)
+        return super().ask(messages, topic, schema)
+
+
+def test_json_by_the_schema_is_read_as_the_text_that_was_asked_for(store: DialogueStore) -> None:
+    backend = Structured(lambda topic, _: JSON_ANSWERS.get(topic.round, good(topic, [])))
+    report = run(backend, store, structured=True)
+    told = report.conversations[0]
+    assert report.failed == () and report.asked == 15
+    texts = [told.text(number) for number in (3, 4, 5)]
+    assert texts == ["1, 4", "4-head: nods twice\n1-hip centre: rests", "The head nods slowly."]
+    assert told.exchanges[3].answer == JSON_ANSWERS[3] and told.exchanges[3].notes == ("read: from JSON",)
+    assert told.exchanges[4].messages[-2]["content"] == "1, 4"  # history is as it always is
+    assert backend.schemas[:5] == [None, None, *(told.exchanges[number].schema for number in (3, 4, 5))]
+    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert run(Structured(good), store).asked == 9  # without the schema these are other questions
+
+
+def test_a_server_that_ignores_the_schema_is_read_as_plain_text(store: DialogueStore) -> None:
+    report = run(Structured(good), store, structured=True)
+    assert report.failed == () and report.asked == 15
+    assert all(item.notes == () for item in store.find())
+
+
+@pytest.mark.parametrize("answer", ['{"joints": [99]}', '{"joints": "1"}', '{"joints": [[1]]}', "{}", "[" * 10_000])
+def test_json_that_does_not_fit_is_rejected(store: DialogueStore, answer: str) -> None:
+    backend = Structured(lambda topic, _: answer if topic.round == 3 else good(topic, []))
+    run(backend, store, structured=True)
+    tries = store.find(class_names=["carry"], rounds=[3])
+    assert len(tries) == 3 and all(item.rejected for item in tries[:2])
+
+
+def test_the_schemas_allow_what_the_selector_accepts_and_no_other_joint() -> None:
+    assert schemas.of_round(1, LAYOUT) is None and schemas.of_round(2, LAYOUT) is None
+    joint = schemas.of_round(3, LAYOUT)["properties"]["joints"]["items"]
+    assert (joint["minimum"], joint["maximum"]) == (1, LAYOUT.num_joints)
+    line = schemas.of_round(4, LAYOUT)["properties"]["joints"]["items"]["properties"]["joint"]
+    for label in line["enum"]:
+        selector.check(4, f"{label}: moves", LAYOUT)
+    assert len(line["enum"]) == LAYOUT.num_joints
 
 
 # ---- from the store
@@ -276,15 +497,51 @@ def test_describing_with_a_server(store: DialogueStore, monkeypatch: pytest.Monk
     """From the socket to the file: a model that first answers in prose, over HTTP, four at a time."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
 
-    def reply(messages: list[Message]) -> str:
-        number = sum(message["role"] == "user" for message in messages)
-        return ["It goes up.", "head: still", "1, 4", "4-head: nods", "The head nods slowly."][min(number, 5) - 1]
-
     with serve("openai") as server:
-        server.reply = reply
+        server.reply = reply_by_round
         backend = open_backend("openai/tiny", base_url=f"{server.address}/v1")
         report = describe(backend, store, CLASSES, LAYOUT, PROMPTS, jobs=4)
     assert report.failed == () and report.asked == 15
     assert selector.sentences(load(store, CLASSES, LAYOUT)) == ["The head nods slowly."] * 3
     store.close()
     assert b"sk-secret" not in store.path.read_bytes()
+
+
+def test_describing_with_a_server_that_does_everything_wrong(store: DialogueStore) -> None:
+    """Each fault once, four questions at a time, and a second server for what the first one refuses."""
+
+    filtered = b'{"error": {"message": "Content Exists Risk"}}'
+    empty = b'{"model": "tiny", "choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}'
+    with serve("openai") as first, serve("ollama") as other:
+        first.reply = other.reply = reply_by_round
+        first.faults = [
+            Fault(500, b"<html>"), Fault(429, b"{}", {"Retry-After": "0.01"}), Fault(body=b'{"choices": [{'),
+            Fault(cut=40), Fault(503, b"{}"), Fault(400, filtered), Fault(body=empty),
+            Fault(body=b'{"model": "tiny", "choices": [{"message": {"refusal": "No."}, "finish_reason": "stop"}]}'),
+        ]  # fmt: skip
+        patience = Patience(timeout=5, first_wait=0.01)
+        backend = OpenAIBackend("tiny", f"{first.address}/v1", patience=patience)
+        second = Respondent(OllamaBackend("tiny", other.address, patience=patience))
+        report = describe(backend, store, CLASSES, LAYOUT, PROMPTS, jobs=4, fallback=second)
+        assert (report.failed, report.by_fallback, len(other.chats())) == ((), 3, 3) and not first.faults
+    assert load(store, CLASSES, LAYOUT) == report.conversations
+    again = describe(backend, store, CLASSES, LAYOUT, PROMPTS, fallback=second)  # both servers are gone
+    assert again.asked == 0 and again.conversations == report.conversations
+    assert sum(item.refused is not None for item in store.find()) == 3
+
+
+@pytest.mark.parametrize("kind", ["ollama", "openai"])
+def test_a_server_is_sent_the_schema_and_may_ignore_it(store: DialogueStore, kind: str) -> None:
+    def reply(messages: list[Message]) -> str:
+        held_to_it = JSON_ANSWERS if kind == "ollama" else {}
+        return held_to_it.get(len(messages) // 2, reply_by_round(messages))
+
+    with serve(kind) as server:
+        server.reply = reply
+        url = server.address if kind == "ollama" else f"{server.address}/v1"
+        report = describe(
+            open_backend(f"{kind}/tiny", base_url=url), store, CLASSES[:1], LAYOUT, PROMPTS, structured=True
+        )
+    assert report.failed == () and report.conversations[0].text(3) == "1, 4"
+    sent = [body.get("format") if kind == "ollama" else body.get("response_format") for body in server.chats()]
+    assert sent[:2] == [None, None] and all(sent[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 from skag.agents import open_agents
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
 from skag.config import AgentConfig
-from skag.describe import describe
+from skag.describe import describe, unusable_before
 from skag.dialogues import DialogueStore
 from skag.errors import DialogueError
 from skag.layouts import load_layout
 from skag.prompts import Prompts, load_prompts
 from skag.questioner import ask_distinctions
-from skag.replay import attempts_before, identities_of, missing_distinctions, replay
+from skag.replay import identities_of, missing_distinctions, replay
 from skag.store import SkeletonStore
+from skag.verify import verify
 
 from .servers import ScriptedBackend, Server, good_answer, serve
 from .test_cli import failure, invoke
@@ -61,6 +63,15 @@ def test_a_replay_is_what_was_described(store: DialogueStore) -> None:
     assert again.missing == again.failed == ()
 
 
+@pytest.mark.parametrize("details", [{"cost": "much"}, {"cost": None}, {"joints": 5}, {"pairs": {}}])
+def test_details_from_elsewhere_are_not_believed(store: DialogueStore, tmp_path: Path, details: dict) -> None:
+    describe(ScriptedBackend(good), store, CLASSES, LAYOUT, PROMPTS)
+    other = DialogueStore(tmp_path / "other.h5")
+    other.add_all([dataclasses.replace(each, details=details) for each in store])
+    assert replay(identities_of("scripted/test", other), other, CLASSES, LAYOUT, PROMPTS).cached == 15
+    assert not [finding for finding in verify(other)[1] if finding.is_problem]
+
+
 def test_all_that_is_missing_is_named(store: DialogueStore) -> None:
     def answer(topic: Topic, messages: list[Message]) -> str | BackendError:
         return BackendError("x") if (topic.class_index, topic.round) in ((0, 3), (2, 5)) else good(topic, messages)
@@ -96,8 +107,8 @@ def test_answers_that_did_not_fit_are_replayed_too(store: DialogueStore) -> None
     backend = ScriptedBackend(lambda topic, messages: next(answers) if topic.round == 3 else good(topic, messages))
     first = describe(backend, store, CLASSES[:1], LAYOUT, PROMPTS)
     used = first.conversations[0].exchanges[3]
-    assert [each.answer for each in attempts_before(store, used)] == ["Joints 1 and 2", "1, 99"]
-    assert attempts_before(store, first.conversations[0].exchanges[1]) == []
+    assert [each.answer for each in unusable_before(store, [used])] == ["Joints 1 and 2", "1, 99"]
+    assert unusable_before(store, [first.conversations[0].exchanges[1]]) == []
     report = replay(identities_of("scripted/test", store), store, CLASSES[:1], LAYOUT, PROMPTS)
     assert report.conversations == first.conversations and report.cached == 7
 

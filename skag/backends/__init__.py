@@ -1,9 +1,10 @@
 """Language models behind one small interface.
 
-    ollama/MODEL    a model on an Ollama server            (OLLAMA_HOST or --base-url)
-    openai/MODEL    a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
+    ollama/MODEL          a model on an Ollama server            (OLLAMA_HOST or --base-url)
+    openai/MODEL          a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
+    PROVIDER/MODEL        the same with the address, key and peculiarities of `providers.PROVIDERS`
     file:KNOWLEDGE.toml   what a person has written down (`skag.knowledge`)
-    measured        no language model: answers measured from the training clips (`skag.measured`)
+    measured              no language model: answers measured from the training clips (`skag.measured`)
 
 Whatever a server does or says, a backend returns an `Answer` or raises a `BackendError` of one line. The clients'
 own packages are imported when a backend is first used.
@@ -11,17 +12,22 @@ own packages are imported when a backend is first used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError
-from .base import TIMEOUT, Answer, Backend, BackendDown, Message, Topic
+from .base import TIMEOUT, Answer, Backend, BackendDown, Message, Patience, Price, Topic
 from .ollama_server import OllamaBackend
 from .openai_server import OpenAIBackend
+from .providers import PROVIDERS
 
 if TYPE_CHECKING:
     from ..store import SkeletonStore
 
-__all__ = ["Answer", "Backend", "BackendDown", "Message", "OllamaBackend", "OpenAIBackend", "Topic", "open_backend"]
+__all__ = [
+    "Answer", "Backend", "BackendDown", "Message", "OllamaBackend", "OpenAIBackend", "Patience", "Price", "Topic",
+    "open_backend", "open_fallback", "pull_model", "takes_schema",
+]  # fmt: skip
 
 
 def open_backend(
@@ -32,9 +38,11 @@ def open_backend(
     base_url: str | None = None,
     seed: int | None = None,
     temperature: float | None = None,
+    think: bool = False,
     timeout: float = TIMEOUT,
+    price: Price | None = None,
 ) -> Backend:
-    """The backend of `--llm SPEC`. Raises `BackendError` for a spec that is none.
+    """The backend of `--llm SPEC`. Raises `BackendError` for a spec that is none, or an option it does not take.
 
     `store` and `protocol` are what `measured` measures; the others are for servers. An option that is not given is
     not sent.
@@ -56,7 +64,46 @@ def open_backend(
     if model and name == "imported":
         raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
-        return OllamaBackend(model, base_url, options, timeout)
-    if model and name == "openai":
-        return OpenAIBackend(model, base_url, options, timeout)
-    raise BackendError(f"no backend {spec!r}: write ollama/MODEL, openai/MODEL, file:KNOWLEDGE.toml or measured.")
+        return OllamaBackend(model, base_url, options, think, price, Patience(timeout))
+    if model and name in PROVIDERS:
+        if not_taken := sorted(PROVIDERS[name].lacks & set(options)):
+            raise BackendError(f"{name} takes no {not_taken[0]}: leave --{not_taken[0]} out.")
+        if think and PROVIDERS[name].thinking is None:
+            raise BackendError(f"skag knows no switch for the thoughts of {name}'s models: leave --think out.")
+        return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout))
+    known = ", ".join(f"{provider}/MODEL" for provider in ("ollama", *PROVIDERS))
+    raise BackendError(f"no backend {spec!r}: write measured, file:KNOWLEDGE.toml, or one of {known}.")
+
+
+def open_fallback(
+    spec: str | None,
+    llm: str,
+    *,
+    store: SkeletonStore | None = None,
+    protocol: str | None = None,
+    seed: int | None = None,
+    temperature: float | None = None,
+    timeout: float = TIMEOUT,
+) -> Backend | None:
+    """The backend of `--fallback SPEC`, None without one. It is sent those of the options that it takes."""
+    if spec is None:
+        return None
+    if spec == llm:
+        raise BackendError(f"--fallback names the same model as --llm, {spec}: name another one, or none.")
+    preset = PROVIDERS.get(spec.partition("/")[0])
+    if preset is not None and "seed" in preset.lacks:
+        seed = None
+    return open_backend(spec, store=store, protocol=protocol, seed=seed, temperature=temperature, timeout=timeout)
+
+
+def pull_model(backend: Backend, progress: Callable[[int, int | None], None]) -> bool:
+    """Have an Ollama server fetch the backend's model where it lacks it; whether it did. Raises `BackendError`."""
+    if not isinstance(backend, OllamaBackend):
+        raise BackendError(f"--pull fetches models for Ollama, and {backend.spec} is none: leave it out.")
+    return backend.pull(progress)
+
+
+def takes_schema(identity: dict) -> bool:
+    """Whether a JSON schema is sent to the backend of this identity; others would ignore or refuse it."""
+    name = identity.get("backend")
+    return name == "ollama" or (name in PROVIDERS and "schema" not in PROVIDERS[name].lacks)

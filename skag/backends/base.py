@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -16,10 +18,15 @@ from ..errors import BackendError
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 T = TypeVar("T")
 
-TIMEOUT = 600.0  # seconds for one answer; a large model on a CPU is slow
+TIMEOUT = 600.0  # seconds without a byte from the server; a large model on a CPU is slow
+CONNECT_TIMEOUT = 30.0  # seconds until a server has taken up the connection
 RETRIES = 6  # with waits of about 2, 4, 8, ... seconds: two minutes in all
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0  # a server that asks for more has run out of quota
+
+# Held while a client's package is imported: two threads that import packages with circular imports at the same time
+# can see them half-made.
+IMPORTING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,9 @@ class Answer:
     thoughts: str = ""  # of a thinking model, apart from its answer
     tokens_in: int | None = None
     tokens_out: int | None = None
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the request that was answered, without those that failed before it
     details: dict = field(default_factory=dict)  # what the server says it used; JSON values
+    refused: str = ""  # why this is no answer: the model declined, a filter stopped it, or nothing came
 
 
 class Backend(Protocol):
@@ -63,29 +71,74 @@ class BackendDown(BackendError):
 class Busy(Exception):
     """Worth asking again after a while."""
 
-    def __init__(self, message: str, wait: float = 0.0, retries: int | None = None, down: bool = False) -> None:
+    def __init__(
+        self, message: str, wait: float = 0.0, retries: int | None = None, down: bool = False, shared: bool = False
+    ) -> None:
         super().__init__(message)
         self.wait = wait  # seconds that the server asks for
         self.retries = retries  # fewer than usual
         self.down = down  # if it stays like this, the next question will fare no better
+        self.shared = shared  # a limit on all questions together, which others may be using up
 
 
-def patiently(request: Callable[[], T], retries: int, first_wait: float) -> T:
-    """Ask a busy server again, after growing, jittered waits, and no sooner than it says."""
+@dataclass
+class Patience:
+    """How long a backend waits for its server. All threads that ask it share one."""
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        grown = min(first_wait * 2 ** (state.attempt_number - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
-        return max(grown, _busy(state).wait)
+    timeout: float = TIMEOUT
+    retries: int = RETRIES
+    first_wait: float = FIRST_WAIT
+    _resume: float = field(default=0.0, repr=False)  # by `time.monotonic`: the server wants no question before
+    _answered: float = field(default=0.0, repr=False)  # when the last question was answered
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def stop(state: tenacity.RetryCallState) -> bool:
-        most = _busy(state).retries
-        return state.attempt_number > (retries if most is None else min(most, retries))
+    def call(self, request: Callable[[], T]) -> T:
+        """The request's result. After `Busy` it is tried again, after growing, jittered waits, no sooner than
+        the server says.
 
-    retrying = tenacity.Retrying(retry=tenacity.retry_if_exception_type(Busy), stop=stop, wait=wait, reraise=True)
-    try:
-        return retrying(request)
-    except Busy as error:
-        raise (BackendDown if error.down else BackendError)(str(error)) from None
+        A limit that all questions share does not end it while others are being answered. Raises `BackendError`.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Busy),
+            before=self._pause,
+            wait=self._wait,
+            stop=self._stop,
+            reraise=True,
+        )
+        try:
+            result = retrying(request)
+        except Busy as error:
+            raise (BackendDown if error.down else BackendError)(str(error)) from None
+        with self._lock:
+            self._answered = time.monotonic()
+        return result
+
+    def _pause(self, state: tenacity.RetryCallState) -> None:
+        """What one question was told to wait, all wait; then they come one after another, not all at once."""
+        if (pause := self._resume - time.monotonic()) > 0:
+            time.sleep(pause + random.uniform(0, self.first_wait))
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        busy = _busy(state)
+        with self._lock:
+            self._resume = max(self._resume, time.monotonic() + busy.wait)
+        grown = min(self.first_wait * 2 ** (state.attempt_number - 1), LONGEST_WAIT)
+        return grown * random.uniform(0.75, 1.25)
+
+    def _stop(self, state: tenacity.RetryCallState) -> bool:
+        busy = _busy(state)
+        if busy.shared and time.monotonic() - self._answered < self.first_wait * 2**self.retries:
+            return False
+        return state.attempt_number > (self.retries if busy.retries is None else min(busy.retries, self.retries))
+
+    def stalled(self, spec: str, address: str) -> Busy:
+        """The error of a server that does not answer in time: worth one more try."""
+        return Busy(
+            f"{spec} at {address} did not answer within {self.timeout:g} s: give it more with --timeout, or fewer "
+            "questions at a time with --jobs.",
+            retries=1,
+            down=True,
+        )
 
 
 def _busy(state: tenacity.RetryCallState) -> Busy:
@@ -94,9 +147,39 @@ def _busy(state: tenacity.RetryCallState) -> Busy:
     return error
 
 
-def stalled(spec: str, address: str, timeout: float) -> Busy:
-    """The error of a server that does not answer in time: worth one more try."""
-    return Busy(f"{spec} at {address} did not answer within {timeout:g} s.", retries=1, down=True)
+@dataclass(frozen=True)
+class Price:
+    """What tokens cost, in one's own currency per million."""
+
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+
+    def cost(self, tokens_in: int | None, tokens_out: int | None) -> dict[str, float]:
+        """`{"cost": ...}` for an answer's details; empty where the server did not count the tokens."""
+        if tokens_in is None or tokens_out is None:
+            return {}
+        return {"cost": (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6}
+
+
+# How aligned models begin when they decline. A description of a movement does not speak of "I".
+_SORRY = (
+    r"(?:unfortunately|sorry|apologies|as an ai|i(?:'m| am) (?:\w+ )?(?:sorry|afraid)|i apologi[sz]e)\b[^.!?\n]{0,80}?"
+)
+_UNABLE = (
+    r"i (?:can(?:no|')t|can not|(?:won't|will not)(?: be able to)?|(?:must|have to) decline to)"
+    r"|i(?:'m| am) (?:unable|not able|not comfortable|not allowed)(?: to)?"
+)
+_ACT = (
+    "assist|answer|comply|continue|creat|describ|discuss|engag|fulfil|generat|give|help|participat|produc|provid"
+    "|respond|support|with|write"
+)
+_DECLINES = re.compile(rf"(?:{_SORRY})?\b(?:{_UNABLE}) (?:{_ACT})", re.IGNORECASE)
+
+
+def declined(text: str) -> str:
+    """The reason, if a text declines to answer in so many words, else ""."""
+    opening = text[:300].replace("’", "'").lstrip(" \"'*>#\n")
+    return "it declines to answer" if _DECLINES.match(opening) else ""
 
 
 def without_thoughts(content: str | None, thoughts: str | None) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import weakref
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BackendError
 from .base import (
-    FIRST_WAIT,
-    RETRIES,
-    TIMEOUT,
+    CONNECT_TIMEOUT,
+    IMPORTING,
     Answer,
     BackendDown,
     Busy,
     Message,
+    Patience,
+    Price,
     Topic,
     count,
+    declined,
     line,
-    patiently,
     public,
-    stalled,
     without_thoughts,
 )
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NUM_CTX = 8192  # six rounds with a joint list need about 2500 tokens; Ollama cuts longer prompts silently
+NUM_CTX_THINKING = 16384
+BYTES_PER_TOKEN = 3  # of a conversation, rather too few than too many: English text has four and more
+ANSWER_TOKENS = 512  # kept free for the answer; the longest one asked for has about 300
 
 
 @dataclass
@@ -42,9 +46,9 @@ class OllamaBackend:
     model: str
     base_url: str | None = None
     options: dict[str, Any] = field(default_factory=dict)  # as given: seed, temperature
-    timeout: float = TIMEOUT
-    retries: int = RETRIES
-    first_wait: float = FIRST_WAIT
+    think: bool = False  # for thinking models
+    price: Price | None = None
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def spec(self) -> str:
@@ -57,10 +61,12 @@ class OllamaBackend:
 
     @cached_property
     def _client(self) -> ollama.Client:
-        import ollama
-
+        with IMPORTING:
+            import httpx  # ollama's own
+            import ollama
         try:
-            client = ollama.Client(host=self.base_url, timeout=self.timeout)
+            timeout = httpx.Timeout(self.patience.timeout, connect=min(CONNECT_TIMEOUT, self.patience.timeout))
+            client = ollama.Client(host=self.base_url, timeout=timeout)
         except Exception as error:  # whatever its URL parser raises
             raise BackendDown(f"{self.address} is no address of an Ollama server ({type(error).__name__}).") from None
         weakref.finalize(self, client.close)
@@ -71,59 +77,114 @@ class OllamaBackend:
         """What the server says of the model: digest, context length, whether it thinks."""
 
         def look_up() -> dict[str, Any]:
-            name = self.model if ":" in self.model.rpartition("/")[2] else f"{self.model}:latest"
-            digests = {found.model: found.digest for found in self._client.list().models}
-            if name not in digests:
+            if (digest := self._digest()) is None:
                 raise BackendDown(self._missing())
             shown = self._client.show(self.model)
             lengths = [v for k, v in (shown.modelinfo or {}).items() if k.endswith(".context_length")]
-            length = next((v for v in lengths if isinstance(v, int) and v > 0), NUM_CTX)
+            wanted = NUM_CTX_THINKING if self.think else NUM_CTX
+            length = next((v for v in lengths if isinstance(v, int) and v > 0), wanted)
             return {
-                "digest": digests[name],
-                "num_ctx": min(NUM_CTX, length),
+                "digest": digest,
+                "num_ctx": min(wanted, length),
                 "thinks": "thinking" in (shown.capabilities or ()),
             }
 
         return self._call(look_up)
 
+    def _digest(self) -> str | None:
+        """Digest of the model, None where the server does not have it."""
+        name = self.model if ":" in self.model.rpartition("/")[2] else f"{self.model}:latest"
+        return {found.model: found.digest for found in self._client.list().models}.get(name)
+
+    def pull(self, progress: Callable[[int, int | None], None]) -> bool:
+        """Let the server fetch the model where it lacks it; whether it did. `progress(bytes, bytes in all)`.
+
+        Raises `BackendError`.
+        """
+
+        def fetch() -> bool:
+            if self._digest() is not None:
+                return False
+            layers: dict[str, tuple[int, int]] = {}
+            for step in self._client.pull(self.model, stream=True):
+                if step.digest and step.total:
+                    layers[step.digest] = step.completed or 0, step.total
+                    progress(sum(done for done, _ in layers.values()), sum(total for _, total in layers.values()))
+            return True
+
+        return self._call(fetch)
+
+    @property
+    def _thinking(self) -> dict[str, bool]:
+        """Thinking models think unless told not to; others refuse to be told."""
+        return {"think": self.think} if self._facts["thinks"] else {}
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {**self.options, "num_ctx": self._facts["num_ctx"]}
+
     def identity(self) -> dict:
-        facts = self._facts
-        options = {**self.options, "num_ctx": facts["num_ctx"]}
-        identity = {"backend": "ollama", "model": self.model, "digest": facts["digest"], "options": options}
-        return {**identity, "think": False} if facts["thinks"] else identity
+        identity = {"backend": "ollama", "model": self.model, "digest": self._facts["digest"]}
+        return {**identity, "options": self._options, **self._thinking}
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
-        facts = self._facts
-        options = {**self.options, "num_ctx": facts["num_ctx"]}
-        # Thinking models think unless told not to; others refuse to be told.
-        think = {"think": False} if facts["thinks"] else {}
-        start = time.monotonic()
-        reply = self._call(lambda: self._client.chat(self.model, messages, options=options, format=schema, **think))
-        used = (reply.prompt_eval_count or 0) + (reply.eval_count or 0)
-        if reply.done_reason == "length" or used >= facts["num_ctx"]:
-            raise BackendError(
-                f"{self.spec}: the conversation does not fit its context of {facts['num_ctx']} tokens: "
-                "choose a model with a longer context, or shorten the prompts."
+        num_ctx = self._facts["num_ctx"]
+        size = sum(len(message["content"].encode(errors="replace")) for message in messages)
+        if size / BYTES_PER_TOKEN + ANSWER_TOKENS > num_ctx:
+            raise self._too_long()
+
+        def request() -> tuple[ollama.ChatResponse, float]:
+            start = time.monotonic()
+            reply = self._client.chat(self.model, messages, options=self._options, format=schema, **self._thinking)
+            return reply, time.monotonic() - start
+
+        reply, seconds = self._call(request)
+        tokens = count(reply.prompt_eval_count), count(reply.eval_count)
+        if reply.done_reason == "length" or sum(number or 0 for number in tokens) >= num_ctx:
+            raise self._too_long()
+        if (used := self._context) is not None and used < num_ctx:
+            raise BackendDown(
+                f"{self.spec}: the server works with a context of {used} tokens, not with the {num_ctx} asked for, and "
+                "would cut long conversations: give Ollama more memory, or choose a smaller model."
             )
         text, thoughts = without_thoughts(reply.message.content, reply.message.thinking)
-        if not text:
-            raise BackendError(f"{self.spec} gave an empty answer: ask again with another --seed, or another model.")
-        return Answer(
-            text,
-            thoughts,
-            count(reply.prompt_eval_count),
-            count(reply.eval_count),
-            time.monotonic() - start,
-            {"model": reply.model, "done_reason": reply.done_reason, "options": options, **think},
+        details = {"model": reply.model, "done_reason": reply.done_reason, "num_ctx": used}
+        if self.price:
+            details |= self.price.cost(*tokens)
+        return Answer(text, thoughts, *tokens, seconds, details, declined(text) if text else "it is empty")
+
+    @cached_property
+    def _context(self) -> int | None:
+        """The context the server gave the loaded model, None where it does not say (before Ollama 0.10)."""
+        import ollama  # imported by `_call` already
+
+        def look_up() -> int | None:
+            try:
+                loaded = self._client.ps().models
+            except ollama.ResponseError:
+                return None
+            return next((found.context_length for found in loaded if found.digest == self._facts["digest"]), None)
+
+        return self._call(look_up)
+
+    def _too_long(self) -> BackendError:
+        length = self._facts["num_ctx"]
+        longer = "" if length in (NUM_CTX, NUM_CTX_THINKING) else "choose a model with a longer context, or "
+        return BackendError(
+            f"{self.spec}: the conversation does not fit its context of {length} tokens: {longer}shorten the prompts."
         )
 
     def _missing(self) -> str:
-        return f"the Ollama server at {self.address} has no model {self.model!r}: run `ollama pull {self.model}`."
+        return (
+            f"the Ollama server at {self.address} has no model {self.model!r}: run `ollama pull {self.model}`, or add "
+            "--pull."
+        )
 
     def _call(self, request: Callable[[], T]) -> T:
         """The request's result; whatever it raises becomes a `BackendError`."""
-        import httpx  # ollama's own
-        import ollama
+        with IMPORTING:
+            import httpx  # ollama's own
+            import ollama
 
         def once() -> T:
             try:
@@ -135,19 +196,23 @@ class OllamaBackend:
                     raise BackendDown(self._missing()) from None
                 if error.status_code in (401, 403):
                     raise BackendDown(f"{self.address} refuses access: set OLLAMA_API_KEY.") from None
-                reason = f"{self.spec} at {self.address} failed: {line(error)}."
+                status = f" with status {error.status_code}" if error.status_code > 0 else ""  # -1: within an answer
+                reason = f"{self.spec} at {self.address} failed{status}: {line(error.error)}."
                 if error.status_code in (408, 429) or error.status_code >= 500:
-                    raise Busy(reason, down=error.status_code in (429, 503)) from None
+                    limited = error.status_code == 429
+                    raise Busy(reason, down=limited or error.status_code == 503, shared=limited) from None
                 raise BackendError(reason) from None
-            except ConnectionError:
+            except (ConnectionError, httpx.ConnectTimeout):
                 raise BackendDown(
                     f"no Ollama server at {self.address}: start Ollama with `ollama serve`, or name it with --base-url."
                 ) from None
             except httpx.TimeoutException:
-                raise stalled(self.spec, self.address, self.timeout) from None
+                raise self.patience.stalled(self.spec, self.address) from None
             except httpx.TransportError as error:
                 raise Busy(f"the connection to {self.address} broke off ({line(error)}).") from None
-            except Exception as error:  # truncated JSON, another protocol: whatever the client stumbles over
+            except json.JSONDecodeError as error:
+                raise Busy(f"{self.address} answered with broken JSON ({line(error)}).", retries=2) from None
+            except Exception as error:  # another protocol: whatever the client stumbles over
                 raise BackendError(f"{self.address} does not answer like an Ollama server ({line(error)}).") from None
 
-        return patiently(once, self.retries, self.first_wait)
+        return self.patience.call(once)

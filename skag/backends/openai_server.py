@@ -1,10 +1,13 @@
-"""`openai/MODEL`: a model behind any OpenAI-compatible address, by the `openai` package."""
+"""`openai/MODEL` and its like: a model behind any OpenAI-compatible address, by the `openai` package."""
 
 from __future__ import annotations
 
 import email.utils
 import ipaddress
+import json
+import math
 import os
+import re
 import time
 import weakref
 from collections.abc import Callable
@@ -15,47 +18,64 @@ from urllib.parse import urlsplit
 
 from ..errors import BackendError
 from .base import (
-    FIRST_WAIT,
+    CONNECT_TIMEOUT,
+    IMPORTING,
     LONGEST_WAIT,
-    RETRIES,
-    TIMEOUT,
     Answer,
     BackendDown,
     Busy,
     Message,
+    Patience,
+    Price,
     Topic,
     count,
+    declined,
     line,
-    patiently,
     public,
-    stalled,
     without_thoughts,
 )
+from .providers import PROVIDERS, Provider
 
 if TYPE_CHECKING:
     import openai
+    from openai.types.chat import ChatCompletion
 
 T = TypeVar("T")
+
+# How providers say in an error what is no fault of the request: that it was filtered, or that the money is used up.
+_FILTERED = re.compile(r"content[_ ](?:filter|policy_violation)|data_?inspection_?failed|content exists risk", re.I)
+_NO_MONEY = re.compile(r"credit balance|insufficient[_ ](?:balance|quota)|arrearage|free ?tier ?only|billing", re.I)
+_GEMINI_WAIT = re.compile(r'"retryDelay"\s*:\s*"([0-9.]{1,12})s"')
+
+
+class _Filtered(Exception):
+    """The server refuses this question by an error."""
 
 
 @dataclass
 class OpenAIBackend:
-    """A model behind an OpenAI-compatible address."""
+    """A model behind an OpenAI-compatible address: a preset of `providers`, or `openai` with any `base_url`."""
 
     model: str
     base_url: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)  # as given: GPT-5 and others refuse some
-    timeout: float = TIMEOUT
-    retries: int = RETRIES
-    first_wait: float = FIRST_WAIT
+    options: dict[str, Any] = field(default_factory=dict)  # as given: seed, temperature
+    think: bool = False
+    provider: str = "openai"
+    price: Price | None = None
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def spec(self) -> str:
-        return f"openai/{self.model}"
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def _preset(self) -> Provider:
+        return PROVIDERS[self.provider]
 
     @cached_property
     def _url(self) -> str:
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        elsewhere = os.environ.get("OPENAI_BASE_URL") if self.provider == "openai" else None
+        return self.base_url or elsewhere or self._preset.address
 
     @cached_property
     def address(self) -> str:
@@ -64,92 +84,142 @@ class OpenAIBackend:
 
     @cached_property
     def _client(self) -> openai.OpenAI:
-        key = os.environ.get("OPENAI_API_KEY")
+        key = os.environ.get(self._preset.key)
         if not key:
             if not _is_near(self._url):
-                raise BackendDown(f"no key for {self.address}: set OPENAI_API_KEY.")
+                raise BackendDown(f"no key for {self.address}: set {self._preset.key}.")
             key = "none"  # a server of one's own asks for none, but the package insists on one
-        import openai
-
         try:
-            client = openai.OpenAI(api_key=key, base_url=self._url, timeout=self.timeout, max_retries=0)
+            with IMPORTING:
+                # With each request openai takes httpx from sys.modules, if it is there: also half-made, while the
+                # ollama package imports it in another thread. So it is there from the start.
+                import httpx  # noqa: F401
+                import openai
+
+                timeout = openai.Timeout(self.patience.timeout, connect=min(CONNECT_TIMEOUT, self.patience.timeout))
+                client = openai.OpenAI(api_key=key, base_url=self._url, timeout=timeout, max_retries=0)
+                _ = client.chat.completions, client.models  # imported when they are first looked at
         except Exception as error:  # whatever its URL parser raises
             raise BackendDown(f"{self.address} is no address of a server ({type(error).__name__}).") from None
         weakref.finalize(self, client.close)
         return client
 
+    @cached_property
+    def _body(self) -> dict[str, Any]:
+        """What is sent beside the options that the package knows."""
+        switch = self._preset.thinking
+        return switch(self.think) if switch else {}
+
     def identity(self) -> dict:
-        return {"backend": "openai", "model": self.model, "address": self.address, "options": dict(self.options)}
+        options = {**self.options, **self._body}
+        return {"backend": self.provider, "model": self.model, "address": self.address, "options": options}
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         sent: dict[str, Any] = dict(self.options)
         if schema is not None:
             sent["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        start = time.monotonic()
+        if self._body:
+            sent["extra_body"] = self._body
+        if self._preset.one_model:
+            self._call(lambda: self._served)
 
         def request() -> Answer:
+            start = time.monotonic()
             reply = self._client.chat.completions.create(model=self.model, messages=messages, **sent)
-            choice = reply.choices[0]
-            message, usage = choice.message, reply.usage
-            if refusal := getattr(message, "refusal", None):
-                raise BackendError(f"{self.spec} refused to answer: {line(refusal)}.")
-            if choice.finish_reason == "content_filter":
-                raise BackendError(f"{self.spec} refused to answer: its content filter stopped it.")
-            if choice.finish_reason == "length":
-                raise BackendError(f"{self.spec}: its answer was cut at the token limit: choose another model.")
-            text, thoughts = without_thoughts(message.content, getattr(message, "reasoning_content", None))
-            if not text:
-                raise BackendError(f"{self.spec} gave an empty answer: ask again with another --seed or model.")
-            details = {"model": str(reply.model), "finish_reason": str(choice.finish_reason), **sent}
-            if reply.system_fingerprint:
-                details["system_fingerprint"] = str(reply.system_fingerprint)
-            tokens = (count(usage.prompt_tokens), count(usage.completion_tokens)) if usage else (None, None)
-            return Answer(text, thoughts, *tokens, time.monotonic() - start, details)
+            return self._read(reply, time.monotonic() - start)
 
-        return self._call(request)
+        try:
+            return self._call(request)
+        except _Filtered as reason:
+            return Answer("", refused=str(reason), details={"finish_reason": "content_filter"})
+
+    def _read(self, reply: ChatCompletion, seconds: float) -> Answer:
+        choice, usage = reply.choices[0], reply.usage
+        message, reason = choice.message, str(choice.finish_reason)
+        if reason == "length":
+            raise BackendError(f"{self.spec}: its answer was cut at the token limit: choose another model.")
+        thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+        text, thoughts = without_thoughts(message.content, thoughts)
+        refusal = getattr(message, "refusal", None)
+        refused = declined(text)
+        if refusal:
+            text, refused = str(refusal).strip(), "it declines to answer"
+        elif reason.startswith(("content_filter", "refusal")):  # Gemini adds what it was
+            refused = "its content filter stopped it"
+        elif not text:
+            refused = "it is empty"
+        details = {"model": str(reply.model), "finish_reason": reason}
+        if reply.system_fingerprint:
+            details["system_fingerprint"] = str(reply.system_fingerprint)
+        tokens = (count(usage.prompt_tokens), count(usage.completion_tokens)) if usage else (None, None)
+        if self.price:
+            details |= self.price.cost(*tokens)
+        return Answer(text, thoughts, *tokens, seconds, details, refused)
+
+    @cached_property
+    def _served(self) -> list[str]:
+        """Names of the models that a server of one model has. Raises `BackendDown` where ours is not among them."""
+        import openai  # imported by `_call` already
+
+        try:
+            served = [model.id for model in self._client.models.list().data]
+        except openai.NotFoundError:  # an older one, which cannot say
+            return []
+        if served and not any(self.model in (name, name.rpartition("/")[2]) for name in served):
+            raise BackendDown(
+                f"the server at {self.address} has the model {line(served[0])!r}, not {self.model!r}: "
+                f"write {self.provider}/{line(served[0])}, or start it with the other model."
+            )
+        return served
 
     def _call(self, request: Callable[[], T]) -> T:
-        """The request's result; whatever it raises becomes a `BackendError`."""
-        import openai
+        """The request's result; whatever it raises becomes a `BackendError` or `_Filtered`."""
+        with IMPORTING:
+            import openai
 
         def once() -> T:
             try:
                 return request()
             except BackendError:
                 raise
-            except openai.APITimeoutError:
-                raise stalled(self.spec, self.address, self.timeout) from None
             except openai.APIConnectionError as error:
-                if type(error.__cause__).__name__ == "ConnectError":
-                    raise BackendDown(
-                        f"no server at {self.address}: start it, or correct --base-url or OPENAI_BASE_URL."
-                    ) from None
+                if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+                    raise BackendDown(f"no server at {self.address}: start it, or correct --base-url.") from None
+                if isinstance(error, openai.APITimeoutError):
+                    raise self.patience.stalled(self.spec, self.address) from None
                 raise Busy(f"the connection to {self.address} broke off ({line(error.__cause__)}).") from None
             except openai.APIStatusError as error:
                 raise self._refusal(error) from None
-            except Exception as error:  # truncated JSON, another protocol: whatever the client stumbles over
+            except json.JSONDecodeError as error:
+                raise Busy(f"{self.address} answered with broken JSON ({line(error)}).", retries=2) from None
+            except Exception as error:  # another protocol: whatever the client stumbles over
                 raise BackendError(
                     f"{self.address} does not answer like an OpenAI-compatible server ({line(error)}); "
                     "such an address often ends in /v1."
                 ) from None
 
-        return patiently(once, self.retries, self.first_wait)
+        return self.patience.call(once)
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         """The error of an HTTP status. The server's words are left out where they may quote the key."""
-        status = error.status_code
-        if status in (401, 403):
-            return BackendDown(f"{self.address} refuses the key: set OPENAI_API_KEY to a valid one.")
-        if status == 404:
-            return BackendDown(f"{self.address} has no model {self.model!r}, or its --base-url should end in /v1.")
-        wait = _retry_after(error.response.headers.get("retry-after"))
-        if wait > LONGEST_WAIT or (status == 429 and error.code == "insufficient_quota"):
+        status, code, says = error.status_code, error.code or "", error.response.text[:10_000]
+        if status in (400, 403) and _FILTERED.search(f"{code} {says}"):
+            return _Filtered("its content filter stopped it")
+        wait = _retry_after(error.response.headers.get("retry-after")) or _gemini_wait(says)
+        used_up = status == 402 or (status in (400, 403) and _NO_MONEY.search(f"{code} {says}"))
+        if used_up or wait > LONGEST_WAIT or (status == 429 and (code == "insufficient_quota" or "PerDay" in says)):
             return BackendDown(
                 f"the quota at {self.address} is used up: run the same command later, what is answered is kept."
             )
+        if status in (401, 403):
+            return BackendDown(f"{self.address} refuses the key: set {self._preset.key} to a valid one.")
+        if status == 404:
+            return BackendDown(f"{self.address} has no model {self.model!r}, or its --base-url should end in /v1.")
         reason = f"{self.spec} at {self.address} failed with status {status}: {line(error.message)}."
         if status in (408, 409, 429) or status >= 500:
-            return Busy(reason, wait, down=status in (429, 503))
+            return Busy(reason, wait, down=status in (429, 503), shared=status == 429)
+        if given := [name for name in self.options if re.search(rf"\b{name}\b", says)]:
+            return BackendDown(f"{reason[:-1]}; leave --{given[0]} out.")
         return BackendError(reason)
 
 
@@ -158,13 +228,20 @@ def _retry_after(value: str | None) -> float:
     if value is None:
         return 0.0
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return 0.0 if math.isnan(seconds) else max(0.0, seconds)
     except ValueError:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
+
+
+def _gemini_wait(says: str) -> float:
+    """Seconds of a `google.rpc.RetryInfo` in an error's body: Gemini sends no Retry-After."""
+    found = _GEMINI_WAIT.search(says)
+    return _retry_after(found[1]) if found else 0.0
 
 
 def _is_near(url: str) -> bool:

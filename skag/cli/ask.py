@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from .output import Output
 
 if TYPE_CHECKING:
     from ..describe import DescribeReport
+    from ..exchanges import Usage
 
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
 PromptsOption = Annotated[
@@ -20,6 +22,10 @@ PromptsOption = Annotated[
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="Address of the server.  [default: the backend's own]")
 ]
+FallbackOption = Annotated[
+    str | None, typer.Option("--fallback", help="Who answers what the first model refuses.  [default: nobody]")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a server that is silent.")]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Ask nobody: take answers from the dialogue store, and name what it lacks.")
 ]
@@ -33,7 +39,12 @@ JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Question
 def describe(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     llm: Annotated[
-        str, typer.Option("--llm", help="Who answers: measured, ollama/MODEL, openai/MODEL or file:KNOWLEDGE.toml.")
+        str,
+        typer.Option(
+            "--llm",
+            help="Who answers: measured, file:KNOWLEDGE.toml, or PROVIDER/MODEL; providers are ollama, openai, "
+            "deepseek, qwen, gemini, claude, vllm, llama.cpp and lmstudio.",
+        ),
     ] = "measured",
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
@@ -46,6 +57,22 @@ def describe(
     dry_run: DryRunOption = False,
     show: Annotated[bool, typer.Option("--show", help="With --dry-run: print what would be sent.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed given to the language model.")] = None,
+    fallback: FallbackOption = None,
+    timeout: TimeoutOption = 600,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="Sampling temperature.  [default: the server's]")
+    ] = None,
+    think: Annotated[bool, typer.Option("--think", help="Let a thinking model think before it answers.")] = False,
+    structured: Annotated[
+        bool, typer.Option("--structured", help="Have the server hold the model to a JSON schema, where it can.")
+    ] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Have Ollama fetch the model, if it lacks it.")] = False,
+    price_in: Annotated[
+        float | None, typer.Option("--price-in", min=0, help="Price of a million tokens sent, to sum up the cost.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option("--price-out", min=0, help="Price of a million tokens answered.")
+    ] = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -56,9 +83,11 @@ def describe(
     also reads the training clips. Writes the dialogue
     store. What has been answered once is not asked again. Nothing is computed on a device here.
     """
-    from ..backends import open_backend
+    from dataclasses import asdict
+
+    from ..backends import Price, open_backend, open_fallback, pull_model
+    from ..describe import Respondent, described_with
     from ..describe import describe as run_describe
-    from ..describe import described_with
     from ..dialogues import DialogueStore
     from ..errors import BackendError, DialogueError
     from ..prompts import load_prompts
@@ -70,24 +99,49 @@ def describe(
     output = Output(as_json, quiet)
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
+        options = {"seed": seed, "temperature": temperature}
+        given = {"store": clips, "protocol": protocol, "timeout": timeout, **options}
+        price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
+        second = open_fallback(fallback, llm, **given)
         backend = None
         if not offline:
-            backend = open_backend(llm, store=clips, protocol=protocol, base_url=base_url, seed=seed)
+            backend = open_backend(llm, base_url=base_url, think=think, price=price, **given)
         if backend is not None and not dry_run:
+            if pull:
+                with output.progress(f"Pulling {llm}") as update:
+                    pull_model(backend, update)
             with output.progress(f"Asking {llm}") as update:
                 report = run_describe(
-                    backend, dialogues, clips.classes, clips.layout, texts, jobs=jobs, progress=update
+                    backend,
+                    dialogues,
+                    clips.classes,
+                    clips.layout,
+                    texts,
+                    jobs=jobs,
+                    progress=update,
+                    fallback=None if second is None else Respondent(second),
+                    structured=structured,
                 )
         else:
-            options = {} if seed is None else {"seed": seed}
+
+            def stored(spec: str) -> list[dict]:
+                wanted = {name: value for name, value in options.items() if value is not None}
+                return identities_of(spec, dialogues, store=clips, protocol=protocol, options=wanted)
+
             try:
                 identities = None if backend is None else [backend.identity()]
             except BackendError as error:
                 output.note(f"Note: {error} Counted by what the store holds of {llm}.")
                 identities = None
-            if identities is None:
-                identities = identities_of(llm, dialogues, store=clips, protocol=protocol, options=options)
-            report = replay(identities, dialogues, clips.classes, clips.layout, texts)
+            report = replay(
+                stored(llm) if identities is None else identities,
+                dialogues,
+                clips.classes,
+                clips.layout,
+                texts,
+                fallback=None if second is None else Respondent(None, stored(fallback)),
+                structured=structured,
+            )
         known = described_with(dialogues, clips.classes, clips.layout) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
@@ -96,8 +150,15 @@ def describe(
         f"{store}: rounds 1 to {report.rounds} for {report.classes} classes by {llm}; "
         f"{report.asked} questions asked, {report.cached} answered before"
     )
+    if report.by_fallback:
+        output.line(
+            f"{report.by_fallback} of the rounds answered by {fallback}, since {llm} refused or missed the format"
+        )
+    for when, usage in (("asked now", report.usage), ("answered before", report.usage_before)):
+        if usage.tokens_in or usage.tokens_out or usage.cost:
+            output.line(f"{when}: {_in_words(usage)}")
     if report.failed:
-        output.table("Classes without a complete dialogue", ["class", "reason"], report.reasons())
+        output.table("Classes without a complete dialogue", ["classes", "reason"], _by_reason(report.reasons()))
     output.document(
         {
             "classes": report.classes,
@@ -105,6 +166,9 @@ def describe(
             "asked": report.asked,
             "cached": report.cached,
             "failed": [{"class": name, "reason": reason} for name, reason in report.reasons()],
+            "by_fallback": report.by_fallback,
+            "usage": asdict(report.usage),
+            "usage_before": asdict(report.usage_before),
         }
     )
     if report.missing:
@@ -115,11 +179,32 @@ def describe(
             "describe them without --offline, or bring a store with `skag dialogues import`."
         )
     if report.failed:
+        reason = report.failed[0][1].rstrip(".")
         raise DialogueError(
-            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({report.failed[0][1]}). "
+            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({reason}). "
             "What was answered is kept: run the same command again when the server is back, or, for an answer that "
-            "does not fit, with another --seed or model."
+            "does not fit, with another --seed, another model or a --fallback."
         )
+
+
+def _by_reason(failed: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`(class, reason)` as `(classes, reason)`: a server that is down fails them all alike."""
+    classes: dict[str, list[str]] = {}
+    for name, reason in failed:
+        classes.setdefault(reason, []).append(name)
+    return [
+        (", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more", reason)
+        for reason, names in classes.items()
+    ]
+
+
+def _in_words(usage: Usage) -> str:
+    """`1,200 tokens in, 300 out, 12 s of answering, cost 0.0123`."""
+    words = f"{usage.tokens_in:,} tokens in, {usage.tokens_out:,} out, {usage.seconds:,.0f} s of answering"
+    if usage.cost is None:
+        return words
+    unpriced = f", not counting {usage.unpriced} answers without a price" if usage.unpriced else ""
+    return f"{words}, cost {usage.cost:.4f}{unpriced}"
 
 
 def _tell_plan(output: Output, store: Path, llm: str, report: DescribeReport, show: bool) -> None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
-from .ask import BaseUrlOption, DryRunOption, OfflineOption, PromptsOption, StoreOption
+from .ask import (
+    BaseUrlOption,
+    DryRunOption,
+    FallbackOption,
+    JobsOption,
+    OfflineOption,
+    PromptsOption,
+    StoreOption,
+    TimeoutOption,
+)
 from .output import Output
+
+if TYPE_CHECKING:
+    from ..agents import Agents
+    from ..config import Config
 
 
 class Stream(StrEnum):
@@ -90,6 +103,9 @@ def train(
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    fallback: FallbackOption = None,
+    timeout: TimeoutOption = 600,
+    jobs: JobsOption = 4,
     offline: OfflineOption = False,
     dry_run: DryRunOption = False,
     seed: SeedOption = 0,
@@ -131,7 +147,7 @@ def train(
     changes = [f"{field}={value}" for field, value in asked.items() if value is not None]
     changes += [f"train.seed={seed}", *(assignments or [])]
     streams = STREAMS if stream is Streams.all else (stream.value,)
-    reports, missing, refreshes = [], [], 0
+    reports, missing = [], []
     with SkeletonStore(data) as clips:
         for number, one in enumerate(streams):
             if recipe is None:
@@ -147,10 +163,9 @@ def train(
                 config = override(config, change)
             train_split, test_split = clips.protocol(config.data.protocol)
             run = folder / one if len(streams) > 1 else folder
+            note = f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`."
             if config.train.select_on == "test":
                 note = f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate."
-            else:
-                note = f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`."
             if not dry_run:
                 output.note(note)
             with (
@@ -162,6 +177,9 @@ def train(
                     dialogues=store,
                     prompts=prompts,
                     base_url=base_url,
+                    fallback=fallback,
+                    timeout=timeout,
+                    jobs=jobs,
                     text_weights=text_weights,
                     device=where.type,
                     offline=offline,
@@ -169,7 +187,7 @@ def train(
                 _Terminal(output) as watcher,
             ):
                 if dry_run:
-                    refreshes += (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+                    reports.append(_tell_plan(output, config, agents))
                     continue
                 if agents.active:
                     fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
@@ -184,23 +202,22 @@ def train(
             )
             reports.append(vars(report))
             missing += agents.missing
-    if dry_run:
-        _tell_plan(output, refreshes, len(clips.classes))
-        return
-    output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
+    if not dry_run:
+        output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
     output.document(reports[0] if len(streams) == 1 else {"runs": reports})
     if missing:
         raise missing_distinctions(missing)
 
 
-def _tell_plan(output: Output, refreshes: int, classes: int) -> None:
+def _tell_plan(output: Output, config: Config, agents: Agents) -> dict[str, int]:
     """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
-    most = refreshes * classes
+    refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+    most = refreshes * agents.num_classes
     output.line(
-        f"at most {most} questions would be asked: {refreshes} refreshes x {classes} classes, fewer for every class "
-        "that is not confused and every question that the store answers"
+        f"at most {most} questions would be asked: {refreshes} refreshes x {agents.num_classes} classes, fewer for "
+        "every class that is not confused and every question that the store answers"
     )
-    output.document({"refreshes": refreshes, "classes": classes, "to_ask_at_most": most})
+    return {"refreshes": refreshes, "classes": agents.num_classes, "to_ask_at_most": most}
 
 
 class _Terminal:
