@@ -98,10 +98,10 @@ class Usage:
         self.tokens_out += exchange.tokens_out or 0
         self.seconds += exchange.seconds
         cost = exchange.details.get("cost")
-        if cost is None:
-            self.unpriced += 1
-        else:
+        if isinstance(cost, int | float):  # it can have been imported from anywhere
             self.cost = (self.cost or 0.0) + cost
+        else:
+            self.unpriced += 1
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,12 @@ def identities_of(
 
 
 def _stored(llm: str, dialogues: DialogueStore, options: dict[str, Any]) -> list[dict]:
-    wanted = options.items()
-    found = dialogues.identities()[::-1]
-    return [each for each in found if spec_of(each) == llm and wanted <= (each.get("options") or {}).items()]
+    def fits(identity: dict) -> bool:
+        used = identity.get("options")
+        used = used if isinstance(used, dict) else {}
+        return spec_of(identity) == llm and all(used.get(name) == value for name, value in options.items())
+
+    return [identity for identity in reversed(dialogues.identities()) if fits(identity)]
 
 
 def replay(

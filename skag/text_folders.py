@@ -39,6 +39,7 @@ _JOINT = re.compile(r"(?<![\w-])([0-9]{1,3})-([A-Za-z][A-Za-z ]{0,40}?)(?=\s*(?:
 _SIMILAR = re.compile(r"from similar actions like ('.*')\.", re.DOTALL)
 _SIDES = frozenset({"left", "right"})
 _SMALL_WORDS = frozenset({"of", "the", "and"})
+_SAME_WORDS = {"thorax": "trunk"}  # the published COCO list calls the mean of hips and shoulders so
 
 
 @dataclass(frozen=True)
@@ -227,12 +228,16 @@ def _joint_names(question: str, layout: Layout) -> dict[int, str]:
     if len(listed) < layout.num_joints:
         raise FormatProblem(f"round 3 lists {len(listed)} joints, and layout {layout.name!r} has {layout.num_joints}")
     for number, joint in enumerate(layout.joints, 1):
-        theirs, ours = set(_plain(listed[number])) - _SMALL_WORDS, set(_plain(joint)) - _SMALL_WORDS
+        theirs, ours = _words(listed[number]), _words(joint)
         if theirs & _SIDES != ours & _SIDES or not (theirs <= ours or ours <= theirs):
             raise FormatProblem(
                 f"round 3 calls joint {number} {listed[number]!r}, and layout {layout.name!r} {joint!r}"
             )
     return listed
+
+
+def _words(joint: str) -> set[str]:
+    return {_SAME_WORDS.get(word, word) for word in _plain(joint)} - _SMALL_WORDS
 
 
 def _usable(number: int, answer: str, joints: dict[int, str], layout: Layout) -> tuple[str, str, tuple[str, ...]]:

@@ -20,7 +20,6 @@ STORE = "cache/dialogues.h5"
 def data(tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A skeleton store, described in a working folder that is temporary."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
     invoke("describe", tiny_store, "--llm", "measured")
     return tiny_store
 

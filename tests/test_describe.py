@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skag import schemas, selector
 from skag.backends import (
@@ -170,6 +173,23 @@ def test_no_answer_crashes_or_reaches_the_terminal_raw(store: DialogueStore, ans
     store.close()
     assert len(DialogueStore(store.path)) == len(store)
     assert all("\n" not in reason and reason.isprintable() for _, reason in report.failed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(st.characters(), max_size=80), min_size=1, max_size=8))
+def test_whatever_is_answered_describing_ends(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    """Any texts at all as answers to some rounds: a class is told or has failed, and nothing else happens."""
+    texts_in_turn = itertools.cycle(texts)
+    backend = ScriptedBackend(
+        lambda topic, messages: next(texts_in_turn) if topic.round in (3, 4, 5) else good(topic, messages)
+    )
+    store = DialogueStore(tmp_path_factory.mktemp("any") / "d.h5")
+    report = run(backend, store)
+    assert len(report.conversations) + len(report.failed) == 3
+    assert selector.critical_mask(report.conversations, LAYOUT).sum(1).min(initial=1) >= 1
+    assert all(selector.read_distinction(text) for text in selector.sentences(report.conversations))
+    assert not [finding for finding in verify(store)[1] if finding.kind == "malformed"]
+    store.close()
 
 
 def test_an_endless_answer_is_not_kept(store: DialogueStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from skag.prompts import Prompts, load_prompts
 from skag.questioner import ask_distinctions
 from skag.replay import identities_of, missing_distinctions, replay
 from skag.store import SkeletonStore
+from skag.verify import verify
 
 from .servers import ScriptedBackend, Server, good_answer, serve
 from .test_cli import failure, invoke
@@ -59,6 +61,15 @@ def test_a_replay_is_what_was_described(store: DialogueStore) -> None:
     again = replay(identities_of("scripted/test", store), store, CLASSES, LAYOUT, PROMPTS)
     assert again.conversations == first.conversations and (again.asked, again.cached) == (0, 15)
     assert again.missing == again.failed == ()
+
+
+@pytest.mark.parametrize("details", [{"cost": "much"}, {"cost": None}, {"joints": 5}, {"pairs": {}}])
+def test_details_from_elsewhere_are_not_believed(store: DialogueStore, tmp_path: Path, details: dict) -> None:
+    describe(ScriptedBackend(good), store, CLASSES, LAYOUT, PROMPTS)
+    other = DialogueStore(tmp_path / "other.h5")
+    other.add_all([dataclasses.replace(each, details=details) for each in store])
+    assert replay(identities_of("scripted/test", other), other, CLASSES, LAYOUT, PROMPTS).cached == 15
+    assert not [finding for finding in verify(other)[1] if finding.is_problem]
 
 
 def test_all_that_is_missing_is_named(store: DialogueStore) -> None:

@@ -171,6 +171,8 @@ def test_lists_with_more_joints_than_the_layout_lose_the_others(tmp_path: Path) 
     (there / "001_nod.txt").write_text(written(blocks("nod", joints, **answers)))
     exchanges = read_folder(there, "coco", ["nod"], COCO)
     assert exchanges[2].text == "1, 10" and exchanges[3].text == "1-nose: nods."
+    exchanges = read_folder(there, "coco", ["nod"], load_layout("coco-17+3"))  # which has them
+    assert exchanges[2].text == "1, 10, 19" and exchanges[3].text == "1-nose: nods.\n19-mid trunk: leans."
 
 
 @pytest.mark.parametrize(

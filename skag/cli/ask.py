@@ -211,9 +211,10 @@ def _tell_plan(output: Output, store: Path, llm: str, report: DescribeReport, sh
     """What `--dry-run` found: how much would be asked, and with `--show` what."""
     to_ask = sum(len(question.rounds_left) for question in report.missing)
     unusable = len(report.failed) - len(report.missing)
+    more = ", and up to twice more where an answer does not fit" if to_ask else ""
     output.line(
-        f"{llm} would be asked {to_ask} questions about {len(report.missing)} of {report.classes} classes, and up to "
-        f"twice more where an answer does not fit; {report.cached} questions are answered in {store}"
+        f"{llm} would be asked {to_ask} questions about {len(report.missing)} of {report.classes} classes{more}; "
+        f"{report.cached} questions are answered in {store}"
     )
     if unusable:
         output.line(f"{unusable} classes have answers that cannot be used; they would not be asked again.")

@@ -120,7 +120,7 @@ def show(
                 _show_exchange(output, exchange, questions)
                 records.append(exchange.to_record())
     if len(found) > len(shown):
-        output.note(f"Shown with --all: what {', '.join(str(by) for by, _ in found[1:])} told of it.")
+        output.note(f"{len(found) - 1} others told of it too, the latest of them {found[1][0]}: add --all.")
     output.document({"class": class_name, "exchanges": records})
 
 

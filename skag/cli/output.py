@@ -45,7 +45,8 @@ class Output:
         from rich.panel import Panel
         from rich.text import Text
 
-        Console().print(Panel(Text(printable(text)), title=Text(printable(title)), title_align="left"))
+        panel = Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
+        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(panel)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of the result, for people; columns with numbers are aligned right."""

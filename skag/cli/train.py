@@ -163,12 +163,11 @@ def train(
             config = override(config, changes)
             train_split, test_split = clips.protocol(config.data.protocol)
             run = folder / one if len(streams) > 1 else folder
-            if dry_run:
-                pass
-            elif config.train.select_on == "test":
-                output.note(f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate.")
-            else:
-                output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`.")
+            note = f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`."
+            if config.train.select_on == "test":
+                note = f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate."
+            if not dry_run:
+                output.note(note)
             with (
                 open_agents(
                     config.agents,
