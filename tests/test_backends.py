@@ -430,6 +430,8 @@ def test_a_server_of_one_model_must_have_the_one_asked_for(openai: Server) -> No
     assert "write llama.cpp/models/other-7b.gguf" in str(error) and not openai.chats()
     openai.served = ["models/tiny"]
     assert asked.ask(MESSAGES, TOPIC).text
+    openai.served = None  # an older server, which cannot say
+    assert open_backend("llama.cpp/tiny", base_url=f"{openai.address}/v1").ask(MESSAGES, TOPIC).text
 
 
 def test_thinking_is_switched_on_when_asked_for(openai: Server) -> None:
@@ -517,6 +519,25 @@ def test_a_limit_shared_with_questions_that_are_answered_is_waited_for(waits: li
     with pytest.raises(BackendError, match="too many requests"):
         patience.call(limited)
     assert len(tries) > 20 and sum(waits) > 600
+
+
+def test_a_server_that_fails_question_after_question_is_down() -> None:
+    patience = Patience(retries=0)
+
+    def busy() -> None:
+        raise Busy("out of memory")
+
+    def kinds(questions: int) -> list[type]:
+        caught = []
+        for _ in range(questions):
+            with pytest.raises(BackendError) as error:
+                patience.call(busy)
+            caught.append(error.type)
+        return caught
+
+    assert kinds(2) == [BackendError, BackendError]
+    assert patience.call(lambda: "answer") == "answer"
+    assert kinds(3) == [BackendError, BackendError, BackendDown]
 
 
 def test_a_price_makes_a_cost(either: tuple[Server, OllamaBackend | OpenAIBackend]) -> None:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 TIMEOUT = 600.0  # seconds without a byte from the server; a large model on a CPU is slow
 CONNECT_TIMEOUT = 30.0  # seconds until a server has taken up the connection
+MAX_FAILURES = 3  # questions that fail one after another for the server's sake; then it counts as down
 RETRIES = 6  # with waits of about 2, 4, 8, ... seconds: two minutes in all
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0  # a server that asks for more has run out of quota
@@ -90,13 +91,15 @@ class Patience:
     first_wait: float = FIRST_WAIT
     _resume: float = field(default=0.0, repr=False)  # by `time.monotonic`: the server wants no question before
     _answered: float = field(default=0.0, repr=False)  # when the last question was answered
+    _failures: int = field(default=0, repr=False)  # questions given up since then
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def call(self, request: Callable[[], T]) -> T:
         """The request's result. After `Busy` it is tried again, after growing, jittered waits, no sooner than
         the server says.
 
-        A limit that all questions share does not end it while others are being answered. Raises `BackendError`.
+        A limit that all questions share does not end it while others are being answered. Raises `BackendError`, and
+        `BackendDown` where the next question would fare no better.
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Busy),
@@ -108,9 +111,12 @@ class Patience:
         try:
             result = retrying(request)
         except Busy as error:
-            raise (BackendDown if error.down else BackendError)(str(error)) from None
+            with self._lock:
+                self._failures += 1
+            down = error.down or self._failures >= MAX_FAILURES
+            raise (BackendDown if down else BackendError)(str(error)) from None
         with self._lock:
-            self._answered = time.monotonic()
+            self._answered, self._failures = time.monotonic(), 0
         return result
 
     def _pause(self, state: tenacity.RetryCallState) -> None:

@@ -163,7 +163,7 @@ class OpenAIBackend:
 
         try:
             served = [model.id for model in self._client.models.list().data]
-        except openai.NotFoundError:  # an older one, which cannot say
+        except (openai.NotFoundError, openai.InternalServerError):  # it cannot say
             return []
         if served and not any(self.model in (name, name.rpartition("/")[2]) for name in served):
             raise BackendDown(
