@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .ask import (
     BaseUrlOption,
     DryRunOption,
@@ -27,14 +27,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 
-class Streams(StrEnum):
-    j = "j"
-    b = "b"
-    k = "k"
-    jm = "jm"
-    bm = "bm"
-    km = "km"
-    all = "all"
+Streams = StrEnum("Streams", [*Stream.__members__, "all"])
 
 
 class Faithful(StrEnum):
