@@ -65,14 +65,16 @@ def write_classes(path: Path, classes: int) -> None:
         writer.finish([f"action {label}" for label in range(classes)])
 
 
-def describe(folder: Path, store: str, port: int, jobs: int) -> tuple[float, dict]:
-    """Wall time in seconds and the report of one `skag describe`."""
+def describe(folder: Path, store: str, port: int, jobs: int) -> tuple[float, float, dict]:
+    """Wall time and processor time in seconds, and the report, of one `skag describe`."""
     command = [sys.executable, "-m", "skag", "describe", "clips.h5", "--llm", "openai/slow", "--store", store]
     command += ["--base-url", f"http://127.0.0.1:{port}/v1", "--jobs", str(jobs), "--json", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    start = time.perf_counter()
+    start, used = time.perf_counter(), os.times()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, json.loads(done.stdout)
+    seconds, now = time.perf_counter() - start, os.times()
+    processor = now.children_user + now.children_system - used.children_user - used.children_system
+    return seconds, processor, json.loads(done.stdout)
 
 
 def main() -> None:
@@ -91,14 +93,15 @@ def main() -> None:
             write_classes(folder / "clips.h5", given.classes)
             for jobs in (1, 8):
                 ideal = questions * given.latency / jobs
-                seconds, report = describe(folder, f"{jobs}.h5", number, jobs)
+                seconds, processor, report = describe(folder, f"{jobs}.h5", number, jobs)
                 assert report["asked"] == questions and not report["failed"]
-                stored, report = describe(folder, f"{jobs}.h5", number, jobs)
+                stored, stored_processor, report = describe(folder, f"{jobs}.h5", number, jobs)
                 assert report["cached"] == questions
                 asking = seconds - stored
                 print(
-                    f"--jobs {jobs}: {seconds:.2f} s, ideal {ideal:.2f} s, ratio {seconds / ideal:.2f}; with all "
-                    f"{questions} answers in the store {stored:.2f} s, ratio without these {asking / ideal:.2f}"
+                    f"--jobs {jobs}: {seconds:.2f} s (processor {processor:.2f} s), ideal {ideal:.2f} s, ratio "
+                    f"{seconds / ideal:.2f}; with all {questions} answers in the store {stored:.2f} s (processor "
+                    f"{stored_processor:.2f} s), ratio without these {asking / ideal:.2f}"
                 )
     finally:
         server.terminate()

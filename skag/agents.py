@@ -16,10 +16,11 @@ from . import selector, text
 from .backends import open_backend, open_fallback
 from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import Question, Respondent, described_with, load, unusable_before
+from .describe import described_with, load, unusable_before
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange
+from .interview import Question, Respondent
 from .layouts import Layout
 from .prompts import load_prompts
 from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .backends import Backend, Topic
-from .describe import Interview, NotStored, Question, Respondent, in_parallel
 from .dialogues import DialogueStore
 from .errors import BackendError
 from .exchanges import Conversation, Exchange, label_set_id
+from .interview import Interview, NotStored, Question, Respondent, in_parallel
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .backends import open_backend
-from .describe import DescribeReport, Question, Respondent, describe
+from .describe import DescribeReport, describe
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import spec_of
+from .interview import Question, Respondent
 from .knowledge import is_there
 from .layouts import Layout
 from .prompts import Prompts

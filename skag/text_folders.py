@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import selector
-from .describe import MAX_ANSWER, clean, load
+from .describe import load
 from .dialogues import DialogueStore
 from .errors import DialogueError
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
+from .interview import MAX_ANSWER, clean
 from .layouts import Layout
 from .prompts import ROUNDS
 from .selector import FormatProblem

@@ -86,10 +86,11 @@ def describe(
     from dataclasses import asdict
 
     from ..backends import Price, open_backend, open_fallback, pull_model
-    from ..describe import Respondent, described_with
     from ..describe import describe as run_describe
+    from ..describe import described_with
     from ..dialogues import DialogueStore
     from ..errors import BackendError, DialogueError
+    from ..interview import Respondent
     from ..prompts import load_prompts
     from ..replay import identities_of, replay
     from ..store import SkeletonStore
