@@ -19,6 +19,9 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 T = TypeVar("T")
 
 TIMEOUT = 600.0  # seconds without a byte from the server; a large model on a CPU is slow
+MAX_TOKENS = 1024  # of an answer, where a model would go on for ever; the longest one asked for has about 300
+MAX_TOKENS_THINKING = 8192  # with the thoughts
+CUT = "it goes on and on, and was cut"
 CONNECT_TIMEOUT = 30.0  # seconds until a server has taken up the connection
 MAX_FAILURES = 3  # questions that fail one after another for the server's sake; then it counts as down
 RETRIES = 6  # with waits of about 2, 4, 8, ... seconds: two minutes in all
