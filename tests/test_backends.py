@@ -509,6 +509,17 @@ def test_waits_grow_and_differ(waits: list[float]) -> None:
     assert len({wait / 2**number for number, wait in enumerate(grown)}) == 6
 
 
+def test_of_long_waits_one_is_told(openai: Server, waits: list[float]) -> None:
+    told: list[str] = []
+    openai.faults = [Fault(500, b"{}"), Fault(429, b'{"error": {"message": "slow down"}}', {"Retry-After": "17"})]
+    asked = open_backend("openai/tiny", base_url=f"{openai.address}/v1", tell=told.append)
+    asked.ask(MESSAGES, TOPIC)
+    (line,) = told  # two seconds are not worth a word
+    assert line.startswith("openai/tiny at http://127.0.0.1") and line.endswith(
+        "failed with status 429: slow down; asking again in 17 s."
+    )
+
+
 def test_a_limit_shared_with_questions_that_are_answered_is_waited_for(waits: list[float]) -> None:
     patience = Patience(first_wait=1, retries=2)
     tries: list[int] = []

@@ -219,7 +219,8 @@ class OpenAIBackend:
             return BackendDown(f"{self.address} refuses the key: set {self._preset.key} to a valid one.")
         if status == 404:
             return BackendDown(f"{self.address} has no model {self.model!r}, or its --base-url should end in /v1.")
-        reason = f"{self.spec} at {self.address} failed with status {status}: {line(error.message)}."
+        words = re.sub(r"Error code: [0-9]+( - )?", "", error.message)
+        reason = f"{self.spec} at {self.address} failed with status {status}{f': {line(words)}' if words else ''}."
         if status in (408, 409, 429) or status >= 500:
             return Busy(reason, wait, down=status in (429, 503), shared=status == 429)
         if given := [name for name in self.options if re.search(rf"\b{name}\b", says)]:
