@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,26 @@ class Agents:
             "exchanges": [exchange.key for exchange in result.exchanges],
             "seconds": round(time.perf_counter() - started, 3),
         }
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on: plain values, and arrays under "text" and "joints"."""
+        return {
+            "used": [{n: exchange.key for n, exchange in c.exchanges.items()} for c in self.conversations],
+            "num_refreshes": self.num_refreshes,
+            "num_asked": self.num_asked,
+            "text": self.text,
+            "joints": self.joints,
+        }
+
+    def restore(self, state: dict[str, Any], exchanges: dict[str, Exchange]) -> None:
+        """Go on from a `state`, with the run's `exchanges` by key. Raises `KeyError` for one that is not there."""
+        self.conversations = tuple(
+            replace(conversation, exchanges={n: exchanges[key] for n, key in used.items()})
+            for conversation, used in zip(self.conversations, state["used"], strict=True)
+        )
+        self.exchanges |= exchanges
+        self.num_refreshes, self.num_asked = state["num_refreshes"], state["num_asked"]
+        self.text, self.joints = state["text"], state["joints"]
 
     def _joint_names(self, mask_V: np.ndarray) -> list[str]:
         return [self.layout.joints[v] for v in np.flatnonzero(mask_V)]

@@ -1,6 +1,6 @@
 """Run folders: everything a result can be traced to and repeated from.
 
-    config.json        the complete configuration, the classes, the layout, the network's shape
+    config.json        the complete configuration, the classes, the layout, the network's shape, who was asked
     data.json          path and fingerprint of the skeleton store, clip numbers of training and validation
     environment.json   versions, device, command
     metrics.jsonl      one line per epoch, every loss term apart
@@ -18,7 +18,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -52,6 +52,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text, each with its end, replacing the file."""
+    text = "".join(lines)
     write_whole(path, lambda file: file.write(text.encode()))
 
 
@@ -91,13 +97,15 @@ def write_run_facts(
     training: np.ndarray,
     validation: np.ndarray,
     device: torch.device,
+    asking: dict[str, Any],
 ) -> None:
-    """Write the files that say what a run is, before its first step."""
+    """Write the files that say what a run is, before its first step. `asking` is how its agents were opened."""
     facts = {
         "config": config.to_dict(),
         "model": asdict(model_config),
         "classes": store.classes,
         "layout": store.layout.to_dict(),
+        "asking": asking,
     }
     write_json(run / CONFIG, facts)
     source = {
@@ -120,6 +128,28 @@ def write_run_facts(
             "command": sys.argv,
         },
     )
+
+
+def read_source(run: Path) -> tuple[Path, dict[str, Any]]:
+    """(skeleton store, how the agents were opened) of a run that skag trained. Raises `RunError`."""
+    path, asking = read_json(run, DATA).get("store"), read_json(run, CONFIG).get("asking")
+    if not isinstance(path, str) or not isinstance(asking, dict):
+        raise RunError(f"{run} cannot be gone on with: it holds imported weights, or is of an earlier skag.")
+    return Path(path), asking
+
+
+def check_fingerprint(run: Path, store: SkeletonStore) -> None:
+    """Raise `RunError` unless `store` is what the run was trained on."""
+    if store.fingerprint != read_json(run, DATA).get("fingerprint"):
+        raise RunError(f"{store.path} has changed since {run} was trained on it: train it again.")
+
+
+def keep_epochs(run: Path, epochs: int) -> None:
+    """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again."""
+    for path in (run / METRICS, run / REFRESHES):
+        if path.exists():
+            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+            write_lines(path, [line for line in whole if json.loads(line)["epoch"] <= epochs])
 
 
 def read_config(run: Path) -> Config:

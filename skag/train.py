@@ -19,13 +19,14 @@ from . import data, runs, transforms
 from .agents import Agents
 from .analysis import accuracy, confusion_matrix
 from .config import Config
+from .errors import RunError
 from .evaluate import predict
 from .graph import GRAPHS
 from .layouts import Layout
 from .losses import add_confusions, alignment_loss, mixing_loss
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
-from .transfer import to_line
+from .transfer import read_lines, to_line
 
 
 class Watcher(Protocol):
@@ -75,25 +76,39 @@ class _State:
 
 
 def train(
-    store: SkeletonStore, config: Config, run: Path, agents: Agents, device: torch.device, watcher: Watcher
+    store: SkeletonStore,
+    config: Config,
+    run: Path,
+    agents: Agents,
+    device: torch.device,
+    watcher: Watcher,
+    *,
+    asking: dict[str, Any] | None = None,
+    resume: bool = False,
 ) -> TrainReport:
     """Train one recogniser and leave everything about it in the folder `run`.
 
     The training split alone is used: part of it is held out, and chooses the epoch that is kept as `best.pt`; with
-    `select_on` "test" nothing is held out and the test split chooses. Raises `DataError` where the split is too small.
+    `select_on` "test" nothing is held out and the test split chooses. `asking` is noted in the run: how its agents
+    were opened. With `resume` a run that was interrupted goes on after its last finished epoch, to the same weights as
+    if it never had been (on a CPU, bit for bit). Raises `DataError` where the split is too small, `RunError` where a
+    run cannot be gone on with.
     """
     train_split, test_split = store.protocol(config.data.protocol)
     training, validation = store.splits[train_split], store.splits[test_split]
     if config.train.select_on == "validation":
         training, validation = data.hold_out(store, training, config.data.val_fraction, config.train.seed)
     model_config = model_shape(config, store, agents.text_width)
-    run.mkdir(parents=True, exist_ok=True)
-    runs.write_run_facts(run, config, model_config, store, training, validation, device)
-    _write_dialogues(run, agents)
+    if not resume:
+        run.mkdir(parents=True, exist_ok=True)
+        runs.write_run_facts(run, config, model_config, store, training, validation, device, asking or {})
+        _write_dialogues(run, agents)
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)
     val_clips = data.prepare(store, validation, config.data, device)
     state = _start(config, model_config, train_clips, agents)
+    if resume:
+        _go_on(state, agents, run, device)
     while state.epoch < config.train.epochs:
         metrics = _train_epoch(state, config, train_clips, agents, watcher)
         metrics |= _validate(state, config, val_clips)
@@ -106,7 +121,7 @@ def train(
             runs.append_line(run / runs.REFRESHES, record)
             _write_dialogues(run, agents)
             watcher.refreshed(record)
-        _save(state, config, run, is_best=state.best_epoch == state.epoch)
+        _save(state, agents, run, is_best=state.best_epoch == state.epoch)
     return TrainReport(
         str(run),
         config.train.epochs,
@@ -119,8 +134,7 @@ def train(
 
 
 def _write_dialogues(run: Path, agents: Agents) -> None:
-    text = "".join(map(to_line, agents.exchanges.values()))
-    runs.write_whole(run / runs.DIALOGUES, lambda file: file.write(text.encode()))
+    runs.write_lines(run / runs.DIALOGUES, map(to_line, agents.exchanges.values()))
 
 
 def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelConfig:
@@ -304,7 +318,39 @@ def standard_error(percent: float, count: int) -> float:
     return math.sqrt(percent * (100 - percent) / count)
 
 
-def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
+def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> None:
+    """Put `state` and `agents` where `last.pt` left them; a run without one begins anew. Raises `RunError`."""
+    path = run / "last.pt"
+    if not path.exists():
+        runs.keep_epochs(run, 0)
+        return
+    try:
+        last = torch.load(path, map_location=device, weights_only=True)
+        state.model.load_state_dict(last["training_model"])
+        if state.averaged is not None:
+            state.averaged.module.load_state_dict(last["model"])
+            state.averaged.n_averaged.copy_(last["averaged_updates"])
+        if state.tower is not None:
+            state.tower.load_state_dict(last["text_encoder"])
+        state.optimizer.load_state_dict(last["optimizer"])
+        state.scheduler.load_state_dict(last["scheduler"])
+        state.generator.set_state(last["generator"].cpu())
+        state.epoch, state.best_epoch = last["epoch"], last["best_epoch"]
+        state.best_top1, state.highest_top1 = last["best_top1"], last["highest_top1"]
+        if agents.active:
+            told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
+            kept = last["agents"]
+            agents.restore(kept | {name: kept[name].cpu().numpy() for name in ("text", "joints")}, told)
+        torch.set_rng_state(last["rng"].cpu())
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(last["device_rng"].cpu())
+    except Exception as error:  # a damaged file, or one of another version, fails in many ways
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{path} cannot be gone on from ({cause}): train the run again.") from None
+    runs.keep_epochs(run, state.epoch)
+
+
+def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:
     """Write `last.pt` (to go on from) and, after an epoch that is to be kept, `best.pt` (weights alone)."""
     weights = state.evaluated.state_dict()
     if is_best:
@@ -323,5 +369,11 @@ def _save(state: _State, config: Config, run: Path, is_best: bool) -> None:
         "best_epoch": state.best_epoch,
         "best_top1": state.best_top1,
         "highest_top1": state.highest_top1,
+        "agents": {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in agents.state().items()
+        },
+        "rng": torch.get_rng_state(),
+        "device_rng": torch.cuda.get_rng_state() if state.confusions.is_cuda else None,
     }
     runs.write_whole(run / "last.pt", lambda file: torch.save(last, file))

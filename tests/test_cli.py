@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -337,3 +338,31 @@ def test_every_command_of_dialogues_explains_itself() -> None:
         text = invoke("dialogues", command, "--help")
         assert "Example: skag dialogues " + command in text and "Reads" in text
         assert "--json" in text and "--quiet" in text
+
+
+def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
+    """kill -9 while it trains, then `--resume`: the weights of the run that was never killed."""
+    document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
+    document("describe", "tiny.h5")
+    options = ["tiny.h5", "--recipe", "demo", "--epochs", "5", "--seed", "3", "--device", "cpu"]
+    options += ["--set", "data.num_frames=8", "--set", "agents.query_period=2", "--quiet"]
+    command = [sys.executable, "-m", "skag", "train", *options, "--out", "cut"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (Path("cut/metrics.jsonl").exists() and len(Path("cut/metrics.jsonl").read_text()) > 300):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    cut = json.loads(subprocess.check_output([*command[:4], "--resume", "cut", "--json", "--quiet"]))
+    whole = json.loads(subprocess.check_output([*command[:-1], "whole", "--json"]))
+    assert {**cut, "run": "whole", "asked": whole["asked"]} == whole
+    weights = [torch.load(f"{run}/last.pt", weights_only=True)["model"] for run in ("cut", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    for arguments, says, code in (
+        (("train", "tiny.h5", "--out", "cut"), "--resume cut", 1),
+        (("train",), "give DATA.h5, or --resume RUN", 2),
+        (("train", "--resume", "cut", "--recipe", "demo"), "keeps its recipe", 2),
+        (("train", "--resume", "absent"), "no run folder absent", 1),
+    ):
+        found, printed = failure(monkeypatch, capsys, *arguments)
+        assert found == code and says in " ".join(printed.split())

@@ -289,3 +289,97 @@ def test_the_text_encoder_can_be_trained_along(tiny_store: Path, dialogues: Path
 def test_only_clip_can_be_trained_along() -> None:
     with pytest.raises(RunError, match="train_text_encoder trains open_clip:NAME, not lexical"):
         small(train_text_encoder=True)
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+class StopsAt(Silent):
+    """Ends the run in the middle of a step, or right after an epoch's metrics or refresh were written."""
+
+    def __init__(self, event: str, count: int) -> None:
+        super().__init__()
+        self.event, self.left = event, count
+
+    def _maybe(self, event: str) -> None:
+        if event == self.event:
+            self.left -= 1
+            if not self.left:
+                raise Stop
+
+    def step_done(self) -> None:
+        super().step_done()
+        self._maybe("step")
+
+    def epoch_done(self, metrics: dict) -> None:
+        super().epoch_done(metrics)
+        self._maybe("epoch")
+
+    def refreshed(self, record: dict) -> None:
+        super().refreshed(record)
+        self._maybe("refresh")
+
+
+def same(one: object, other: object) -> bool:
+    """Equal to the last bit, through nested dictionaries and lists."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize(
+    ("event", "count"), [("step", 1), ("step", 9), ("step", 14), ("epoch", 1), ("epoch", 4), ("refresh", 1)]
+)
+def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
+    event: str, count: int, tiny_store: Path, dialogues: Path, tmp_path: Path
+) -> None:
+    """Weights, optimiser, schedule, generators, metrics and dialogues; dropout and jitter draw from theirs."""
+    config = small(epochs=5, alignment_scale="learned")
+    config = replace(replace(config, "network", dropout=0.3), "augment", jitter=0.01, mix=True)
+
+    def run_in(run: Path, watcher: Silent, resume: bool) -> None:
+        with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+            train(store, config, run, agents, CPU, watcher, resume=resume)
+
+    run_in(tmp_path / "whole", Silent(), resume=False)
+    with pytest.raises(Stop):
+        run_in(tmp_path / "cut", StopsAt(event, count), resume=False)
+    torch.manual_seed(99)  # another process has other generators
+    run_in(tmp_path / "cut", Silent(), resume=True)
+    whole, cut = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
+    whole["agents"].pop("num_asked"), cut["agents"].pop("num_asked")  # what was asked before is in the store now
+    assert same(whole, cut)
+    assert same(*(torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("whole", "cut")))
+    for file in (runs.METRICS, runs.REFRESHES):
+        lines = [runs.read_lines(tmp_path / name / file) for name in ("whole", "cut")]
+        for line in (line for one in lines for line in one):
+            for name in ("seconds", "asked", "cached"):
+                line.pop(name, None)
+        assert lines[0] == lines[1]
+    assert (tmp_path / "whole" / runs.DIALOGUES).read_bytes() == (tmp_path / "cut" / runs.DIALOGUES).read_bytes()
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(tiny_store: Path, tmp_path: Path) -> None:
+    config, watcher = small(epochs=2, alpha=0.0, beta=0.0), Silent()
+    report, _ = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, tmp_path / "none.h5") as agents:
+        assert train(store, config, tmp_path / "run", agents, CPU, watcher, resume=True) == report
+    assert not watcher.metrics
+
+
+def test_a_damaged_checkpoint_is_named(tiny_store: Path, tmp_path: Path) -> None:
+    config = small(epochs=2, alpha=0.0, beta=0.0)
+    run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    path = tmp_path / "run" / "last.pt"
+    path.write_bytes(path.read_bytes()[:5000])
+    with (
+        SkeletonStore(tiny_store) as store,
+        agents_of(config, store, tmp_path / "none.h5") as agents,
+        pytest.raises(RunError, match="cannot be gone on from"),
+    ):
+        train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)

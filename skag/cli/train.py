@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .ask import (
     BaseUrlOption,
     DryRunOption,
@@ -23,18 +25,15 @@ from .ask import (
 from .output import Output
 
 if TYPE_CHECKING:
+    import torch
+
     from ..agents import Agents
     from ..config import Config
+    from ..replay import Question
+    from ..store import SkeletonStore
 
 
-class Streams(StrEnum):
-    j = "j"
-    b = "b"
-    k = "k"
-    jm = "jm"
-    bm = "bm"
-    km = "km"
-    all = "all"
+Streams = StrEnum("Streams", [*Stream.__members__, "all"])
 
 
 class Faithful(StrEnum):
@@ -59,7 +58,9 @@ FaithfulOption = Annotated[
 
 @app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
     ] = None,
@@ -101,6 +102,10 @@ def train(
     ] = None,
     faithful_to: FaithfulOption = None,
     assignments: SetOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted, as if it never had been."),
+    ] = None,
     store: StoreOption = Path("cache/dialogues.h5"),
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
@@ -121,22 +126,15 @@ def train(
     dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """
-    from .. import recipes
-    from ..agents import open_agents
+    from .. import recipes, runs
     from ..config import override
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
     from ..layouts import STREAMS
     from ..replay import missing_distinctions
     from ..store import SkeletonStore
-    from ..train import train as run_train
 
     output = Output(as_json, quiet)
-    keep_freed_memory()
-    where = choose_device(device.value)
-    folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is there already: choose another folder with --out, or remove it.")
     asked = {
         "data.protocol": protocol,
         "train.epochs": epochs,
@@ -145,8 +143,41 @@ def train(
         "agents.beta": beta,
         "agents.text_encoder": text_encoder,
     }
-    changes = [f"{field}={value}" for field, value in asked.items() if value is not None]
-    changes += [f"train.seed={seed}", *(assignments or [])]
+    changes = [f"{field}={value}" for field, value in asked.items() if value is not None] + (assignments or [])
+    if (resume is None) == (data is None):
+        raise typer.BadParameter("give DATA.h5, or --resume RUN to go on with a run.")
+    if resume is not None and (changes or recipe or out or faithful_to or dry_run or seed or stream is not Streams.j):
+        raise typer.BadParameter("a run that is resumed keeps its recipe, stream and folder: leave these options out.")
+    keep_freed_memory()
+    where = choose_device(device.value)
+    asking = {
+        "llm": llm,
+        "dialogues": store,
+        "prompts": prompts,
+        "fallback": fallback,
+        "text_weights": text_weights,
+        "offline": offline,
+    }
+    asking = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in asking.items()}
+    server = {"base_url": base_url, "timeout": timeout, "jobs": jobs}
+    if resume is not None:
+        config, (path, recorded) = runs.read_config(resume), runs.read_source(resume)
+        given = {name: value for name, value in asking.items() if value and name != "dialogues"}
+        asking = asking | recorded | given
+        with SkeletonStore(path) as clips:
+            runs.check_fingerprint(resume, clips)
+            output.note(f"Going on with {resume} ({where}).")
+            report, missing = _train_one(output, clips, config, resume, where, asking, server, resume=True)
+        output.note(f"Next: skag eval {resume}")
+        output.document(report)
+        if missing:
+            raise missing_distinctions(missing)
+        return
+    folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = f"go on with it by --resume {folder}" if (folder / runs.CONFIG).exists() else "remove it"
+        raise RunError(f"{folder} is there already: choose another folder with --out, or {hint}.")
+    changes.append(f"train.seed={seed}")
     streams = STREAMS if stream is Streams.all else (stream.value,)
     reports, missing = [], []
     with SkeletonStore(data) as clips:
@@ -161,48 +192,18 @@ def train(
             if faithful_to is not None:
                 config = recipes.faithful(config, faithful_to.value, clips.layout.dims)
             config = override(config, changes)
+            if dry_run:
+                reports.append(_tell_plan(output, clips, config, asking, server))
+                continue
             train_split, test_split = clips.protocol(config.data.protocol)
             run = folder / one if len(streams) > 1 else folder
-            note = f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`."
             if config.train.select_on == "test":
-                note = f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate."
-            if not dry_run:
-                output.note(note)
-            with (
-                open_agents(
-                    config.agents,
-                    clips,
-                    llm=llm,
-                    protocol=config.data.protocol,
-                    dialogues=store,
-                    prompts=prompts,
-                    base_url=base_url,
-                    fallback=fallback,
-                    timeout=timeout,
-                    jobs=jobs,
-                    text_weights=text_weights,
-                    device=where.type,
-                    offline=offline,
-                    note=output.note,
-                ) as agents,
-                _Terminal(output) as watcher,
-            ):
-                if dry_run:
-                    reports.append(_tell_plan(output, config, agents))
-                    continue
-                if agents.active:
-                    fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
-                    output.note(f"Dialogues by {agents.llm}{fixed}{', from the store alone' if offline else ''}.")
-                report = run_train(clips, config, run, agents, where, watcher)
-            chosen_by = "held-out training clips"
-            if report.selected_on == "test":
-                chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
-            output.line(
-                f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
-                f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
-            )
-            reports.append(vars(report))
-            missing += agents.missing
+                output.note(f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate.")
+            else:
+                output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`.")
+            report, unanswered = _train_one(output, clips, config, run, where, asking, server)
+            reports.append(report)
+            missing += unanswered
     if not dry_run:
         output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
     output.document(reports[0] if len(streams) == 1 else {"runs": reports})
@@ -210,10 +211,60 @@ def train(
         raise missing_distinctions(missing)
 
 
-def _tell_plan(output: Output, config: Config, agents: Agents) -> dict[str, int]:
+@contextmanager
+def _agents(
+    clips: SkeletonStore, config: Config, asking: dict[str, Any], server: dict[str, Any], **options: Any
+) -> Iterator[Agents]:
+    """The agents of a run, as `asking` and `server` name them."""
+    from ..agents import open_agents
+
+    paths = {name: asking[name] and Path(asking[name]) for name in ("dialogues", "prompts", "text_weights")}
+    with open_agents(
+        config.agents, clips, protocol=config.data.protocol, **(asking | paths), **server, **options
+    ) as agents:
+        yield agents
+
+
+def _train_one(
+    output: Output,
+    clips: SkeletonStore,
+    config: Config,
+    run: Path,
+    where: torch.device,
+    asking: dict[str, Any],
+    server: dict[str, Any],
+    resume: bool = False,
+) -> tuple[dict[str, Any], list[Question]]:
+    """Train one run, or go on with it; its report, and the questions that the store did not answer."""
+    from ..train import train as run_train
+
+    with (
+        _agents(clips, config, asking, server, device=where.type, note=output.note) as agents,
+        _Terminal(output) as watcher,
+    ):
+        if agents.active:
+            fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
+            alone = ", from the store alone" if asking["offline"] else ""
+            output.note(f"Dialogues by {agents.llm}{fixed}{alone}.")
+            asking = asking | {"llm": agents.llm}
+        report = run_train(clips, config, run, agents, where, watcher, asking=asking, resume=resume)
+    chosen_by = "held-out training clips"
+    if report.selected_on == "test":
+        chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
+    output.line(
+        f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
+        f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
+    )
+    return vars(report), agents.missing
+
+
+def _tell_plan(
+    output: Output, clips: SkeletonStore, config: Config, asking: dict[str, Any], server: dict[str, Any]
+) -> dict[str, int]:
     """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
-    refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
-    most = refreshes * agents.num_classes
+    with _agents(clips, config, asking, server, note=output.note) as agents:
+        refreshes = (config.train.epochs - 1) // config.agents.query_period if agents.active else 0
+        most = refreshes * agents.num_classes
     output.line(
         f"at most {most} questions would be asked: {refreshes} refreshes x {agents.num_classes} classes, fewer for "
         "every class that is not confused and every question that the store answers"
