@@ -181,8 +181,8 @@ def open_agents(
 
     `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
     refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
-    cached beside the dialogues. `note` is told of sentences that are long for the text encoder, of each once.
-    Raises `DialogueError` where the classes have not been described.
+    cached beside the dialogues. `note` is told of long waits for a server, and of sentences that are long for the text
+    encoder, of each once. Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
     if not config.alpha and not config.beta:
@@ -204,8 +204,8 @@ def open_agents(
         if offline and not imported:
             identities = identities_of(llm, kept, store=store, protocol=protocol)
         elif not imported:
-            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout)
-        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout)
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=base_url, timeout=timeout, tell=note)
+        second = open_fallback(fallback, llm, store=store, protocol=protocol, timeout=timeout, tell=note)
         if second is not None:
             others = identities_of(fallback, kept, store=store, protocol=protocol) if offline else []
             second = Respondent(None if offline else second, others)

@@ -22,7 +22,7 @@ from skag.backends import (
     open_fallback,
     pull_model,
 )
-from skag.backends.base import Busy, declined
+from skag.backends.base import MAX_TOKENS, MAX_TOKENS_THINKING, Busy, declined
 from skag.backends.ollama_server import NUM_CTX, NUM_CTX_THINKING
 from skag.backends.openai_server import _is_near, _retry_after
 from skag.backends.providers import PROVIDERS
@@ -90,7 +90,7 @@ def test_ollama_is_sent_what_was_given_and_room_for_six_rounds(ollama: Server) -
     answer = asked.ask(MESSAGES, TOPIC, SCHEMA)
     (sent,) = ollama.chats()
     assert sent["messages"] == MESSAGES and sent["model"] == "tiny" and sent["format"] == SCHEMA
-    assert sent["options"] == {"seed": 7, "num_ctx": 8192} and not sent["stream"]
+    assert sent["options"] == {"seed": 7, "num_ctx": 8192, "num_predict": MAX_TOKENS} and not sent["stream"]
     assert "think" not in sent
     assert (answer.text, answer.tokens_in, answer.tokens_out) == ("The right hand moves up.", 40, 9)
     assert answer.seconds > 0 and answer.details["done_reason"] == "stop"
@@ -300,12 +300,13 @@ def test_a_text_that_describes_does_not_decline(text: str) -> None:
 
 
 def test_an_answer_cut_at_the_limit_is_no_answer(openai: Server, ollama: Server) -> None:
-    openai.extra = {"finish_reason": "length"}
-    assert "cut at the token limit" in str(refused(backend("openai", openai.address)))
-    for reply in ({"done_reason": "length"}, {"prompt_eval_count": NUM_CTX}):
-        ollama.extra = reply
-        error = str(refused(backend("ollama", ollama.address)))
-        assert f"does not fit its context of {NUM_CTX} tokens: shorten the prompts" in error
+    openai.extra, ollama.extra = {"finish_reason": "length"}, {"done_reason": "length"}
+    for kind, server in (("openai", openai), ("ollama", ollama)):
+        answer = backend(kind, server.address).ask(MESSAGES, TOPIC)
+        assert (answer.text, answer.refused) == ("The right hand moves up.", "it goes on and on, and was cut")
+    ollama.extra = {"prompt_eval_count": NUM_CTX}
+    error = str(refused(backend("ollama", ollama.address)))
+    assert f"does not fit its context of {NUM_CTX} tokens: shorten the prompts" in error
 
 
 def test_strange_token_counts_are_left_out(openai: Server) -> None:
@@ -338,13 +339,13 @@ def test_an_address_that_is_none_is_one_line(kind: str, address: str, monkeypatc
 
 
 def test_a_conversation_that_ollama_would_cut_is_not_sent(ollama: Server) -> None:
-    ollama.context_length = 2048
+    ollama.context_length = 4096
     asked = backend("ollama", ollama.address)
-    assert asked.ask([*MESSAGES, {"role": "user", "content": "x" * 4000}], TOPIC).text
-    long = [*MESSAGES, {"role": "user", "content": "x" * 6000}]
-    with pytest.raises(BackendError, match="context of 2048 tokens: choose a model with a longer context, or shorten"):
+    assert asked.ask([*MESSAGES, {"role": "user", "content": "x" * 9000}], TOPIC).text
+    long = [*MESSAGES, {"role": "user", "content": "x" * 9300}]
+    with pytest.raises(BackendError, match="context of 4096 tokens: choose a model with a longer context, or shorten"):
         asked.ask(long, TOPIC)
-    assert len(ollama.chats()) == 1 and ollama.chats()[0]["options"]["num_ctx"] == 2048
+    assert len(ollama.chats()) == 1 and ollama.chats()[0]["options"]["num_ctx"] == 4096
 
 
 def test_a_context_smaller_than_asked_for_is_found_out(ollama: Server) -> None:
@@ -366,7 +367,8 @@ def test_a_thinking_model_that_may_think_gets_more_room(ollama: Server) -> None:
     asked = open_backend("ollama/tiny", base_url=ollama.address, think=True)
     asked.ask(MESSAGES, TOPIC)
     assert ollama.chats()[0]["think"] is True and asked.identity()["think"] is True
-    assert ollama.chats()[0]["options"]["num_ctx"] == NUM_CTX_THINKING
+    options = ollama.chats()[0]["options"]
+    assert (options["num_ctx"], options["num_predict"]) == (NUM_CTX_THINKING, MAX_TOKENS_THINKING)
 
 
 def test_a_missing_model_is_pulled(ollama: Server) -> None:
@@ -396,6 +398,7 @@ def test_every_provider_is_asked_in_its_way(name: str, openai: Server, monkeypat
     (path, headers, sent) = openai.requests[-1]
     assert path == "/v1/chat/completions" and headers["authorization"] == f"Bearer sk-{name}"
     switch = preset.thinking(False) if preset.thinking else {}
+    switch |= {"max_tokens": MAX_TOKENS} if preset.limit else {}
     assert sent == {"model": "tiny", "messages": MESSAGES, "temperature": 0.5, **switch}
     options = {"temperature": 0.5, **switch}  # all that was sent is in the identity, and so in the key
     assert asked.identity() == {"backend": name, "model": "tiny", "address": openai.address, "options": options}
@@ -504,6 +507,17 @@ def test_waits_grow_and_differ(waits: list[float]) -> None:
     grown = [wait for wait in waits if wait]
     assert len(grown) == 6 and all(0.75 <= wait / 2**number <= 1.25 for number, wait in enumerate(grown, start=1))
     assert len({wait / 2**number for number, wait in enumerate(grown)}) == 6
+
+
+def test_of_long_waits_one_is_told(openai: Server, waits: list[float]) -> None:
+    told: list[str] = []
+    openai.faults = [Fault(500, b"{}"), Fault(429, b'{"error": {"message": "slow down"}}', {"Retry-After": "17"})]
+    asked = open_backend("openai/tiny", base_url=f"{openai.address}/v1", tell=told.append)
+    asked.ask(MESSAGES, TOPIC)
+    (line,) = told  # two seconds are not worth a word
+    assert line.startswith("openai/tiny at http://127.0.0.1") and line.endswith(
+        "failed with status 429: slow down; asking again in 17 s."
+    )
 
 
 def test_a_limit_shared_with_questions_that_are_answered_is_waited_for(waits: list[float]) -> None:

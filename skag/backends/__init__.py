@@ -41,11 +41,12 @@ def open_backend(
     think: bool = False,
     timeout: float = TIMEOUT,
     price: Price | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Backend:
     """The backend of `--llm SPEC`. Raises `BackendError` for a spec that is none, or an option it does not take.
 
     `store` and `protocol` are what `measured` measures; the others are for servers. An option that is not given is
-    not sent.
+    not sent. `tell` is told of long waits, from any thread.
     """
     name, _, model = spec.partition("/")
     options = {key: value for key, value in (("seed", seed), ("temperature", temperature)) if value is not None}
@@ -64,13 +65,13 @@ def open_backend(
     if model and name == "imported":
         raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
-        return OllamaBackend(model, base_url, options, think, price, Patience(timeout))
+        return OllamaBackend(model, base_url, options, think, price, Patience(timeout, tell=tell))
     if model and name in PROVIDERS:
         if not_taken := sorted(PROVIDERS[name].lacks & set(options)):
             raise BackendError(f"{name} takes no {not_taken[0]}: leave --{not_taken[0]} out.")
         if think and PROVIDERS[name].thinking is None:
             raise BackendError(f"skag knows no switch for the thoughts of {name}'s models: leave --think out.")
-        return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout))
+        return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout, tell=tell))
     known = ", ".join(f"{provider}/MODEL" for provider in ("ollama", *PROVIDERS))
     raise BackendError(f"no backend {spec!r}: write measured, file:KNOWLEDGE.toml, or one of {known}.")
 
@@ -84,6 +85,7 @@ def open_fallback(
     seed: int | None = None,
     temperature: float | None = None,
     timeout: float = TIMEOUT,
+    tell: Callable[[str], None] | None = None,
 ) -> Backend | None:
     """The backend of `--fallback SPEC`, None without one. It is sent those of the options that it takes."""
     if spec is None:
@@ -93,7 +95,8 @@ def open_fallback(
     preset = PROVIDERS.get(spec.partition("/")[0])
     if preset is not None and "seed" in preset.lacks:
         seed = None
-    return open_backend(spec, store=store, protocol=protocol, seed=seed, temperature=temperature, timeout=timeout)
+    options = {"seed": seed, "temperature": temperature, "timeout": timeout, "tell": tell}
+    return open_backend(spec, store=store, protocol=protocol, **options)
 
 
 def pull_model(backend: Backend, progress: Callable[[int, int | None], None]) -> bool:

@@ -19,10 +19,14 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 T = TypeVar("T")
 
 TIMEOUT = 600.0  # seconds without a byte from the server; a large model on a CPU is slow
+MAX_TOKENS = 1024  # of an answer, where a model would go on for ever; the longest one asked for has about 300
+MAX_TOKENS_THINKING = 8192  # with the thoughts
+CUT = "it goes on and on, and was cut"
 CONNECT_TIMEOUT = 30.0  # seconds until a server has taken up the connection
 MAX_FAILURES = 3  # questions that fail one after another for the server's sake; then it counts as down
 RETRIES = 6  # with waits of about 2, 4, 8, ... seconds: two minutes in all
 FIRST_WAIT = 2.0
+TOLD_WAIT = 5.0  # seconds; of longer waits one is told, but no more often
 LONGEST_WAIT = 300.0  # a server that asks for more has run out of quota
 
 # Held while a client's package is imported: two threads that import packages with circular imports at the same time
@@ -89,6 +93,8 @@ class Patience:
     timeout: float = TIMEOUT
     retries: int = RETRIES
     first_wait: float = FIRST_WAIT
+    tell: Callable[[str], None] | None = field(default=None, repr=False)  # is told of waits that one would wonder at
+    _told: float = field(default=0.0, repr=False)  # when it was told last
     _resume: float = field(default=0.0, repr=False)  # by `time.monotonic`: the server wants no question before
     _answered: float = field(default=0.0, repr=False)  # when the last question was answered
     _failures: int = field(default=0, repr=False)  # questions given up since then
@@ -128,8 +134,12 @@ class Patience:
         busy = _busy(state)
         with self._lock:
             self._resume = max(self._resume, time.monotonic() + busy.wait)
-        grown = min(self.first_wait * 2 ** (state.attempt_number - 1), LONGEST_WAIT)
-        return grown * random.uniform(0.75, 1.25)
+            grown = min(self.first_wait * 2 ** (state.attempt_number - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
+            pause = max(grown, self._resume - time.monotonic())
+            if self.tell and pause >= TOLD_WAIT and time.monotonic() - self._told >= TOLD_WAIT:
+                self._told = time.monotonic()
+                self.tell(f"{str(busy).rstrip('.')}; asking again in {pause:.0f} s.")
+        return grown
 
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         busy = _busy(state)

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import BackendError
 from .base import (
     CONNECT_TIMEOUT,
+    CUT,
     IMPORTING,
+    MAX_TOKENS,
+    MAX_TOKENS_THINKING,
     Answer,
     BackendDown,
     Busy,
@@ -36,7 +39,6 @@ T = TypeVar("T")
 NUM_CTX = 8192  # six rounds with a joint list need about 2500 tokens; Ollama cuts longer prompts silently
 NUM_CTX_THINKING = 16384
 BYTES_PER_TOKEN = 3  # of a conversation, rather too few than too many: English text has four and more
-ANSWER_TOKENS = 512  # kept free for the answer; the longest one asked for has about 300
 
 
 @dataclass
@@ -121,7 +123,12 @@ class OllamaBackend:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {**self.options, "num_ctx": self._facts["num_ctx"]}
+        return {**self.options, "num_ctx": self._facts["num_ctx"], "num_predict": self._limit}
+
+    @property
+    def _limit(self) -> int:
+        """The most tokens of an answer, which the context has room for beside the conversation."""
+        return MAX_TOKENS_THINKING if self.think and self._facts["thinks"] else MAX_TOKENS
 
     def identity(self) -> dict:
         identity = {"backend": "ollama", "model": self.model, "digest": self._facts["digest"]}
@@ -130,7 +137,7 @@ class OllamaBackend:
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         num_ctx = self._facts["num_ctx"]
         size = sum(len(message["content"].encode(errors="replace")) for message in messages)
-        if size / BYTES_PER_TOKEN + ANSWER_TOKENS > num_ctx:
+        if size / BYTES_PER_TOKEN + self._limit > num_ctx:
             raise self._too_long()
 
         def request() -> tuple[ollama.ChatResponse, float]:
@@ -140,7 +147,7 @@ class OllamaBackend:
 
         reply, seconds = self._call(request)
         tokens = count(reply.prompt_eval_count), count(reply.eval_count)
-        if reply.done_reason == "length" or sum(number or 0 for number in tokens) >= num_ctx:
+        if sum(number or 0 for number in tokens) >= num_ctx:
             raise self._too_long()
         if (used := self._context) is not None and used < num_ctx:
             raise BackendDown(
@@ -151,7 +158,8 @@ class OllamaBackend:
         details = {"model": reply.model, "done_reason": reply.done_reason, "num_ctx": used}
         if self.price:
             details |= self.price.cost(*tokens)
-        return Answer(text, thoughts, *tokens, seconds, details, declined(text) if text else "it is empty")
+        refused = CUT if reply.done_reason == "length" else declined(text) if text else "it is empty"
+        return Answer(text, thoughts, *tokens, seconds, details, refused)
 
     @cached_property
     def _context(self) -> int | None:

@@ -19,8 +19,11 @@ from urllib.parse import urlsplit
 from ..errors import BackendError
 from .base import (
     CONNECT_TIMEOUT,
+    CUT,
     IMPORTING,
     LONGEST_WAIT,
+    MAX_TOKENS,
+    MAX_TOKENS_THINKING,
     Answer,
     BackendDown,
     Busy,
@@ -106,9 +109,10 @@ class OpenAIBackend:
 
     @cached_property
     def _body(self) -> dict[str, Any]:
-        """What is sent beside the options that the package knows."""
+        """What is sent beside the options given."""
         switch = self._preset.thinking
-        return switch(self.think) if switch else {}
+        limit = {"max_tokens": MAX_TOKENS_THINKING if self.think else MAX_TOKENS} if self._preset.limit else {}
+        return limit | (switch(self.think) if switch else {})
 
     def identity(self) -> dict:
         options = {**self.options, **self._body}
@@ -136,8 +140,6 @@ class OpenAIBackend:
     def _read(self, reply: ChatCompletion, seconds: float) -> Answer:
         choice, usage = reply.choices[0], reply.usage
         message, reason = choice.message, str(choice.finish_reason)
-        if reason == "length":
-            raise BackendError(f"{self.spec}: its answer was cut at the token limit: choose another model.")
         thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
         text, thoughts = without_thoughts(message.content, thoughts)
         refusal = getattr(message, "refusal", None)
@@ -146,6 +148,8 @@ class OpenAIBackend:
             text, refused = str(refusal).strip(), "it declines to answer"
         elif reason.startswith(("content_filter", "refusal")):  # Gemini adds what it was
             refused = "its content filter stopped it"
+        elif reason == "length":
+            refused = CUT
         elif not text:
             refused = "it is empty"
         details = {"model": str(reply.model), "finish_reason": reason}
@@ -215,7 +219,8 @@ class OpenAIBackend:
             return BackendDown(f"{self.address} refuses the key: set {self._preset.key} to a valid one.")
         if status == 404:
             return BackendDown(f"{self.address} has no model {self.model!r}, or its --base-url should end in /v1.")
-        reason = f"{self.spec} at {self.address} failed with status {status}: {line(error.message)}."
+        words = re.sub(r"Error code: [0-9]+( - )?", "", error.message)
+        reason = f"{self.spec} at {self.address} failed with status {status}{f': {line(words)}' if words else ''}."
         if status in (408, 409, 429) or status >= 500:
             return Busy(reason, wait, down=status in (429, 503), shared=status == 429)
         if given := [name for name in self.options if re.search(rf"\b{name}\b", says)]:

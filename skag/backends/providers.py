@@ -20,6 +20,7 @@ class Provider:
     key: str  # environment variable of the API key
     lacks: frozenset[str] = frozenset()  # of "seed" and "schema": ignored or refused there, so not sent
     thinking: Callable[[bool], dict[str, Any]] | None = None  # the switch in the request's body, where there is one
+    limit: bool = False  # send a limit of tokens: small models can go on for ever, and GPT-5 and others refuse one
     one_model: bool = False  # serves one model, under whatever name it is asked for
 
 
@@ -45,7 +46,9 @@ PROVIDERS = {
         "https://generativelanguage.googleapis.com/v1beta/openai/", "GEMINI_API_KEY", lacks=frozenset({"seed"})
     ),
     "claude": Provider("https://api.anthropic.com/v1/", "ANTHROPIC_API_KEY", lacks=frozenset({"seed", "schema"})),
-    "vllm": Provider("http://localhost:8000/v1", "VLLM_API_KEY", thinking=_template_switch),
-    "llama.cpp": Provider("http://localhost:8080/v1", "LLAMA_API_KEY", thinking=_template_switch, one_model=True),
-    "lmstudio": Provider("http://localhost:1234/v1", "LM_API_TOKEN"),
+    "vllm": Provider("http://localhost:8000/v1", "VLLM_API_KEY", thinking=_template_switch, limit=True),
+    "llama.cpp": Provider(
+        "http://localhost:8080/v1", "LLAMA_API_KEY", thinking=_template_switch, limit=True, one_model=True
+    ),
+    "lmstudio": Provider("http://localhost:1234/v1", "LM_API_TOKEN", limit=True),
 }

@@ -101,7 +101,7 @@ def describe(
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}
-        given = {"store": clips, "protocol": protocol, "timeout": timeout, **options}
+        given = {"store": clips, "protocol": protocol, "timeout": timeout, "tell": output.note, **options}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
         second = open_fallback(fallback, llm, **given)
         backend = None
