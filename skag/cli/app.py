@@ -62,6 +62,7 @@ def _root(
 # Importing a module registers its commands; help lists them in this order, the order of use.
 # isort: off
 from . import recordings  # noqa: E402, F401
+from . import inspect  # noqa: E402, F401
 from . import ask  # noqa: E402, F401
 from . import train  # noqa: E402, F401
 from . import recipes  # noqa: E402, F401

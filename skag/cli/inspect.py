@@ -1,0 +1,48 @@
+"""`skag check` and `skag show`: looking at a skeleton store before training on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .output import Output
+
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")]
+
+
+@app.command(epilog="Example: skag check nw-ucla.h5")
+def check(
+    data: DataArgument,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Tell what would spoil training.
+
+    NaN, missing, motionless and dead joints, frozen frames, units and axes, labels and classes, clips or subjects in
+    both splits, the same recording twice. Reads DATA.h5 and writes nothing. Exit code 1 where something is wrong;
+    remarks alone leave it 0. docs/check.md lists all findings. --seed and --device are taken for uniformity.
+    """
+    from ..check import check as run_check
+    from ..store import SkeletonStore
+
+    output = Output(as_json, quiet)
+    with SkeletonStore(data) as store, output.progress(f"Checking {data.name}") as update:
+        report = run_check(store, update)
+    for finding in report.findings:
+        named = f" ({', '.join(finding.names)})" if finding.names else ""
+        output.line(f"{finding.level}: {finding.what}{named}\n  {finding.advice}  [{finding.kind}]")
+    errors = sum(finding.level == "error" for finding in report.findings)
+    remarks = len(report.findings) - errors
+    output.line(
+        f"{report.store}: {report.clips} clips, {report.frames} frames, {report.classes} classes; "
+        f"{errors or 'no'} error{'' if errors == 1 else 's'}, {remarks or 'no'} remark{'' if remarks == 1 else 's'}"
+    )
+    output.document({**asdict(report), "ok": report.ok})
+    if not report.ok:
+        raise typer.Exit(1)
