@@ -32,7 +32,7 @@ def untrained(store_path: Path, folder: Path, stream: str = "j", held_out: range
     folder.mkdir()
     with SkeletonStore(store_path) as store:
         shape = model_shape(config, store, 8)
-        runs.write_run_facts(folder, config, shape, store, np.arange(3), np.array(held_out), CPU)
+        runs.write_run_facts(folder, config, shape, store, np.arange(3), np.array(held_out), CPU, {})
     torch.manual_seed(seed)
     torch.save({"model": Recogniser(shape).state_dict()}, folder / "best.pt")
     return folder
