@@ -34,12 +34,12 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: Path) -> 
     percent = np.divide(100 * matrix, clips, out=np.full(matrix.shape, np.nan), where=clips > 0)
     cell = 0.5 if num_classes <= _NUMBERED_UP_TO else 0.17 if num_classes <= 150 else 0.1  # inches
     side, margin = max(3.5, cell * num_classes), 2.6
-    with _figure(path, side + margin + 0.9, side + margin, dpi=120 if num_classes <= 150 else 100) as figure:
+    with saved_figure(path, side + margin + 0.9, side + margin, dpi=120 if num_classes <= 150 else 100) as figure:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((margin / width, margin / height, side / width, (side - 0.4) / height))
         _draw_heat_map(axes, percent)
         size = 9 if num_classes <= _NUMBERED_UP_TO else 7 if num_classes <= 150 else 5
-        names = [_shortened(name) for name in classes]
+        names = [shortened(name) for name in classes]
         axes.set_xticks(range(num_classes), labels=names, rotation=90, fontsize=size)
         axes.set_yticks(range(num_classes), labels=names, fontsize=size)
         axes.tick_params(length=0)
@@ -83,14 +83,14 @@ def class_accuracy_figure(
         if result.accuracy is not None and judge.accuracy is not None
     ]
     rows.sort(key=lambda row: row[1] if reference is None else row[1] - row[2])
-    with _figure(path, 8.5, 1.3 + 0.2 * max(len(rows), 3), dpi=130) as figure:
+    with saved_figure(path, 8.5, 1.3 + 0.2 * max(len(rows), 3), dpi=130) as figure:
         axes = figure.add_subplot()
         own, before = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
         if reference is None:
             _draw_accuracies(axes, own, np.array([[row[0].low, row[0].high] for row in rows]).reshape(-1, 2))
         else:
             _draw_differences(axes, own, before)
-        names = [f"{_shortened(result.name)}  ({result.n})" for result, _, _ in rows]
+        names = [f"{shortened(result.name)}  ({result.n})" for result, _, _ in rows]
         axes.set_yticks(range(len(rows)), labels=names, fontsize=8)
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.tick_params(axis="y", length=0)
@@ -143,7 +143,7 @@ def critical_joints_figure(
     across = 1 if axis == 0 else 0
     points = _in_unit_square(np.stack([pose_VC[:, across], sign * pose_VC[:, axis]], axis=1).astype(float))
     critical = [i for i in np.flatnonzero(mask_V).tolist() if np.isfinite(points[i]).all()]
-    with _figure(path, 9, 5, dpi=130) as figure:
+    with saved_figure(path, 9, 5, dpi=130) as figure:
         axes = figure.add_axes((0, 0, 1, 0.93))
         for child, parent in layout.bones.items():
             ends = points[[layout.index[child], layout.index[parent]]]
@@ -151,12 +151,12 @@ def critical_joints_figure(
         axes.scatter(points[:, 0], points[:, 1], s=22, color="#777777", zorder=2)
         marks = points[critical]
         axes.scatter(marks[:, 0], marks[:, 1], s=90, color=_ORANGE, edgecolors="black", linewidths=1, zorder=3)
-        _name_joints(axes, points, critical, layout.joints)
+        name_joints(axes, points, critical, layout.joints)
         axes.set_xlim(-0.65, 1.65)
         axes.set_ylim(-0.06, 1.06)
         axes.set_aspect("equal")
         axes.set_axis_off()
-        axes.set_title(_shortened(title, 70), fontsize=12)
+        axes.set_title(shortened(title, 70), fontsize=12)
 
 
 def _in_unit_square(points_V2: np.ndarray) -> np.ndarray:
@@ -168,7 +168,7 @@ def _in_unit_square(points_V2: np.ndarray) -> np.ndarray:
     return 0.5 + (points_V2 - (low + high) / 2) / max(*(high - low), 1e-9)
 
 
-def _name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str]) -> None:
+def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str]) -> None:
     """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint."""
     if not len(joints):
         return
@@ -180,7 +180,7 @@ def _name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names
         heights = _spread([points_V2[i, 1] for i in members], gap=min(0.065, 1 / max(len(members), 1)))
         for i, y in zip(members, heights, strict=True):
             axes.annotate(
-                f"{i + 1} {_shortened(names[i])}",
+                f"{i + 1} {shortened(names[i])}",
                 xy=points_V2[i],
                 xytext=(x, y),
                 ha="right" if side < 0 else "left",
@@ -205,8 +205,11 @@ def _spread(heights: Sequence[float], gap: float) -> np.ndarray:
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float, dpi: int) -> Iterator[Figure]:
-    """A figure of that size in inches, saved to `path` when the block ends. Text is never mathematics or TeX."""
+def saved_figure(path: Path | None, width: float, height: float, dpi: int) -> Iterator[Figure]:
+    """A figure of that size in inches, saved to `path` (where there is one) when the block ends.
+
+    Text is never mathematics or TeX.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -221,11 +224,12 @@ def _figure(path: Path, width: float, height: float, dpi: int) -> Iterator[Figur
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
             yield figure
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
 
 
-def _shortened(name: str, length: int = _NAME_LENGTH) -> str:
+def shortened(name: str, length: int = _NAME_LENGTH) -> str:
     """A name as one printable line of at most `length` characters."""
     name = "".join(sign if sign.isprintable() else " " for sign in name)
     if len(name) <= length:

@@ -126,7 +126,7 @@ def test_names_are_never_mathematics_and_never_break_a_figure(tmp_path, drawn):
 
 
 def test_shortened_names_keep_both_ends():
-    short = figures._shortened("put on a very long and heavy winter jacket (left)")
+    short = figures.shortened("put on a very long and heavy winter jacket (left)")
     assert len(short) <= 32
     assert short.startswith("put on a very")
     assert short.endswith("(left)")

@@ -46,3 +46,37 @@ def check(
     output.document({**asdict(report), "ok": report.ok})
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: skag show nw-ucla.h5 a04_s01_e01_v01 --out sit.html")
+def show(
+    data: DataArgument,
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A clip's name, or its number from 0.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Picture to write: .png, .gif or .html.  [default: DATA-NUMBER.png]"),
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw a clip with its joint names.
+
+    As a strip of frames (.png), moving (.gif), or as a page on which it plays and can be turned (.html; it needs no
+    network). Reads DATA.h5 and writes the picture. --seed and --device are taken for uniformity.
+    """
+    from ..drawing import clip_number, draw_clip
+    from ..store import SkeletonStore
+
+    output = Output(as_json, quiet)
+    with SkeletonStore(data) as store:
+        number = clip_number(store, clip)
+        path = Path(f"{data.stem}-{number}.png") if out is None else out
+        draw_clip(store, number, path)
+        name, label, frames = store.names[number], int(store.labels[number]), int(store.frames[number])
+        action = store.classes[label] if 0 <= label < len(store.classes) else None
+    output.line(f"{path}: clip {number}, {name}, {frames} frames, {action or f'label {label}'}")
+    output.document(
+        {"picture": str(path), "clip": number, "name": name, "label": label, "class": action, "frames": frames}
+    )
