@@ -1,0 +1,127 @@
+"""Clips drawn in all three ways, with names that try to be markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from skag.cli import app
+from skag.drawing import clip_number, draw_clip, view
+from skag.errors import DataError
+from skag.layouts import load_layout
+from skag.store import Clip, SkeletonStore, write_store
+
+from .conftest import tiny_clip
+
+HOSTILE = "</script><img src=x onerror=alert(1)>$title"
+
+
+def stored(path: Path, *clips: Clip, layout: str = "kinect-v1", classes: list[str] | None = None) -> SkeletonStore:
+    with write_store(path / "made.h5", load_layout(layout)) as writer:
+        for clip in clips:
+            writer.add(clip)
+        writer.finish(classes or ["raise", "lower"])
+    return SkeletonStore(path / "made.h5")
+
+
+@pytest.fixture
+def body() -> np.ndarray:
+    return tiny_clip(0, np.random.default_rng(0))
+
+
+def page_data(page: str) -> dict:
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_a_clip_is_found_by_name_then_by_number_and_else_the_nearest_is_told(tmp_path, body):
+    with stored(tmp_path, Clip("sit", 0, body), Clip("0", 1, body)) as store:
+        assert (clip_number(store, "sit"), clip_number(store, "0"), clip_number(store, "1")) == (0, 1, 1)
+        with pytest.raises(DataError, match="nearest are sit"):
+            clip_number(store, "sitt")
+        for number in ("2", "9" * 40):
+            with pytest.raises(DataError, match="2 clips are numbered from 0"):
+                clip_number(store, number)
+
+
+def test_every_ending_draws_its_kind(tmp_path, body):
+    with stored(tmp_path, Clip("one", 0, body), Clip("short", 0, body[:, :1])) as store:
+        for number, frames in ((0, body.shape[1]), (1, 1)):
+            for ending in ("png", "gif", "html"):
+                draw_clip(store, number, tmp_path / "new" / f"{number}.{ending}")
+            with Image.open(tmp_path / "new" / f"{number}.png") as strip:
+                assert strip.format == "PNG" and min(strip.size) > 300
+            with Image.open(tmp_path / "new" / f"{number}.gif") as moving:
+                assert moving.n_frames == frames
+            data = page_data((tmp_path / "new" / f"{number}.html").read_text(encoding="utf-8"))
+            assert len(data["frames"]) == data["total"] == frames and data["joints"][3] == "head"
+        with pytest.raises(DataError, match="--out"):
+            draw_clip(store, 0, tmp_path / "a.pdf")
+
+
+def test_the_view_is_upright_and_leaves_out_what_was_not_found(tmp_path, body):
+    joints = load_layout("kinect-v1").index
+    body[0, :, joints["head"], 1] = 3
+    body[0, 2, joints["left foot"]] = 0
+    body[0, 3, joints["left foot"]] = np.nan
+    confidence = np.ones(body.shape[:3], np.float32)
+    confidence[0, 4, joints["right foot"]] = 0.1
+    with stored(tmp_path, Clip("one", 0, body, confidence=confidence, subject=4, splits=("train",))) as store:
+        drawn = view(store, 0)
+    assert drawn.title == "one: raise" and "subject 4, train, layout kinect-v1" in drawn.facts
+    assert drawn.points[:, 0, joints["head"], 1].min() > np.nanmax(np.delete(drawn.points[..., 1], joints["head"], 2))
+    missing = np.argwhere(np.isnan(drawn.points[:, 0, :, 0])).tolist()
+    assert missing == [[2, joints["left foot"]], [3, joints["left foot"]], [4, joints["right foot"]]]
+
+
+def test_pixels_count_downwards(tmp_path):
+    points = np.random.default_rng(0).uniform(50, 300, (2, 6, 17, 2)).astype(np.float32)
+    points[:, :, 0, 1] = 1
+    with stored(tmp_path, Clip("one", 5, points), layout="coco") as store:
+        drawn = view(store, 0)
+        draw_clip(store, 0, tmp_path / "a.html")
+    assert drawn.title == "one: label 5" and (drawn.points[:, :, 0, 1] > drawn.points[:, :, 1, 1]).all()
+    data = page_data((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert data["flat"] and len(data["frames"][0]) == 2
+
+
+def test_a_clip_with_nobody_in_it_is_not_drawn(tmp_path, body):
+    with stored(tmp_path, Clip("nobody", 0, body * 0)) as store, pytest.raises(DataError, match="nothing to draw"):
+        view(store, 0)
+
+
+def test_names_never_become_markup_and_the_page_loads_nothing(tmp_path, body):
+    with stored(tmp_path, Clip(HOSTILE, 0, body), classes=[HOSTILE + "\x1b\n"]) as store:
+        for ending in ("html", "png", "gif"):
+            draw_clip(store, 0, tmp_path / f"a.{ending}")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<img" not in page and "&lt;img src=x" in page and page.count("<script") == page.count("</script>") == 2
+    assert "default-src 'none'" in page and not re.search(r"(src|href)=[\"']|url\(|@import", page.replace("src=x", ""))
+
+
+def test_joint_names_never_become_markup(tmp_path, body):
+    layout = load_layout("kinect-v1").to_dict()
+    text = json.dumps(layout).replace('"head"', json.dumps(HOSTILE))
+    made = type(load_layout("kinect-v1")).from_dict(json.loads(text))
+    with write_store(tmp_path / "made.h5", made) as writer:
+        writer.add(Clip("one", 0, body))
+        writer.finish(["raise"])
+    with SkeletonStore(tmp_path / "made.h5") as store:
+        draw_clip(store, 0, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<img" not in page and HOSTILE in page_data(page)["joints"]
+
+
+def test_the_command_names_the_picture(tmp_path, body, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored(tmp_path, Clip("one", 1, body)).close()
+    result = CliRunner().invoke(app, ["show", "made.h5", "one", "--json"])
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["picture"] == "made-0.png" and Path("made-0.png").is_file() and told["class"] == "lower"
+    assert isinstance(CliRunner().invoke(app, ["show", "made.h5", "two"]).exception, DataError)
