@@ -207,9 +207,11 @@ def predict_clips(
 
 
 def predict_split(
-    run: Run, store: SkeletonStore, split: str, device: torch.device, batch_size: int = 64, num_views: int = 1
+    run: Run, store: SkeletonStore, split: str, device: torch.device, batch_size: int = 64, num_views: int | None = None
 ) -> Predictions:
-    """Predict one split of the store with a run. Raises `RunError` where store and run do not fit."""
+    """Predict one split of the store with a run, with `num_views` or its recipe's. Raises `RunError` where store and
+    run do not fit."""
+    num_views = num_views or run.config.data.test_views
     return predict_clips(run, store, split_clips(run, store, split), device, batch_size, num_views)
 
 

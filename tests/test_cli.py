@@ -358,8 +358,12 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     assert {**cut, "run": "whole", "asked": whole["asked"]} == whole
     weights = [torch.load(f"{run}/last.pt", weights_only=True)["model"] for run in ("cut", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    Path("tiny.h5").rename("moved.h5")
+    assert document("train", "moved.h5", "--resume", "cut")["epochs"] == 5
     for arguments, says, code in (
-        (("train", "tiny.h5", "--out", "cut"), "--resume cut", 1),
+        (("train", "--resume", "cut"), "is gone: give the store, DATA.h5 --resume cut", 1),
+        (("train", "moved.h5", "--resume", "cut", "--store", "other.h5"), "other.h5 lacks rounds 1 to 5", 1),
+        (("train", "moved.h5", "--out", "cut"), "--resume cut", 1),
         (("train",), "give DATA.h5, or --resume RUN", 2),
         (("train", "--resume", "cut", "--recipe", "demo"), "keeps its recipe", 2),
         (("train", "--resume", "absent"), "no run folder absent", 1),

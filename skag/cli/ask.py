@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..describe import DescribeReport
     from ..exchanges import Usage
 
+DIALOGUES = Path("cache/dialogues.h5")
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
 PromptsOption = Annotated[
     Path | None, typer.Option("--prompts", help="Folder with prompts of your own.  [default: skag's]")
@@ -46,7 +47,7 @@ def describe(
             "deepseek, qwen, gemini, claude, vllm, llama.cpp and lmstudio.",
         ),
     ] = "measured",
-    store: StoreOption = Path("cache/dialogues.h5"),
+    store: StoreOption = DIALOGUES,
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
     protocol: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import JsonOption, QuietOption, app
-from .ask import StoreOption
+from .ask import DIALOGUES, StoreOption
 from .output import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ dialogues = typer.Typer(
 )
 app.add_typer(dialogues)
 
-STORE = Path("cache/dialogues.h5")
 LlmOption = Annotated[
     str | None, typer.Option("--llm", help="Answers of this backend alone, as `list` calls it.  [default: of all]")
 ]
@@ -40,7 +39,7 @@ ROUND_TITLES = {
 
 @dialogues.command("list", epilog="Example: skag dialogues list")
 def list_(
-    store: StoreOption = STORE, llm: LlmOption = None, as_json: JsonOption = False, quiet: QuietOption = False
+    store: StoreOption = DIALOGUES, llm: LlmOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
     """Who has told what of which classes. Reads the dialogue store."""
     from ..inventory import inventory, open_existing
@@ -97,7 +96,7 @@ def _span(rounds: set[int]) -> str:
 @dialogues.command(epilog='Example: skag dialogues show "sit down" --llm measured')
 def show(
     class_name: Annotated[str, typer.Argument(metavar="CLASS", help="Name of the class.")],
-    store: StoreOption = STORE,
+    store: StoreOption = DIALOGUES,
     llm: LlmOption = None,
     number: Annotated[int | None, typer.Option("--round", min=1, max=6, help="This round alone.")] = None,
     questions: Annotated[bool, typer.Option("--questions", help="The questions too.")] = False,
@@ -143,7 +142,7 @@ def export(
     as_text: Annotated[bool, typer.Option("--text", help="Text for people, instead of JSON lines.")] = False,
     class_names: Annotated[list[str] | None, typer.Option("--class", help="This class alone; can be repeated.")] = None,
     llm: LlmOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DIALOGUES,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -174,7 +173,7 @@ def import_(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="JSON lines (`export`, or a run's dialogues.jsonl), or a folder.")
     ],
-    store: StoreOption = STORE,
+    store: StoreOption = DIALOGUES,
     data: Annotated[
         Path | None, typer.Option("--data", help="For a folder: the skeleton store whose classes it tells of.")
     ] = None,
@@ -226,7 +225,7 @@ def import_(
 
 @dialogues.command(epilog="Example: skag dialogues verify --data nw-ucla.h5 --llm ollama/llama3.2")
 def verify(
-    store: StoreOption = STORE,
+    store: StoreOption = DIALOGUES,
     data: Annotated[
         Path | None, typer.Option("--data", help="Skeleton store: all of its classes, and no others, must be told of.")
     ] = None,

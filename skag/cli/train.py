@@ -13,6 +13,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .ask import (
+    DIALOGUES,
     BaseUrlOption,
     DryRunOption,
     FallbackOption,
@@ -106,7 +107,7 @@ def train(
         Path | None,
         typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted, as if it never had been."),
     ] = None,
-    store: StoreOption = Path("cache/dialogues.h5"),
+    store: StoreOption = DIALOGUES,
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
     fallback: FallbackOption = None,
@@ -144,7 +145,7 @@ def train(
         "agents.text_encoder": text_encoder,
     }
     changes = [f"{field}={value}" for field, value in asked.items() if value is not None] + (assignments or [])
-    if (resume is None) == (data is None):
+    if resume is None and data is None:
         raise typer.BadParameter("give DATA.h5, or --resume RUN to go on with a run.")
     if resume is not None and (changes or recipe or out or faithful_to or dry_run or seed or stream is not Streams.j):
         raise typer.BadParameter("a run that is resumed keeps its recipe, stream and folder: leave these options out.")
@@ -162,9 +163,14 @@ def train(
     server = {"base_url": base_url, "timeout": timeout, "jobs": jobs}
     if resume is not None:
         config, (path, recorded) = runs.read_config(resume), runs.read_source(resume)
-        given = {name: value for name, value in asking.items() if value and name != "dialogues"}
+        moved = store != DIALOGUES or "dialogues" not in recorded
+        given = {name: value for name, value in asking.items() if value and (name != "dialogues" or moved)}
         asking = asking | recorded | given
-        with SkeletonStore(path) as clips:
+        if data is None and not path.is_file():
+            raise RunError(
+                f"{path}, which {resume} was trained on, is gone: give the store, DATA.h5 --resume {resume}."
+            )
+        with SkeletonStore(data or path) as clips:
             runs.check_fingerprint(resume, clips)
             output.note(f"Going on with {resume} ({where}).")
             report, missing = _train_one(output, clips, config, resume, where, asking, server, resume=True)
