@@ -7,7 +7,7 @@ is left out with its name and the reason and never moves another's label.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,46 +82,34 @@ def convert(
     """Convert a data set into the skeleton store `out`, which appears only when it is complete.
 
     The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
-    recordings that bring none are split at random. Either needs a second pass through the source. With `strict` the
-    first recording that cannot be used stops the conversion. Raises `DataError`.
+    recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
+    conversion. Raises `DataError`.
     """
     source, out = Path(source), Path(out)
     if split_by is not None and split_by not in SPLIT_BY:
         raise DataError(f"no split by {split_by!r}: use one of {', '.join(SPLIT_BY)}.")
     _check_target(source, out)
 
-    def opened() -> Source:
-        return open_source(source, format=format, layout=layout, classes=classes, labels=labels)
-
-    data = opened()
-    splits: dict[str, str] = {}
-    if by := split_by or ("" if data.has_splits else "random"):
-        splits, note = make_splits(_recordings(data, strict, progress), by)
-        data = opened()
-        data.notes.append(note if data.has_splits else f"The recordings bring no splits: {note[0].lower()}{note[1:]}")
-    tally = _Tally(data, strict, splits)
+    data = open_source(source, format=format, layout=layout, classes=classes, labels=labels)
+    tally = _Tally(data, strict)
     try:
         with write_store(out, data.layout) as writer:
             for done, item in enumerate(data.clips, 1):
                 tally.take(item, writer)
                 if progress:
                     progress(done, data.total)
-            if not tally.names:
+            if not tally.recordings:
                 raise DataError(tally.nothing_usable(source))
-            writer.finish(data.classes)
+            splits: dict[str, str] = {}
+            if by := split_by or ("" if data.has_splits else "random"):
+                splits, note = make_splits(tally.recordings.values(), by)
+                if not data.has_splits:
+                    note = f"The recordings bring no splits: {note[0].lower()}{note[1:]}"
+                data.notes.append(note)
+            writer.finish(data.classes, splits)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}): check folder and space.") from None
-    return tally.report()
-
-
-def _recordings(data: Source, strict: bool, progress: Progress | None) -> Iterator[Recording]:
-    """What splits are made from, of all usable recordings."""
-    tally = _Tally(data, strict, {})
-    for done, item in enumerate(data.clips, 1):
-        if clip := tally.take(item, None):
-            yield Recording(clip.name, clip.label, clip.subject, clip.camera)
-        if progress:
-            progress(done, data.total)
+    return tally.report(splits)
 
 
 def _check_target(source: Path, out: Path) -> None:
@@ -137,39 +125,34 @@ def _check_target(source: Path, out: Path) -> None:
 class _Tally:
     """Cleans clips on their way into the store and counts them."""
 
-    def __init__(self, opened: Source, strict: bool, splits: dict[str, str]) -> None:
-        self._opened, self._strict, self._made_splits = opened, strict, splits
-        self.names: set[str] = set()
+    def __init__(self, opened: Source, strict: bool) -> None:
+        self._opened, self._strict = opened, strict
+        self.recordings: dict[str, Recording] = {}  # those that were written, by name
         self._skipped: list[tuple[str, str]] = []
-        self._splits: Counter[str] = Counter()
-        self._bodies = self._frames = self._mended = self._in_no_split = 0
+        self._splits: dict[str, tuple[str, ...]] = {}  # that recordings bring, by name
+        self._bodies = self._frames = self._mended = 0
 
-    def take(self, item: Clip | Skipped, writer: StoreWriter | None) -> Clip | None:
-        """Write one clip where there is a writer; note why it is left out where it cannot be used."""
+    def take(self, item: Clip | Skipped, writer: StoreWriter) -> None:
+        """Write one clip, or note why it is left out."""
         name = printable(item.name, 255)
         try:
             if isinstance(item, Skipped):
                 raise Unusable(item.reason)
             clip = self._checked(replace(item, name=name))
-            if name in self._made_splits:
-                clip = replace(clip, splits=tuple(dict.fromkeys([*clip.splits, self._made_splits[name]])))
-            if writer:
-                writer.add(clip)
+            writer.add(clip)
         except (Unusable, DataError) as problem:
             reason = printable(str(problem), 300)
             if self._strict and not (isinstance(item, Skipped) and item.expected):
                 raise DataError(f"{name}: {reason} (stopped here because of --strict).") from None
             self._skipped.append((name, reason))
-            return None
-        self.names.add(name)
-        self._splits.update(clip.splits)
-        self._in_no_split += not clip.splits
+            return
+        self.recordings[name] = Recording(name, clip.label, clip.subject, clip.camera)
+        self._splits[name] = clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]
-        return clip
 
     def _checked(self, clip: Clip) -> Clip:
-        if clip.name in self.names:
+        if clip.name in self.recordings:
             raise Unusable("has the name of a recording before it")
         if clip.label < 0:
             raise Unusable("has no label")
@@ -187,20 +170,24 @@ class _Tally:
         name, reason = self._skipped[0]
         return f"none of the {len(self._skipped)} recordings in {shown} can be used; the first, {name}: {reason}."
 
-    def report(self) -> ConvertReport:
+    def report(self, made: dict[str, str]) -> ConvertReport:
+        """What was converted; `made` are splits that were made of the recordings, by name."""
         layout, notes = self._opened.layout, list(self._opened.notes)
+        splits = [{*own, *((made[name],) if name in made else ())} for name, own in self._splits.items()]
+        count = Counter(split for each in splits for split in each)
+        in_no_split = sum(not each for each in splits)
         if self._mended:
             notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
-        if self._in_no_split and self._splits:
-            notes.append(f"{self._in_no_split} recordings are in no split.")
+        if in_no_split and count:
+            notes.append(f"{in_no_split} recordings are in no split.")
         return ConvertReport(
-            clips=len(self.names),
+            clips=len(self.recordings),
             classes=list(self._opened.classes),
             layout=layout.name,
             joints=layout.num_joints,
             bodies=self._bodies,
             frames=self._frames,
-            splits=dict(sorted(self._splits.items())),
+            splits=dict(sorted(count.items())),
             skipped=self._skipped,
             notes=notes,
         )

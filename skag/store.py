@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -128,10 +128,19 @@ class StoreWriter:
                 buffer.clear()
         self._buffered = 0
 
-    def finish(self, classes: Iterable[str]) -> None:
-        """Write everything but the key points: call once, last."""
+    def finish(self, classes: Iterable[str], more_splits: Mapping[str, str] | None = None) -> None:
+        """Write everything but the key points: call once, last.
+
+        `more_splits` (clip name -> split) are splits that could only be made when all clips were known.
+        """
         self._flush()
         classes = list(classes)
+        if more_splits:
+            for number, name in enumerate(self._names):
+                if split := more_splits.get(name.decode()):
+                    self._splits.setdefault(split, []).append(number)
+            self._splits = {split: sorted(set(numbers)) for split, numbers in self._splits.items()}
+            self._hash.update(json.dumps(sorted(more_splits.items())).encode())
         clips = self._file.create_group("clips")
         for name, values in self._fields.items():
             clips[name] = np.array(values, "i8" if name == "offset" else "i4")
