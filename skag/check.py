@@ -369,14 +369,10 @@ def _centred(body: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _standing_along(body: np.ndarray, there: np.ndarray, layout: Layout) -> tuple[int, int]:
     """Axis and sign that lead from the legs to the trunk; (-1, 0) where the layout or the clip lacks either."""
-    legs = [part for name, part in layout.part_index.items() if name.endswith("leg")]
-    if not legs or "trunk" not in layout.part_index:
+    lines = layout.standing_lines(body, there)
+    if not len(lines):
         return -1, 0
-    trunk, legs = layout.part_index["trunk"], np.concatenate(legs)
-    whole = there[:, trunk].all(axis=1) & there[:, legs].all(axis=1)
-    if not whole.any():
-        return -1, 0
-    line = (body[whole][:, trunk].mean(axis=1) - body[whole][:, legs].mean(axis=1)).mean(axis=0)
+    line = lines.mean(axis=0)
     axis = int(np.abs(line).argmax())
     return axis, int(np.sign(line[axis]))
 

@@ -168,6 +168,16 @@ class Layout:
         """Joint indices of every part."""
         return {part: np.array([self.index[j] for j in joints]) for part, joints in self.parts.items()}
 
+    def standing_lines(self, body: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """Lines `[n, C]` from the middle of the legs to that of the trunk in the frames of `body` `[T, V, C]` in which
+        all their joints are `there` `[T, V]`; none where the layout has no parts "trunk" and "... leg"."""
+        legs = [part for name, part in self.part_index.items() if name.endswith("leg")]
+        if not legs or "trunk" not in self.part_index:
+            return np.empty((0, body.shape[-1]))
+        trunk, legs = self.part_index["trunk"], np.concatenate(legs)
+        whole = there[:, trunk].all(1) & there[:, legs].all(1)
+        return body[whole][:, trunk].mean(1) - body[whole][:, legs].mean(1)
+
     def numbered(self) -> str:
         """The joint list of the prompts, one `number-name` a line, numbers from 1."""
         return "\n".join(f"{i}-{joint}" for i, joint in enumerate(self.joints, 1))

@@ -105,15 +105,9 @@ def stand_upright(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     it is longest. A layout without parts "trunk" and "... leg", or a clip that lies down (more than 45 degrees),
     is returned as it is.
     """
-    legs = [part for name, part in layout.part_index.items() if name.endswith("leg")]
-    if not legs or "trunk" not in layout.part_index:
+    lines = layout.standing_lines(keypoints[0], keypoints[0].any(-1))
+    if not len(lines):
         return keypoints
-    trunk, legs = layout.part_index["trunk"], np.concatenate(legs)
-    body = keypoints[0]
-    complete = body[:, trunk].any(-1).all(-1) & body[:, legs].any(-1).all(-1)
-    if not complete.any():
-        return keypoints
-    lines = body[complete][:, trunk].mean(1) - body[complete][:, legs].mean(1)  # T C
     lengths = np.linalg.norm(lines, axis=1)
     longest = np.argsort(lengths)[-max(1, len(lines) // 10) :]
     axis, sign = layout.up_axis
