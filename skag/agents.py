@@ -74,8 +74,14 @@ class Agents:
 
     @property
     def sentences(self) -> list[str]:
-        """What distinguishes every class, as the dialogue has it now."""
-        return selector.sentences(self.conversations)
+        """What every class is given as its distinction, as the dialogue has it now."""
+        found = selector.sentences(self.conversations)
+        return [found[k] for k in self._given]
+
+    @property
+    def _given(self) -> np.ndarray:
+        """`[K]`, whose answers every class is given: its own, or those of the class half of all classes on."""
+        return np.roll(np.arange(self.num_classes), self.num_classes // 2 if self.config.shuffled else 0)
 
     def mask(self, stream: str) -> np.ndarray:
         """Critical joints as a stream sees them, float32 `[K, V]`."""
@@ -84,11 +90,11 @@ class Agents:
     def _select(self) -> list[str]:
         """Let the Selector read all conversations anew; returns the sentences."""
         with_distinctions = self.config.joints_from_distinctions
-        self.joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
-        sentences = self.sentences
+        joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
+        self.joints = joints[self._given]
         if self.config.beta:  # nobody else looks at the sentences' embeddings
-            self.text = self.embed(sentences)
-        return sentences
+            self.text = self.embed(selector.sentences(self.conversations))[self._given]
+        return self.sentences
 
     def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:
         """Ask what separates the classes confused in `confusions` `[K, K]`, and take the answers over.

@@ -116,6 +116,7 @@ class AgentConfig:
     recall_distinctions: bool = False  # round 6 is asked with the class's distinction so far before it
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
+    shuffled: bool = False  # control: every class is given the joints and the sentence of another one
 
     def __post_init__(self) -> None:
         _within(self, 0, _MANY, "alpha", "beta")

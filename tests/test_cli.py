@@ -279,7 +279,7 @@ def test_the_module_runs_as_a_program() -> None:
 
 def test_every_command_explains_itself() -> None:
     listed = invoke("--help")
-    for command in ("convert", "simulate", "describe", "train", "eval", "analyze-confusion"):
+    for command in ("convert", "simulate", "describe", "train", "eval", "analyze-confusion", "ablate"):
         assert command in listed
         text = invoke(command, "--help")
         assert "Example: skag " + command in text and "Writes" in text

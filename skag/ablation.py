@@ -1,0 +1,422 @@
+"""Does the loop help? The same recipe with the parts of the loop taken out, over several seeds and protocols.
+
+A cell is one row, protocol and seed: a run folder made by `skag.train.train`, whose epoch the held-out clips choose,
+and with which `skag.evaluate` looks at the test split once, at the end. A cell that is finished holds `cell.json` and
+is never made again; one that was interrupted is gone on with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import multiprocessing
+import signal
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import recipes, runs
+from .agents import open_agents
+from .backends import open_backend
+from .config import Config, flat, override, replace
+from .describe import describe
+from .device import keep_freed_memory
+from .dialogues import DialogueStore
+from .errors import DialogueError, RunError
+from .evaluate import evaluate_runs, load_predictions
+from .prompts import load_prompts
+from .store import SkeletonStore
+from .train import train
+
+BASELINE, RESULT = "baseline", "cell.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what is changed of the recipe."""
+
+    name: str
+    meaning: str
+    changes: tuple[str, ...] = ()  # FIELD=VALUE, as `--set` takes them
+    asks_again: bool = True  # False: rounds 1 to 5 alone, no refresh
+
+
+# After Table 4 of the paper, whose rows add stage 1, stage 2, the joint constraint and the alignment to a baseline.
+ROWS = {
+    row.name: row
+    for row in (
+        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0")),
+        Row("stage-1", "constraint and alignment from rounds 1 to 5, never asked again", asks_again=False),
+        Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0",)),
+        Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0",)),
+        Row("all", "constraint and alignment, with refreshes: the recipe as it is"),
+        Row("shuffled", "control: as all, with every class given another class's answers", ("agents.shuffled=true",)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of the table."""
+
+    row: str
+    protocol: str | None
+    seed: int
+    config: Config
+    folder: Path
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell came to: on the test split, and on the held-out clips that chose its epoch; percent."""
+
+    row: str
+    protocol: str | None
+    seed: int
+    top1: float
+    top5: float
+    mean_class: float
+    log_loss: float  # mean of -ln(probability of the true class) on the test split
+    clips: int
+    val_top1: float
+    best_epoch: int
+    refreshes: int
+    asked: int
+    minutes: float  # of training, the questions included
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row over its cells. Means are over seeds, a seed's value being the mean over its protocols; seeds that lack a
+    protocol are left out. The difference is to another row, paired by seed and protocol."""
+
+    row: str
+    seeds: int
+    mean: float | None  # top-1 on the test split
+    spread: float | None  # sample standard deviation over seeds; None of fewer than two
+    log_loss: float | None
+    difference: float | None  # of top-1, mean over pairs of cells
+    standard_error: float | None  # of the difference; None of fewer than two pairs
+    pairs: int
+
+
+def parse_row(text: str) -> Row:
+    """A row of one's own, `NAME:FIELD=VALUE[,FIELD=VALUE]`, which changes `all`. Raises `RunError`."""
+    name, colon, changes = text.partition(":")
+    if not colon or not name.replace("-", "").isalnum() or not changes:
+        raise RunError(f"--row {text}: write NAME:FIELD=VALUE, such as warm:agents.temperature=0.3.")
+    if name in ROWS:
+        raise RunError(f"--row {text}: {name} is a row already; give it another name.")
+    return Row(name, f"as all, with {changes}", tuple(changes.split(",")))
+
+
+def choose_rows(names: Sequence[str], own: Sequence[str]) -> list[Row]:
+    """Rows by name (all where none is named), then one's own. Raises `RunError`."""
+    if unknown := [name for name in names if name not in ROWS]:
+        raise RunError(f"no row {unknown[0]!r}: known are {', '.join(ROWS)}.")
+    chosen = [ROWS[name] for name in dict.fromkeys(names)] if names else list(ROWS.values())
+    chosen += [parse_row(text) for text in own]
+    if twice := [row.name for row in chosen if [other.name for other in chosen].count(row.name) > 1]:
+        raise RunError(f"two rows are called {twice[0]!r}: give each a name of its own.")
+    return chosen
+
+
+def choose_protocols(store: SkeletonStore, names: Sequence[str]) -> list[str | None]:
+    """Protocols by name, `all` of a store, or its only one. Raises `DataError`."""
+    if list(names) == ["all"] and len(store.protocols()) > 1:
+        return list(store.protocols())
+    if not names or list(names) == ["all"]:
+        store.protocol()
+        return [None]
+    for name in names:
+        store.protocol(name)
+    return list(dict.fromkeys(names))
+
+
+def plan(
+    store: SkeletonStore,
+    rows: Sequence[Row],
+    protocols: Sequence[str | None],
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    recipe: str | None = None,
+    stream: str = "j",
+    changes: Sequence[str] = (),
+    device: str = "cpu",
+) -> list[Cell]:
+    """The cells of a table, those of one seed together, so that what is there early can be compared.
+
+    Raises `RunError` where a recipe, a change or a finished cell does not fit.
+    """
+    cells = []
+    for seed in seeds:
+        for protocol in protocols:
+            if recipe is None:
+                config, _ = recipes.derived(store, store.protocol(protocol)[0], stream, device)
+            else:
+                config = recipes.fitted(recipes.recipe(recipe, stream), store)
+            config = override(config, changes)
+            config = replace(replace(config, "data", protocol=protocol), "train", seed=seed)
+            for row in rows:
+                changed = override(config, row.changes)
+                if not row.asks_again:
+                    changed = replace(changed, "agents", query_period=changed.train.epochs)
+                name = "-".join(part for part in (row.name, protocol, f"seed{seed}") if part)
+                cells.append(Cell(row.name, protocol, seed, changed, out / name))
+    return cells
+
+
+def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:
+    """Raise `RunError` where the cell's folder holds a run of other settings, data or answers."""
+    if not (cell.folder / runs.CONFIG).exists():
+        return
+    runs.check_fingerprint(cell.folder, store)
+    there, wanted = flat(runs.read_config(cell.folder)), flat(cell.config)
+    for name in wanted:
+        if there[name] != wanted[name]:
+            raise RunError(
+                f"{cell.folder} was made with {name} {there[name]}, not {wanted[name]}: choose another folder with "
+                "--out, or the settings it was made with."
+            )
+    _, asking = runs.read_source(cell.folder)
+    if asks(cell.config) and asking.get("llm") != llm:
+        raise RunError(
+            f"{cell.folder} was answered by {asking.get('llm')}, not {llm}: choose another folder with --out."
+        )
+
+
+def asks(config: Config) -> bool:
+    """Whether a run of this configuration has agents."""
+    return bool(config.agents.alpha or config.agents.beta)
+
+
+def describe_classes(
+    store: SkeletonStore,
+    protocols: Sequence[str | None],
+    asking: Mapping[str, Any],
+    note: Callable[[str], None],
+) -> None:
+    """Rounds 1 to 5 of every class, for every protocol (`measured` answers each from its own training clips).
+
+    What was answered before is not asked again. Raises `DialogueError` where a class stays without answers.
+    """
+    llm = asking["llm"]
+    if asking["offline"] or llm.startswith("imported/"):
+        return
+    with DialogueStore(Path(asking["dialogues"])) as kept:
+        for protocol in protocols:
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=asking["base_url"], tell=note)
+            report = describe(backend, kept, store.classes, store.layout, load_prompts())
+            if report.failed:
+                name, reason = report.failed[0]
+                raise DialogueError(
+                    f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({name}: "
+                    f"{reason.rstrip('.')}); what was answered is kept: run the same command again."
+                )
+
+
+class _Nobody:
+    """Nobody watches a cell: its metrics file is looked at instead."""
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None: ...
+    def step_done(self) -> None: ...
+    def epoch_done(self, metrics: dict[str, Any]) -> None: ...
+    def refreshed(self, record: dict[str, Any]) -> None: ...
+
+
+def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) -> CellResult:
+    """Train and evaluate one cell, or go on with it, in this process."""
+    where = torch.device(device)
+    options = {
+        "llm": asking["llm"],
+        "dialogues": str(Path(asking["dialogues"]).resolve()),
+        "offline": asking["offline"],
+    }
+    with (
+        SkeletonStore(data) as store,
+        open_agents(
+            cell.config.agents,
+            store,
+            llm=asking["llm"],
+            protocol=cell.protocol,
+            dialogues=Path(asking["dialogues"]),
+            base_url=asking["base_url"],
+            offline=asking["offline"],
+            device=device,
+        ) as agents,
+    ):
+        resume = (cell.folder / runs.CONFIG).exists()
+        report = train(store, cell.config, cell.folder, agents, where, _Nobody(), asking=options, resume=resume)
+        if agents.missing:
+            raise DialogueError(
+                f"{asking['dialogues']} lacks {len(agents.missing)} answers for {cell.folder}: leave out --offline."
+            )
+    found = evaluate_runs([cell.folder], store=data, device=where)
+    predictions = load_predictions(cell.folder, found.split)
+    true = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    seconds = sum(
+        line["seconds"] for name in (runs.METRICS, runs.REFRESHES) for line in runs.read_lines(cell.folder / name)
+    )
+    result = CellResult(
+        row=cell.row,
+        protocol=cell.protocol,
+        seed=cell.seed,
+        **dataclasses.asdict(found.accuracies[0]),
+        log_loss=float(-np.log(np.maximum(true, 1e-12)).mean()),
+        clips=found.num_clips,
+        val_top1=report.val_top1,
+        best_epoch=report.best_epoch,
+        refreshes=report.refreshes,
+        asked=report.asked,
+        minutes=round(seconds / 60, 2),
+    )
+    runs.write_json(cell.folder / RESULT, dataclasses.asdict(result))
+    return result
+
+
+def finished(cell: Cell) -> CellResult | None:
+    """What a cell came to, where it is finished. Raises `RunError` where its file is damaged."""
+    if not (cell.folder / RESULT).exists():
+        return None
+    try:
+        return CellResult(**runs.read_json(cell.folder, RESULT))
+    except TypeError:
+        raise RunError(f"{cell.folder / RESULT} is damaged: remove it, and the cell is evaluated again.") from None
+
+
+def run_cells(
+    data: Path,
+    cells: Sequence[Cell],
+    asking: Mapping[str, Any],
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[CellResult], None] = lambda result: None,
+) -> list[CellResult]:
+    """Make the cells that are not finished, `jobs` at a time, each in a process of one thread; results of all.
+
+    A cell comes to the same whatever `jobs` is. `progress(done, total)` counts epochs, `tell` is given every new
+    result. The first error stops the rest, and what was finished is kept.
+    """
+    results = {cell.folder: result for cell in cells if (result := finished(cell)) is not None}
+    waiting = [cell for cell in cells if cell.folder not in results]
+    total = sum(cell.config.train.epochs for cell in cells)
+    if waiting:
+        spawn = multiprocessing.get_context("spawn")  # open HDF5 files and threads do not survive a fork
+        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=spawn, initializer=_begin_process) as pool:
+            left = {pool.submit(make_cell, data, cell, asking, device) for cell in waiting}
+            try:
+                while left:
+                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        tell(future.result())
+                    progress(sum(_epochs_done(cell) for cell in cells), total)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    return [finished(cell) for cell in cells]
+
+
+def _begin_process() -> None:
+    """One thread, and an end without a traceback when the user interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _epochs_done(cell: Cell) -> int:
+    path = cell.folder / runs.METRICS
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+# ---- the table
+
+
+def summarise(results: Sequence[CellResult], rows: Sequence[str], against: str = BASELINE) -> list[RowResult]:
+    """One `RowResult` per row over the cells that are finished, each compared with the row `against`."""
+    protocols = {result.protocol for result in results}
+    found = {(result.row, result.seed, result.protocol): result for result in results}
+    table = []
+    for row in rows:
+        own = {key[1:]: result for key, result in found.items() if key[0] == row}
+        seeds = [seed for seed in sorted({seed for seed, _ in own}) if all((seed, each) in own for each in protocols)]
+        values = [statistics.fmean(own[seed, each].top1 for each in protocols) for seed in seeds]
+        losses = [own[seed, each].log_loss for seed in seeds for each in protocols]
+        pairs = [
+            result.top1 - found[against, *key].top1
+            for key, result in own.items()
+            if row != against and (against, *key) in found
+        ]
+        table.append(
+            RowResult(
+                row=row,
+                seeds=len(seeds),
+                mean=statistics.fmean(values) if values else None,
+                spread=statistics.stdev(values) if len(values) > 1 else None,
+                log_loss=statistics.fmean(losses) if losses else None,
+                difference=statistics.fmean(pairs) if pairs else None,
+                standard_error=statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None,
+                pairs=len(pairs),
+            )
+        )
+    return table
+
+
+def in_words(row: RowResult, meaning: str) -> list[str]:
+    """The cells of a row as a table for people has them; see `columns`."""
+
+    def number(value: float | None, form: str = "{:.2f}") -> str:
+        return "" if value is None else form.format(value)
+
+    return [
+        row.row,
+        number(row.mean),
+        number(row.spread),
+        str(row.seeds),
+        number(row.log_loss, "{:.3f}"),
+        number(row.difference, "{:+.2f}"),
+        number(row.standard_error),
+        str(row.pairs or ""),
+        meaning,
+    ]
+
+
+def columns(against: str) -> list[str]:
+    return ["row", "top-1 %", "spread", "seeds", "log loss", f"minus {against}", "std. error", "pairs", "what"]
+
+
+def markdown(
+    title: str, facts: Sequence[str], table: Sequence[RowResult], meanings: Mapping[str, str], against: str
+) -> str:
+    """The table as a section of a document, under the `facts` about it."""
+    rows = [columns(against), ["---"] * len(columns(against))]
+    rows += [in_words(row, meanings[row.row]) for row in table]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([f"## {title}", "", *facts, "", *lines]) + "\n"
+
+
+def write_section(path: Path, title: str, section: str) -> None:
+    """Put a section of level two into a markdown file: in the place of the one of that title, else at its end.
+
+    Text between the section's table and the next heading is kept.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Ablation\n"
+    lines = text.splitlines()
+    if f"## {title}" not in lines:
+        runs.write_lines(path, [text.rstrip("\n") + "\n\n" + section])
+        return
+    start = lines.index(f"## {title}")
+    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("## ")), len(lines))
+    table_end = max((i + 1 for i in range(start, end) if lines[i].startswith("|")), default=start + 1)
+    kept = [*lines[:start], *section.splitlines(), *lines[table_end:]]
+    runs.write_lines(path, ["\n".join(kept) + "\n"])

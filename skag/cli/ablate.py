@@ -1,0 +1,152 @@
+"""`skag ablate`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
+from .ask import DIALOGUES, BaseUrlOption, OfflineOption, StoreOption
+from .output import Output
+from .train import SetOption
+
+if TYPE_CHECKING:
+    from ..ablation import CellResult
+
+
+@app.command(epilog="Example: skag ablate nw-ucla.h5 --recipe nw-ucla-small --seeds 3 --out runs/ablation-ucla")
+def ablate(
+    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs, one per row and seed.")],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
+    ] = None,
+    stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
+    llm: Annotated[
+        str, typer.Option("--llm", help="Who answers: measured, file:KNOWLEDGE.toml, imported/NAME or PROVIDER/MODEL.")
+    ] = "measured",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", help="Train/test split, where the store has several; repeatable, or all."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from --seed on.")] = 3,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            "--rows", help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, shuffled."
+        ),
+    ] = None,
+    own_rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row", metavar="NAME:FIELD=VALUE", help="A row more: as all, with these fields changed; repeatable."
+        ),
+    ] = None,
+    against: Annotated[str, typer.Option("--against", help="Row that the others are compared with.")] = "baseline",
+    assignments: SetOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Runs at a time, of one thread each.")] = 1,
+    only_finished: Annotated[
+        bool, typer.Option("--only-finished", help="Train nothing: the table of the runs that are there.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write the table as a section of FILE.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Heading of that section.  [default: data, llm]")] = None,
+    store: StoreOption = DIALOGUES,
+    base_url: BaseUrlOption = None,
+    offline: OfflineOption = False,
+    seed: SeedOption = 1,
+    device: DeviceOption = Device.cpu,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure what each part of the loop is worth.
+
+    Trains the recipe with parts of the loop taken out, as Table 4 of the paper does, every row with the same seeds, and
+    evaluates each run once on the test split by the epoch that held-out training clips chose. Reads a skeleton store;
+    rounds 1 to 5 are asked where the dialogue store lacks them. Writes OUT/ROW-seedN, a run folder each. What is
+    finished is kept: the same command goes on where it was stopped.
+
+    Prints mean and sample standard deviation over seeds, and the difference to the baseline, paired by seed and
+    protocol, with its standard error.
+    """
+    from .. import ablation
+    from ..device import choose_device
+    from ..store import SkeletonStore
+
+    output = Output(as_json, quiet)
+    names = [name.strip() for name in rows.split(",")] if rows else []
+    chosen = ablation.choose_rows(names, own_rows or [])
+    if against not in [row.name for row in chosen]:
+        raise typer.BadParameter(f"--against {against} is none of the rows: {', '.join(row.name for row in chosen)}.")
+    where = choose_device(device.value).type
+    asking = {"llm": llm, "dialogues": store, "base_url": base_url, "offline": offline}
+    with SkeletonStore(data) as clips:
+        protocols = ablation.choose_protocols(clips, protocol or [])
+        cells = ablation.plan(
+            clips,
+            chosen,
+            protocols,
+            range(seed, seed + seeds),
+            out,
+            recipe=recipe,
+            stream=stream.value,
+            changes=assignments or [],
+            device=where,
+        )
+        for cell in cells:
+            ablation.check_cell(cell, clips, llm)
+        if not only_finished and any(ablation.asks(cell.config) for cell in cells):
+            ablation.describe_classes(clips, protocols, asking, output.note)
+        fingerprint, num_classes = clips.fingerprint, len(clips.classes)
+    if only_finished:
+        results = [result for cell in cells if (result := ablation.finished(cell)) is not None]
+    else:
+        with output.progress(f"{len(cells)} runs, epochs") as update:
+            results = ablation.run_cells(
+                data, cells, asking, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
+            )
+    table = ablation.summarise(results, [row.name for row in chosen], against)
+    meanings = {row.name: row.meaning for row in chosen}
+    output.table(
+        f"{data.name}: {len(results)} of {len(cells)} runs finished",
+        ablation.columns(against),
+        [ablation.in_words(row, meanings[row.row]) for row in table],
+    )
+    document = {
+        "command": shlex.join(["skag", *sys.argv[1:]]),
+        "data": data.name,
+        "fingerprint": fingerprint,
+        "classes": num_classes,
+        "recipe": cells[0].config.recipe,
+        "llm": llm,
+        "changes": assignments or [],
+        "against": against,
+        "rows": [{**vars(row), "meaning": meanings[row.row]} for row in table],
+        "cells": [vars(result) for result in results],
+    }
+    if markdown is not None:
+        facts = [f"`{document['command']}`", "", _facts(document, results)]
+        name = title or f"{data.stem}, {llm}"
+        ablation.write_section(markdown, name, ablation.markdown(name, facts, table, meanings, against))
+        output.note(f"Table: {markdown}, section {name!r}")
+    output.document(document)
+
+
+def _tell(output: Output, result: CellResult) -> None:
+    where = f"{result.row}, {result.protocol}" if result.protocol else result.row
+    output.note(f"{where}, seed {result.seed}: top-1 {result.top1:.2f} %, {result.minutes:.1f} minutes")
+
+
+def _facts(document: dict[str, Any], results: list[CellResult]) -> str:
+    tests = {result.protocol: result.clips for result in results}
+    minutes = [result.minutes for result in results]
+    took = f", {min(minutes):.1f} to {max(minutes):.1f} minutes a run" if minutes else ""
+    return (
+        f"{document['classes']} classes, {' + '.join(map(str, tests.values()))} test clips, recipe "
+        f"{document['recipe']}, answers by {document['llm']}; {len(results)} runs{took}."
+    )
