@@ -162,7 +162,7 @@ def plan(
                 config, _ = recipes.derived(store, store.protocol(protocol)[0], stream, device)
             else:
                 config = recipes.fitted(recipes.recipe(recipe, stream), store)
-            config = override(config, changes)
+            config = override(replace(config, "agents", wait_for_answers=True), changes)  # runs that can be repeated
             config = replace(replace(config, "data", protocol=protocol), "train", seed=seed)
             for row in rows:
                 changed = override(config, row.changes)
@@ -226,8 +226,9 @@ class _Nobody:
     """Nobody watches a cell: its metrics file is looked at instead."""
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None: ...
-    def step_done(self) -> None: ...
+    def step_done(self, means: Callable[[], dict[str, float]]) -> None: ...
     def epoch_done(self, metrics: dict[str, Any]) -> None: ...
+    def asking(self, epoch: int, classes: int) -> None: ...
     def refreshed(self, record: dict[str, Any]) -> None: ...
 
 
