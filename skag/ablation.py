@@ -51,7 +51,7 @@ class Row:
 ROWS = {
     row.name: row
     for row in (
-        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0")),
+        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0", "agents.exchange=0")),
         Row("stage-1", "constraint and alignment from rounds 1 to 5, never asked again", asks_again=False),
         Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0",)),
         Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0",)),
@@ -186,15 +186,10 @@ def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:
                 "--out, or the settings it was made with."
             )
     _, asking = runs.read_source(cell.folder)
-    if asks(cell.config) and asking.get("llm") != llm:
+    if cell.config.agents.used and asking.get("llm") != llm:
         raise RunError(
             f"{cell.folder} was answered by {asking.get('llm')}, not {llm}: choose another folder with --out."
         )
-
-
-def asks(config: Config) -> bool:
-    """Whether a run of this configuration has agents."""
-    return bool(config.agents.alpha or config.agents.beta)
 
 
 def describe_classes(

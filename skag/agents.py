@@ -121,6 +121,8 @@ class Agents:
         """Let the Selector read all conversations anew."""
         with_distinctions = self.config.joints_from_distinctions
         joints = selector.critical_mask(conversations, self.layout, with_distinctions=with_distinctions)
+        if self.config.both_sides:
+            joints |= joints[:, self.layout.mirror_index]
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
         text = self.embed(selector.sentences(conversations))[self._given] if used else self.text
@@ -311,7 +313,7 @@ def open_agents(
     offline: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Agents]:
-    """The agents of a run over the dialogue store at `dialogues`; inactive where alpha and beta are both 0.
+    """The agents of a run over the dialogue store at `dialogues`; inactive where nothing uses them.
 
     `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
     refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
@@ -319,7 +321,7 @@ def open_agents(
     encoder, of each once. Raises `DialogueError` where the classes have not been described.
     """
     classes, layout = store.classes, store.layout
-    if not config.alpha and not config.beta:
+    if not config.used:
         yield Agents(config, layout, len(classes))
         return
     text.check_encoder(config.text_encoder)
@@ -392,7 +394,7 @@ def recorded_agents(
     """The agents of a run of skag, to say again what they said then and when: nobody is asked, no dialogue store is
     read. Sentence embeddings are cached beside `dialogues`. Raises `RunError` where the run did not get so far."""
     config, classes = runs.read_config(run).agents, store.classes
-    if not config.alpha and not config.beta:
+    if not config.used:
         return Agents(config, store.layout, len(classes))
     text.check_encoder(config.text_encoder)
     try:

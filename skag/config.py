@@ -116,19 +116,29 @@ class AgentConfig:
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
     joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
+    both_sides: bool = False  # a critical joint's mirror image is critical too, as it is in a clip that is mirrored
     recall_distinctions: bool = False  # round 6 is asked with the class's distinction so far before it
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
+    # Probability that a training clip's joints that are not critical for its class become another clip's, so that they
+    # say nothing of it (0: off). Not in the paper; see docs/ablation.md.
+    exchange: float = 0.0
     shuffled: bool = False  # control: every class is given the joints and the sentence of another one
 
     def __post_init__(self) -> None:
         _within(self, 0, _MANY, "alpha", "beta")
+        _within(self, 0, 1, "exchange")
         _within(self, 1e-4, _MANY, "temperature")
         _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
         if self.max_questions is not None:
             _within(self, 0, _MANY, "max_questions")
         if self.train_text_encoder and not self.text_encoder.startswith("open_clip:"):
             raise RunError(f"train_text_encoder trains open_clip:NAME, not {self.text_encoder}: change one of the two.")
+
+    @property
+    def used(self) -> bool:
+        """Whether anything looks at what the agents say."""
+        return bool(self.alpha or self.beta or self.exchange)
 
 
 @dataclass(frozen=True)

@@ -317,6 +317,9 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
     along. With mixing the batch is doubled, and all but L_mix are of the clips as they were.
     """
     agents, count = config.agents, len(labels)
+    if agents.exchange:
+        chosen, partner = transforms.draw_exchange(count, agents.exchange, state.generator)
+        x = transforms.exchange_joints(x, state.model.critical_joints[labels], chosen, partner)
     if config.augment.mix:
         draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], state.generator)
         mixed, weight = transforms.mix(x, layout, draw)

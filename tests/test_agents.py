@@ -47,6 +47,18 @@ def test_a_bone_is_critical_when_either_end_is() -> None:
     assert found["k"] == ["right elbow", "right hand"]  # to the joint before the last
 
 
+def test_on_both_sides_the_mirror_image_of_a_critical_joint_is_critical(tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5"}
+        with open_agents(AgentConfig(), store, **options) as agents:
+            one_side = agents.joints
+        with open_agents(AgentConfig(both_sides=True), store, **options) as agents:
+            mirrored = one_side[:, store.layout.mirror_index]
+            assert (one_side != mirrored).any()
+            np.testing.assert_array_equal(agents.joints, np.maximum(one_side, mirrored))
+
+
 def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")

@@ -100,7 +100,7 @@ def ablate(
         )
         for cell in cells:
             ablation.check_cell(cell, clips, llm)
-        if not only_finished and any(ablation.asks(cell.config) for cell in cells):
+        if not only_finished and any(cell.config.agents.used for cell in cells):
             ablation.describe_classes(clips, protocols, asking, output.note)
         fingerprint, num_classes = clips.fingerprint, len(clips.classes)
     if only_finished:
