@@ -189,26 +189,65 @@ class Recogniser(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""
-        N, M, T, V, C = x.shape
-        wanted = (self.config.num_joints, self.config.in_channels)
-        if wanted != (V, C):
-            raise ValueError(f"clips are [.., V={V}, C={C}], the network takes V={wanted[0]}, C={wanted[1]}")
+        N, M, T, V, C = self._checked(x).shape
         if self.config.joint_embedding:
-            if self.config.num_bodies != M:
-                raise ValueError(f"clips have {M} bodies, the network takes {self.config.num_bodies}")
             x = self.to_joint_embedding(x) + self.pos_embedding  # N M T V C'
             C = x.shape[-1]
             x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N, M * V * C, T))
             x = x.view(N * M, V, C, T)
         else:
             x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N * M, V * C, T)).view(N * M, V, C, T)
-        x = x.permute(0, 2, 3, 1).contiguous()  # NM C T V
+        return self._through_blocks(x.permute(0, 2, 3, 1)).unflatten(0, (N, M))
+
+    def _checked(self, x: Tensor) -> Tensor:
+        _, M, _, V, C = x.shape
+        wanted = (self.config.num_joints, self.config.in_channels)
+        if wanted != (V, C):
+            raise ValueError(f"clips are [.., V={V}, C={C}], the network takes V={wanted[0]}, C={wanted[1]}")
+        if self.config.joint_embedding and self.config.num_bodies != M:
+            raise ValueError(f"clips have {M} bodies, the network takes {self.config.num_bodies}")
+        return x
+
+    def _through_blocks(self, x: Tensor) -> Tensor:
+        x = x.contiguous()  # NM C T V
         for block in self.blocks:
             x = block(x)
-        return x.unflatten(0, (N, M))
+        return x
+
+    def _mean_features(self, x: Tensor) -> Tensor:
+        """`features` averaged over time, `[N, M, C', V]` (eq. 4: x_pre).
+
+        In evaluation, bodies do not influence one another, and all that are zero everywhere have one result per place
+        in the clip (`data_bn` tells the places apart): it is computed for the first of them and stands for the others.
+        Not so in a graph that is traced or compiled, whose shapes must not depend on what the clips hold.
+        """
+        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self.features(x).mean(3)
+        N, M = self._checked(x).shape[:2]
+        absent = ~x.flatten(2).any(2)  # N M
+        first = absent.byte().argmax(0), torch.arange(M, device=x.device)  # of every place, clip 0 where none is absent
+        computed = ~absent
+        computed[first] = True
+        place = computed.flatten().cumsum(0).view(N, M) - 1  # of every body among those computed
+        place = torch.where(absent, place[first], place)
+        bodies = self._normalised_bodies(x[computed], computed.nonzero()[:, 1])
+        return self._through_blocks(bodies).mean(2)[place]
+
+    def _normalised_bodies(self, x: Tensor, number: Tensor) -> Tensor:
+        """Bodies `[B, T, V, C]`, each the `number`-th `[B]` of its clip, to the first block's input `[B, C', T, V]`,
+        with the running statistics."""
+        norm, V = self.data_bn, self.config.num_joints
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shift = norm.bias - norm.running_mean * scale
+        if self.config.joint_embedding:
+            x = self.to_joint_embedding(x) + self.pos_embedding
+            scale, shift = (values.view(-1, 1, V, x.shape[-1])[number] for values in (scale, shift))
+        else:
+            scale, shift = (values.view(V, x.shape[-1]) for values in (scale, shift))
+        return torch.addcmul(shift, x, scale).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Output:
-        per_joint = self.features(x).mean(3)  # N M C V, the mean over time (eq. 4: x_pre)
+        per_joint = self._mean_features(x)  # N M C V
         pooled = per_joint.mean((1, 3))  # N C
         # Eq. 4 multiplies x_pre with a V x V matrix per class whose rows are constant. Projecting the channels
         # to one number per joint first and summing over critical joints is equal (1e-14 in float64).

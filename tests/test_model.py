@@ -112,3 +112,56 @@ def test_clips_of_the_wrong_shape_are_named() -> None:
 def test_the_published_size() -> None:
     model = Recogniser(ModelConfig(num_classes=60, num_joints=25, num_bodies=2))
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.90e6, rel=0.01)
+
+
+def _with_absent_bodies(kind: str) -> torch.Tensor:
+    """Seven clips of two bodies in float64 of which some are zero everywhere."""
+    x = torch.randn(7, 2, 8, 5, 3, dtype=torch.double)
+    missing = {
+        "none": [],
+        "second": [(n, 1) for n in range(6)],
+        "either": [(0, 0), (1, 1), (2, 0), (2, 1), (5, 1), (6, 0)],
+        "all": [(n, m) for n in range(7) for m in range(2)],
+    }
+    for n, m in missing[kind]:
+        x[n, m] = 0
+    return x
+
+
+@pytest.mark.parametrize("joint_embedding", [True, False])
+@pytest.mark.parametrize("kind", ["none", "second", "either", "all"])
+def test_absent_bodies_are_computed_once_and_change_nothing(kind: str, joint_embedding: bool) -> None:
+    model = small(joint_embedding=joint_embedding, dropout=0.5).double()
+    x = _with_absent_bodies(kind)
+    for _ in range(3):  # running statistics that differ from place to place
+        model(x + torch.randn_like(x) + torch.arange(2.0)[:, None, None, None])
+    model.eval()
+    rows = []
+    model.blocks[0].register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+    with torch.no_grad():
+        packed = model(x)
+        x_pre = model.features(x).mean(3)
+        pooled = x_pre.mean((1, 3))
+        constraint = model.constraint_head(x_pre.sum(3)).mean((1, 2))[:, None]  # every joint is critical
+    assert (packed.class_logits - model.class_head(pooled)).abs().max() < 1e-12
+    assert (packed.embedding - model.embedding_head(pooled)).abs().max() < 1e-12
+    assert (packed.constraint_logits - constraint).abs().max() < 1e-12
+    assert rows[0] == {"none": 14, "second": 9, "either": 10, "all": 2}[kind]
+    assert rows[1] == 14
+
+
+def test_a_traced_network_computes_every_body() -> None:
+    class ClassLogits(torch.nn.Module):
+        def __init__(self, model: Recogniser) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).class_logits
+
+    network = ClassLogits(small().double()).eval()
+    x = _with_absent_bodies("either")
+    traced = torch.export.export(network, (x,)).module()
+    with torch.no_grad():
+        for clips in (x, torch.randn_like(x)):
+            assert (traced(clips) - network(clips)).abs().max() < 1e-12
