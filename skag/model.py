@@ -59,6 +59,19 @@ def _pointwise(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1))
 
 
+def _is_traced() -> bool:
+    """Whether an export or a compiler reads along: then only plain operations of fixed shapes are used."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _highest_of_three(x: Tensor, stride: int) -> Tensor:
+    """Max-pool over three frames of `[NM, C, T, V]`, with joints standing as channels that lie last, for which torch's
+    kernel is vectorised: equal, in less than half the time on the CPU."""
+    rows = x.flatten(0, 1).unsqueeze(2).permute(0, 3, 1, 2)  # NMC V T 1
+    rows = F.max_pool2d(rows, (3, 1), stride=(stride, 1), padding=(1, 0))
+    return rows.permute(0, 2, 3, 1).squeeze(2).unflatten(0, x.shape[:2])
+
+
 def noise_graphs(draw: Tensor) -> Tensor:
     """What the learned graphs begin as, from standard normal numbers `[S, V, V]`: the skeleton's edges are not used
     (published code, `init_off` 0.04 and `init_std` 0.02)."""
@@ -90,9 +103,9 @@ class SpatialGraph(nn.Module):
         mean = x.mean(2).transpose(1, 2)  # NM V C
         x1 = self.conv1(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))  # NM S R V
         x2 = self.conv2(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))
-        inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2)) * self.alpha  # NM S R V V
+        inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2))  # NM S R V V
         intra = torch.softmax(x1.transpose(2, 3) @ x2, dim=-2) * self.beta  # NM S V V
-        graph = inter + (intra + self.A).unsqueeze(2)
+        graph = torch.addcmul((intra + self.A).unsqueeze(2), inter, self.alpha)
         y = (pre @ graph).flatten(1, 2)  # NM SR T V
         y = self.bn(self.post(y))
         return F.relu(y + (x if self.down is None else self.down(x)), inplace=True)
@@ -119,16 +132,17 @@ class TemporalBranches(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([x, x.mean(-1, keepdim=True)], -1)  # NM C T V+1
+        x = self.split(x)
+        x = torch.cat([x, x.mean(-1, keepdim=True)], -1)  # NM C T V+1; the mean joint commutes with a 1x1 convolution
         # `split`, not slices: the backward of a slice fills and adds a whole tensor of zeros.
-        active, plain = self.split(x).split([sum(self.widths[:-1]), self.widths[-1]], dim=1)
-        *dilated, pooled = F.relu(self.split_bn(active)).split(self.widths[:-1], dim=1)
+        active, plain = x.split([sum(self.widths[:-1]), self.widths[-1]], dim=1)
+        *dilated, pooled = F.relu(self.split_bn(active), inplace=True).split(self.widths[:-1], dim=1)
         branches = [conv(part) for conv, part in zip(self.dilated, dilated, strict=True)]
-        branches.append(F.max_pool2d(pooled, (3, 1), stride=(self.stride, 1), padding=(1, 0)))
+        branches.append(_highest_of_three(pooled, self.stride))
         branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
         local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
         out = torch.addcmul(local, mean, self.add_coeff)
-        return self.bn(self.transform(F.relu(self.transform_bn(out))))
+        return self.bn(self.transform(F.relu(self.transform_bn(out), inplace=True)))
 
 
 class Block(nn.Module):
@@ -221,7 +235,7 @@ class Recogniser(nn.Module):
         in the clip (`data_bn` tells the places apart): it is computed for the first of them and stands for the others.
         Not so in a graph that is traced or compiled, whose shapes must not depend on what the clips hold.
         """
-        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if self.training or _is_traced():
             return self.features(x).mean(3)
         N, M = self._checked(x).shape[:2]
         absent = ~x.flatten(2).any(2)  # N M
