@@ -35,6 +35,7 @@ class ModelConfig:
     joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (not for Kinetics)
     embedding_dim: int = 512  # D, width of the text embeddings
     dropout: float = 0.0  # on the pooled feature, in front of the class head
+    present_bodies_only: bool = False  # absent bodies take no part: see `Recogniser`
     learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
 
     def __post_init__(self) -> None:
@@ -165,7 +166,14 @@ class Block(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """Clips `[N, M, T, V, C]` to an `Output`. `critical_joints` `[K, V]` is set by the Selector."""
+    """Clips `[N, M, T, V, C]` to an `Output`. `critical_joints` `[K, V]` is set by the Selector.
+
+    A body that is zero everywhere is absent. In the published network it goes through all blocks like any other: in
+    training it enters every batch norm's statistics, and features are the mean over all M bodies, so that a lone
+    person has half the weight that each of two has. With `present_bodies_only` it is left out: statistics are over
+    the bodies that are there, features the mean over a clip's own, and all places of a clip share one input norm. A
+    clip in which nobody is keeps its first body. Weights of one kind do not fit the other.
+    """
 
     critical_joints: Tensor
 
@@ -173,14 +181,13 @@ class Recogniser(nn.Module):
         super().__init__()
         self.config = config
         width, last = config.channels[0], config.channels[-1]
+        channels_in = config.in_channels
         if config.joint_embedding:
             self.to_joint_embedding = nn.Linear(config.in_channels, width)
             self.pos_embedding = nn.Parameter(torch.randn(1, config.num_joints, width))
-            self.data_bn = nn.BatchNorm1d(config.num_bodies * config.num_joints * width)
             channels_in = width
-        else:
-            self.data_bn = nn.BatchNorm1d(config.num_joints * config.in_channels)
-            channels_in = config.in_channels
+        places = config.num_bodies if config.joint_embedding and not config.present_bodies_only else 1
+        self.data_bn = nn.BatchNorm1d(places * config.num_joints * channels_in)
         blocks = []
         for number, (channels, stride) in enumerate(zip(config.channels, config.strides, strict=True)):
             residual = number > 0 or config.joint_embedding
@@ -203,14 +210,10 @@ class Recogniser(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""
-        N, M, T, V, C = self._checked(x).shape
+        N, M, T, V, _ = self._checked(x).shape
         if self.config.joint_embedding:
             x = self.to_joint_embedding(x) + self.pos_embedding  # N M T V C'
-            C = x.shape[-1]
-            x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N, M * V * C, T))
-            x = x.view(N * M, V, C, T)
-        else:
-            x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(N * M, V * C, T)).view(N * M, V, C, T)
+        x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(-1, self.data_bn.num_features, T)).view(N * M, V, -1, T)
         return self._through_blocks(x.permute(0, 2, 3, 1)).unflatten(0, (N, M))
 
     def _checked(self, x: Tensor) -> Tensor:
@@ -218,7 +221,7 @@ class Recogniser(nn.Module):
         wanted = (self.config.num_joints, self.config.in_channels)
         if wanted != (V, C):
             raise ValueError(f"clips are [.., V={V}, C={C}], the network takes V={wanted[0]}, C={wanted[1]}")
-        if self.config.joint_embedding and self.config.num_bodies != M:
+        if self.config.joint_embedding and not self.config.present_bodies_only and self.config.num_bodies != M:
             raise ValueError(f"clips have {M} bodies, the network takes {self.config.num_bodies}")
         return x
 
@@ -229,14 +232,31 @@ class Recogniser(nn.Module):
         return x
 
     def _mean_features(self, x: Tensor) -> Tensor:
-        """`features` averaged over time, `[N, M, C', V]` (eq. 4: x_pre).
-
-        In evaluation, bodies do not influence one another, and all that are zero everywhere have one result per place
-        in the clip (`data_bn` tells the places apart): it is computed for the first of them and stands for the others.
-        Not so in a graph that is traced or compiled, whose shapes must not depend on what the clips hold.
-        """
+        """`features` averaged over time and bodies, `[N, C', V]` (eq. 4: x_pre, and the mean that follows it)."""
+        if self.config.present_bodies_only:
+            return self._mean_of_present(x)
         if self.training or _is_traced():
-            return self.features(x).mean(3)
+            return self.features(x).mean((1, 3))
+        return self._mean_of_all(x)
+
+    def _mean_of_present(self, x: Tensor) -> Tensor:
+        """Mean features with absent bodies left out, or, where a graph of fixed shapes is traced, with weight 0."""
+        N, M = self._checked(x).shape[:2]
+        present = x.flatten(2).any(2)  # N M
+        nobody = ~present.any(1, keepdim=True)
+        present = present | F.pad(nobody, (0, M - 1))
+        if _is_traced():
+            y = self.features(x).mean(3)  # N M C V
+        else:
+            found = self.features(x[present].unsqueeze(1)).mean((1, 3))  # B C V
+            y = found.new_zeros(N, M, *found.shape[1:])
+            y[present] = found
+        weight = present / present.sum(1, keepdim=True)
+        return (y * weight.to(y.dtype)[:, :, None, None]).sum(1)
+
+    def _mean_of_all(self, x: Tensor) -> Tensor:
+        """Mean features in evaluation, where bodies do not influence one another: all that are absent have one result
+        per place in the clip (`data_bn` tells the places apart), which is computed for the first and stands for all."""
         N, M = self._checked(x).shape[:2]
         absent = ~x.flatten(2).any(2)  # N M
         first = absent.byte().argmax(0), torch.arange(M, device=x.device)  # of every place, clip 0 where none is absent
@@ -245,7 +265,7 @@ class Recogniser(nn.Module):
         place = computed.flatten().cumsum(0).view(N, M) - 1  # of every body among those computed
         place = torch.where(absent, place[first], place)
         bodies = self._normalised_bodies(x[computed], computed.nonzero()[:, 1])
-        return self._through_blocks(bodies).mean(2)[place]
+        return self._through_blocks(bodies).mean(2)[place].mean(1)
 
     def _normalised_bodies(self, x: Tensor, number: Tensor) -> Tensor:
         """Bodies `[B, T, V, C]`, each the `number`-th `[B]` of its clip, to the first block's input `[B, C', T, V]`,
@@ -261,10 +281,10 @@ class Recogniser(nn.Module):
         return torch.addcmul(shift, x, scale).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Output:
-        per_joint = self._mean_features(x)  # N M C V
-        pooled = per_joint.mean((1, 3))  # N C
+        x_pre = self._mean_features(x)  # N C V
+        pooled = x_pre.mean(2)  # N C
         # Eq. 4 multiplies x_pre with a V x V matrix per class whose rows are constant. Projecting the channels
         # to one number per joint first and summing over critical joints is equal (1e-14 in float64).
-        per_joint = self.constraint_head(per_joint.transpose(2, 3)).squeeze(-1) - self.constraint_head.bias  # N M V
-        constraint = per_joint.mean(1) @ self.critical_joints.T + self.constraint_head.bias
+        per_joint = self.constraint_head(x_pre.transpose(1, 2)).squeeze(-1) - self.constraint_head.bias  # N V
+        constraint = per_joint @ self.critical_joints.T + self.constraint_head.bias
         return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled))

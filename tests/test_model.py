@@ -150,7 +150,8 @@ def test_absent_bodies_are_computed_once_and_change_nothing(kind: str, joint_emb
     assert rows[1] == 14
 
 
-def test_a_traced_network_computes_every_body() -> None:
+@pytest.mark.parametrize("only", [False, True])
+def test_a_traced_network_computes_every_body(only: bool) -> None:
     class ClassLogits(torch.nn.Module):
         def __init__(self, model: Recogniser) -> None:
             super().__init__()
@@ -159,9 +160,47 @@ def test_a_traced_network_computes_every_body() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.model(x).class_logits
 
-    network = ClassLogits(small().double()).eval()
+    network = ClassLogits(small(present_bodies_only=only).double()).eval()
     x = _with_absent_bodies("either")
     traced = torch.export.export(network, (x,)).module()
     with torch.no_grad():
         for clips in (x, torch.randn_like(x)):
             assert (traced(clips) - network(clips)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("joint_embedding", [True, False])
+def test_with_present_bodies_only_others_leave_no_trace(joint_embedding: bool) -> None:
+    """Clips of one person give, in training too, what a network for one body gives: statistics, outputs, gradients."""
+    model = small(present_bodies_only=True, joint_embedding=joint_embedding).double()
+    alone = small(num_bodies=1, joint_embedding=joint_embedding).double()
+    alone.load_state_dict(model.state_dict())
+    x = torch.randn(4, 2, 8, 5, 3, dtype=torch.double)
+    x[[0, 2], 1] = 0
+    x[[1, 3], 0] = 0  # who is alone need not be first
+    single = x[[0, 1, 2, 3], [0, 1, 0, 1]].unsqueeze(1)
+    out, expected = model(x), alone(single)
+    for name in ("class_logits", "constraint_logits", "embedding"):
+        assert (getattr(out, name) - getattr(expected, name)).abs().max() < 1e-12
+    for network, result in ((model, out), (alone, expected)):
+        (result.class_logits.square().sum() + result.constraint_logits.sum() + result.embedding.sum()).backward()
+        assert network.data_bn.weight.grad.abs().max() > 0
+    for (name, ours), theirs in zip(model.named_parameters(), alone.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).abs().max() < 1e-10, name
+    for (name, ours), theirs in zip(model.named_buffers(), alone.buffers(), strict=True):
+        assert (ours.double() - theirs.double()).abs().max() < 1e-12, name
+
+
+def test_with_present_bodies_only_a_clip_is_the_mean_of_its_own_people() -> None:
+    model = small(present_bodies_only=True).double().eval()
+    x = torch.randn(3, 2, 8, 5, 3, dtype=torch.double)
+    x[1, 1] = 0
+    x[2] = 0
+    with torch.no_grad():
+        every = model.features(x).mean((3, 4))  # N M C
+        wanted = model.class_head(torch.stack([every[0].mean(0), every[1, 0], every[2, 0]]))
+        assert (model(x).class_logits - wanted).abs().max() < 1e-12
+    model.train()
+    out = model(x)
+    (out.class_logits.square().sum() + out.embedding.sum() + out.constraint_logits.sum()).backward()
+    assert out.class_logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
