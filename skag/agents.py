@@ -113,9 +113,21 @@ class Agents:
     def text_width(self) -> int:
         return self.text.shape[1]
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the network is trained with, for processes that have no agents of their own."""
+        names = ("joints", "sentences", "text", "open_tower")
+        return {name: getattr(self, name) for name in names}
+
+    def hear(self, told: dict[str, Any]) -> None:
+        """Take what `told` says."""
+        for name, value in told.items():
+            setattr(self, name, value)
+
     def mask(self, stream: str) -> np.ndarray:
-        """Critical joints as a stream sees them, float32 `[K, V]`."""
-        return self.layout.stream_mask(self.joints, stream).astype(np.float32)
+        """Weights of the joints in the constraint, as a stream sees them, float32 `[K, V]`: 0 but for critical ones."""
+        mask = self.layout.stream_mask(self.joints, stream).astype(np.float32)
+        return mask / mask.sum(1, keepdims=True) if self.config.constraint_over == "mean" else mask
 
     def _read(self, conversations: Sequence[Conversation]) -> Reading:
         """Let the Selector read all conversations anew."""

@@ -47,6 +47,13 @@ def test_a_bone_is_critical_when_either_end_is() -> None:
     assert found["k"] == ["right elbow", "right hand"]  # to the joint before the last
 
 
+def test_a_constraint_over_the_mean_weighs_classes_alike() -> None:
+    agents = Agents(AgentConfig(constraint_over="mean"), LAYOUT, 2)
+    agents.joints = np.zeros((2, 20), np.uint8)
+    agents.joints[0, :2] = agents.joints[1, :5] = 1
+    np.testing.assert_allclose(agents.mask("j"), agents.joints / [[2], [5]])
+
+
 def test_on_both_sides_the_mirror_image_of_a_critical_joint_is_critical(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
