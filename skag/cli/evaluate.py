@@ -122,10 +122,10 @@ def analyze_confusion(
     """What a run confuses, and how badly.
 
     Hard, medium and easy classes, accuracy per class, the most confused pairs. Reads the predictions that `skag
-    eval` saved, or makes them. Writes RUN/figures/*.png and
-    RUN/analysis.json.
+    eval` saved, or makes them. Writes RUN/report.html, a page to look at all of it and at the clips,
+    RUN/figures/*.png and RUN/analysis.json.
     """
-    from .. import analysis, figures, runs
+    from .. import analysis, figures, report, runs
 
     output = Output(as_json, quiet)
     run, predictions = _saved_or_predicted(run_folder, split, data, device, output)
@@ -147,6 +147,7 @@ def analyze_confusion(
     runs.write_json(run_folder / "analysis.json", result)
     _print_analysis(output, run, result, top)
     output.note(f"Figures: {folder / 'confusion.png'}, {folder / 'class-accuracy.png'}")
+    output.note(f"Report: {report.write_report(run_folder, predictions, result, data or run.store_path)}")
     output.document(result)
 
 
