@@ -15,6 +15,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -110,7 +111,10 @@ def report_data(folder: Path, predictions: Predictions, result: dict[str, Any], 
         "training": _training(folder),
         "dialogues": [_dialogue(conversation, texts) for conversation in conversations],
         "critical": _critical_joints(folder, facts, layout, conversations, texts),
-        "refreshes": [_refresh(record, predictions.classes, layout, exchanges, texts) for record in refreshes],
+        "refreshes": [
+            _refresh(record, later, predictions.classes, layout, exchanges, texts)
+            for record, later in zip_longest(refreshes, refreshes[1:])
+        ],
         **clips,
     }
     return {**values, "texts": list(texts.numbers), "version": __version__}
@@ -241,14 +245,17 @@ def _critical_joints(
 
 def _refresh(
     record: dict[str, Any],
+    later: dict[str, Any] | None,
     classes: Sequence[str],
     layout: Layout,
     exchanges: dict[str, Exchange],
     texts: _Texts,
 ) -> dict[str, Any]:
-    """One refresh: who was confused with whom how often, what was asked and answered, and what changed."""
+    """One refresh: who was confused with whom how often (and at the next refresh), what was asked, what changed."""
     number = {name: k for k, name in enumerate(classes)}
-    counts = {(m, n): count for m, n, count in record.get("confusions", [])}
+    counts, next_counts = (
+        {(m, n): count for m, n, count in each.get("confusions", [])} if each else None for each in (record, later)
+    )
     answers = _answers(record, exchanges)
     changes = {change["class"]: change for change in record.get("changed", [])}
     asked = []
@@ -258,7 +265,13 @@ def _refresh(
         similar = [number[other] for other in record.get("similar", {}).get(name, []) if other in number]
         entry: dict[str, Any] = {
             "class": number[name],
-            "similar": [[other, counts.get((number[name], other), 0)] for other in similar],
+            "similar": [
+                [
+                    other,
+                    *(None if each is None else each.get((number[name], other), 0) for each in (counts, next_counts)),
+                ]
+                for other in similar
+            ],
             "said": _said(answers[name], texts) if name in answers else None,
         }
         if change := changes.get(name):

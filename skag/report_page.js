@@ -45,7 +45,12 @@ const setOf = new Map();
 for (const [name, found] of Object.entries(report.analysis.sets)) for (const member of found.classes) setOf.set(member, name);
 const difficulty = k => setOf.get(rows[k].class) ?? "";
 const setColour = { hard: "var(--wrong)", medium: "var(--mark)", easy: "var(--right)", "": "var(--line)" };
-const cssColour = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+const colours = {};
+function readColours() {  // canvases are painted with the style sheet's colours, which the reader's settings choose
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["paper", "panel", "ink", "muted", "line", "right", "wrong", "mark", "bone"]) colours[name] = style.getPropertyValue("--" + name).trim();
+}
+readColours();
 const criticalOf = k => report.critical ? report.critical[k].joints.map(([joint]) => joint) : [];
 
 // ---- clips that move
@@ -103,10 +108,9 @@ function drawPose(canvas, number, time, critical, yaw, chosen) {
   const unit = Math.min(width * .84 / Math.max(right - left, .7), height * .84 / Math.max(high - low, .7));
   const across = (left + right) / 2 * Math.cos(yaw), up = (low + high) / 2;
   const place = point => point && [width / 2 + (point[0] - across) * unit, height / 2 - (point[1] - up) * unit];
-  const ink = { line: cssColour("line"), bone: cssColour("bone"), ink: cssColour("ink"), mark: cssColour("mark"), paper: cssColour("paper") };
   const thick = Math.max(2, Math.min(width, height) / 75), isCritical = new Set(critical);
   pen.lineCap = pen.lineJoin = "round";
-  pen.strokeStyle = ink.line;
+  pen.strokeStyle = colours.line;
   pen.lineWidth = 1;
   const ground = height / 2 + (up - low) * unit + thick;
   pen.beginPath();
@@ -117,7 +121,7 @@ function drawPose(canvas, number, time, critical, yaw, chosen) {
     const points = joints.map((_, joint) => place(pointAt(clip, time, body, joint, yaw)));
     pen.globalAlpha = body ? .5 : 1;
     pen.lineWidth = thick;
-    pen.strokeStyle = ink.bone;
+    pen.strokeStyle = colours.bone;
     for (const [a, b] of bones) {
       if (!points[a] || !points[b]) continue;
       pen.beginPath();
@@ -125,35 +129,36 @@ function drawPose(canvas, number, time, critical, yaw, chosen) {
       pen.lineTo(...points[b]);
       pen.stroke();
     }
-    if (!body) for (const joint of critical) drawTrail(pen, clip, time, joint, yaw, place, ink.mark, thick);
+    for (const joint of critical) drawTrail(pen, clip, time, body, joint, yaw, place, thick);
+    pen.globalAlpha = body ? .5 : 1;
     points.forEach((point, joint) => {
       if (!point) return;
       const marked = isCritical.has(joint), radius = joint === chosen ? 2.3 * thick : marked ? 1.6 * thick : .75 * thick;
       pen.beginPath();
       pen.arc(...point, radius, 0, 7);
-      pen.fillStyle = marked || joint === chosen ? ink.mark : ink.bone;
+      pen.fillStyle = marked || joint === chosen ? colours.mark : colours.bone;
       pen.fill();
       if (!marked && joint !== chosen) return;
       pen.lineWidth = joint === chosen ? 2.5 : 1.2;
-      pen.strokeStyle = joint === chosen ? ink.ink : ink.paper;
+      pen.strokeStyle = joint === chosen ? colours.ink : colours.paper;
       pen.stroke();
     });
-    if (chosen !== null && points[chosen] && !body) drawName(pen, points[chosen], joints[chosen], width, thick, ink);
+    if (chosen !== null && points[chosen] && !body) drawName(pen, points[chosen], joints[chosen], width, thick);
   }
   pen.globalAlpha = 1;
 }
 
-function drawTrail(pen, clip, time, joint, yaw, place, colour, thick) {
-  pen.strokeStyle = colour;
+function drawTrail(pen, clip, time, body, joint, yaw, place, thick) {
+  pen.strokeStyle = colours.mark;
   pen.lineWidth = thick * .7;
   const parts = 10;
   let before = null;
   for (let i = 0; i <= parts; i++) {
     const then = time - TRAIL * (1 - i / parts);
     if (then < 0) continue;
-    const point = place(pointAt(clip, then, 0, joint, yaw));
+    const point = place(pointAt(clip, then, body, joint, yaw));
     if (point && before) {
-      pen.globalAlpha = .75 * i / parts;
+      pen.globalAlpha = (body ? .4 : .75) * i / parts;
       pen.beginPath();
       pen.moveTo(...before);
       pen.lineTo(...point);
@@ -161,18 +166,17 @@ function drawTrail(pen, clip, time, joint, yaw, place, colour, thick) {
     }
     before = point;
   }
-  pen.globalAlpha = 1;
 }
 
-function drawName(pen, [x, y], name, width, thick, ink) {
+function drawName(pen, [x, y], name, width, thick) {
   pen.font = "600 13px system-ui, sans-serif";
   const side = x > width / 2 ? -1 : 1;
   pen.textAlign = side < 0 ? "right" : "left";
   pen.textBaseline = "middle";
   pen.lineWidth = 4;
-  pen.strokeStyle = ink.paper;
+  pen.strokeStyle = colours.paper;
   pen.strokeText(name, x + side * 3.2 * thick, y);
-  pen.fillStyle = ink.ink;
+  pen.fillStyle = colours.ink;
   pen.fillText(name, x + side * 3.2 * thick, y);
 }
 
@@ -184,7 +188,7 @@ const watcher = new IntersectionObserver(entries => {
 
 // Stages that play together: `stages` hold {clip, critical, kind, title, note}
 function player(stages, { height = 260 } = {}) {
-  const group = { time: 0, playing: moving, yaw: 0, chosen: null, stages: [], dirty: true };
+  const group = { time: 0, playing: moving, yaw: 0, chosen: null, stages: [], dirty: true, drawn: false };
   const length = () => Math.max(...group.stages.map(({ clip }) => (decode(clip).length - 1) * decode(clip).step), .1);
   const box = make("div", { className: "stages" + (report.flat ? "" : " turns") });
   const play = make("button", { type: "button", className: "play" });
@@ -214,6 +218,7 @@ function player(stages, { height = 260 } = {}) {
       return { clip, critical, canvas, figure: make("figure", { className: "stage " + kind }, canvas, caption) };
     });
     box.replaceChildren(...group.stages.map(({ figure }) => figure));
+    group.drawn = false;
     group.time = group.playing ? 0 : length() * .6;  // at rest a pose in the midst of it says most
     update();
   };
@@ -224,11 +229,11 @@ function player(stages, { height = 260 } = {}) {
       if (group.time > length() + .5) group.time = 0;  // half a second of rest at the end
       group.dirty = true;
     }
-    if (!group.dirty || !(seen || printing.matches)) return;
-    group.draw();
+    if (group.dirty && (seen || !group.drawn)) group.draw();
   };
   group.draw = () => {
     group.dirty = false;
+    group.drawn = true;
     const position = Math.round(1000 * Math.min(group.time / length(), 1));
     if (Number(when.value) !== position) when.value = position;
     for (const { clip, critical, canvas } of group.stages) drawPose(canvas, clip, group.time, critical, group.yaw, group.chosen);
@@ -278,12 +283,14 @@ function renderOverview() {
     tile("Clips", tested.toLocaleString("en"), "split " + report.split),
     tile("Classes", size.toLocaleString("en"), count(new Set(pairs.map(([m]) => m)).size, "has errors", "have errors")),
   );
-  const names = { hard: "below 70 %", medium: "70 to 90 %", easy: "above 90 %" };
-  Object.entries(report.analysis.sets).forEach(([name, found], at) => {
-    const mark = plain("span", "", "swatch");
-    mark.style.background = setColour[name];
-    byId("sets").append(mark, " " + count(found.classes.length, name + " class", name + " classes") + " (" + names[name] + (found.accuracy === null ? "" : ", mean " + percent(found.accuracy, 1)) + ")" + (at < 2 ? " " : ""));
-  });
+  const names = { hard: "below 70 %", medium: "70 to 90 %", easy: "above 90 %" }, bar = make("div", { className: "set-bar", ariaHidden: "true" });
+  const list = make("ul", {});
+  for (const [name, found] of Object.entries(report.analysis.sets)) {
+    const part = painted(make("span"), { flexGrow: found.classes.length, background: setColour[name] });
+    if (found.classes.length) bar.append(part);
+    list.append(make("li", {}, painted(plain("span", "", "swatch"), { background: setColour[name] }), ` ${found.classes.length} ${name} `, plain("span", names[name] + (found.accuracy === null ? "" : ", mean " + percent(found.accuracy, 1)), "quiet")));
+  }
+  byId("sets").append(bar, list);
   renderTraining();
 }
 
@@ -307,18 +314,14 @@ function renderTraining() {
   const picture = make("svg:svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `Accuracy after every epoch: on the clips that choose the epoch ${percent(held_out[0])} at first and ${percent(held_out[held_out.length - 1])} at last` });
   for (const value of [0, 50, 100]) picture.append(painted(line([[left, y(value)], [w - 8, y(value)]], {}), { stroke: "var(--line)" }), svgText(left - 6, y(value) + 4, value, "end"));
   const asking = report.refreshes.filter(({ classes: asked }) => asked.length);
-  for (const { epoch } of asking) picture.append(painted(line([[x(epoch), top], [x(epoch), h - bottom]], { "stroke-dasharray": "2 4" }), { stroke: "var(--mark)", strokeWidth: 1.5 }));
+  for (const { epoch } of asking) picture.append(painted(line([[x(epoch), h - bottom - 9], [x(epoch), h - bottom]], {}), { stroke: "var(--mark)", strokeWidth: 3 }));
   const drawn = values => values.map((value, at) => [x(epochs[at]), y(value)]);
   picture.append(painted(line(drawn(train), {}), { stroke: "var(--bone)", strokeWidth: 1.5 }), painted(line(drawn(held_out), {}), { stroke: "var(--right)", strokeWidth: 2.5 }));
   if (kept !== null && epochs.includes(kept)) {
     picture.append(painted(make("svg:circle", { cx: x(kept), cy: y(held_out[epochs.indexOf(kept)]), r: 5 }), { fill: "var(--right)", stroke: "var(--panel)", strokeWidth: 2 }));
   }
   picture.append(svgText(left, h - 8, "epoch " + epochs[0]), svgText(w - 8, h - 8, "epoch " + final, "end"));
-  const key = (name, words) => {
-    const mark = plain("span", "", "swatch");
-    mark.style.background = "var(--" + name + ")";
-    return [mark, " " + words + " "];
-  };
+  const key = (name, words) => [painted(plain("span", "", "swatch"), { background: `var(--${name})` }), ` ${words} `];
   figure.append(picture, make("figcaption", {}, ...key("right", "top-1 on the clips that choose the epoch" + (kept === null ? "" : " (dot: epoch kept)")), ...key("bone", "on the clips trained on"), ...(asking.length ? key("mark", "refreshes") : [])));
 }
 
@@ -391,8 +394,8 @@ function mixture(from, to, part) {
 }
 
 function drawMatrix() {
-  const { order, cell, left, top } = view, ink = cssColour("ink"), muted = cssColour("muted"), panel = cssColour("panel");
-  const right = cssColour("right"), wrong = cssColour("wrong"), paper = cssColour("paper"), place = new Map(order.map((k, at) => [k, at]));
+  const { order, cell, left, top } = view, { ink, muted, panel, right, wrong, paper } = colours;
+  const place = new Map(order.map((k, at) => [k, at]));
   pen.setTransform(view.scale, 0, 0, view.scale, 0, 0);
   pen.clearRect(0, 0, matrix.width, matrix.height);
   pen.fillStyle = panel;
@@ -414,9 +417,9 @@ function drawMatrix() {
   for (const [m, n] of report.counts) {
     const row = place.get(m), column = place.get(n);
     if (row === undefined || column === undefined) continue;
-    const part = share(m, n), strength = .16 + .84 * Math.sqrt(part);
+    const part = share(m, n), strength = m === n ? .16 + .84 * Math.sqrt(part) : .35 + .65 * Math.sqrt(part);
     pen.fillStyle = mixture(panel, m === n ? right : wrong, strength);
-    const extent = Math.max(cell - gap, m === n ? 1 : 2.5), shift = (cell - extent) / 2;
+    const extent = Math.max(cell - gap, m === n ? 1.5 : 3), shift = (cell - extent) / 2;
     pen.fillRect(left + column * cell + shift, top + row * cell + shift, extent, extent);
     if (cell >= 20) {
       pen.fillStyle = strength > .62 ? paper : ink;
@@ -449,8 +452,9 @@ function drawMatrix() {
   pen.strokeStyle = ink;
   pen.globalAlpha = .35;
   pen.lineWidth = 1;
-  pen.strokeRect(left, top + view.row * cell, order.length * cell, cell);
-  pen.strokeRect(left + view.column * cell, top, cell, order.length * cell);
+  const thin = cell < 6 ? 0 : cell;  // of small cells only the middle is lined
+  pen.strokeRect(left, top + (view.row + .5) * cell - thin / 2, order.length * cell, thin);
+  pen.strokeRect(left + (view.column + .5) * cell - thin / 2, top, thin, order.length * cell);
   pen.globalAlpha = 1;
   pen.lineWidth = 2;
   const ring = Math.max(cell, 7);
@@ -652,7 +656,7 @@ function intervalCell(k) {
 
 function takenCell(k) {
   const cell = make("td"), most = takenFor(k)[0];
-  if (most) cell.append(pairLink(most[0], most[1], classes[most[1]]), ` (${most[2]})`);
+  if (most) cell.append(pairLink(most[0], most[1], shortened(classes[most[1]], 30)), ` (${most[2]})`);
   return cell;
 }
 
@@ -675,8 +679,7 @@ function renderTable() {
   });
   const body = make("tbody");
   for (const k of order) body.append(make("tr", { "data-class": k, className: k === shownClass ? "chosen" : "" }, ...columns.map(column => column.cell(k))));
-  byId("class-table").replaceChildren(make("caption", { className: "note", textContent: "" }), make("thead", {}, head), body);
-  byId("class-table").querySelector("caption").remove();
+  byId("class-table").replaceChildren(make("thead", {}, head), body);
   byId("filter-count").textContent = wanted ? `${order.length} of ${size}` : "";
 }
 
@@ -686,7 +689,7 @@ function renderClass(k) {
   for (const row of document.querySelectorAll("#class-table tbody tr")) row.classList.toggle("chosen", Number(row.dataset.class) === k);
   const row = rows[k], panel = byId("class"), set = difficulty(k);
   const parts = [make("h3", { tabIndex: -1, id: "class-title", textContent: classes[k] })];
-  parts.push(plain("p", row.accuracy === null ? "The split has no clip of this class." : `${confused(k, k)} of ${count(total[k], "clip")} right: ${percent(row.accuracy, 1)}, 95 % interval ${row.low.toFixed(0)} to ${row.high.toFixed(0)}, a ${set} class.` + (row.difference === undefined || row.difference === null ? "" : ` The reference has ${percent(row.reference, 1)}.`)));
+  parts.push(plain("p", row.accuracy === null ? "The split has no clip of this class." : `${confused(k, k)} of ${count(total[k], "clip")} right: ${percent(row.accuracy, 1)}, 95 % interval ${row.low.toFixed(0)} to ${row.high.toFixed(0)}, ${set === "easy" ? "an" : "a"} ${set} class.` + (row.difference === undefined || row.difference === null ? "" : ` The reference has ${percent(row.reference, 1)}.`)));
   const critical = criticalOf(k);
   const seen = [...report.typical[k], ...report.wrong[k]].slice(0, 1);
   let group = null;
@@ -761,7 +764,7 @@ function fillRefresh(refresh, body) {
 function changeOf({ class: k, similar, said, change }) {
   const part = make("div", { className: "change" }, make("h4", {}, classLink(k)));
   if (similar.length) {
-    part.append(make("p", {}, "confused with"), make("ul", { className: "chips" }, ...similar.map(([other, now, next]) => make("li", {}, classes[other] + " ", plain("strong", String(now)), next === null || next === undefined ? "" : ` → ${next} at the next`))));
+    part.append(make("div", { className: "with" }, "taken for ", make("ul", { className: "chips" }, ...similar.map(([other, now, next]) => make("li", {}, classes[other] + " ", plain("strong", String(now)), next === null ? "" : ` → ${next}`)))));
   }
   if (said) part.append(make("details", { className: "question" }, plain("summary", "Question"), plain("p", text(said.question), "said asked")), ...(said.came === null ? [] : [plain("p", "mended: " + text(said.came), "note")]));
   if (!change) {
@@ -770,8 +773,10 @@ function changeOf({ class: k, similar, said, change }) {
     return part;
   }
   const [before, after] = change.sentence, [old, now] = change.joints;
-  if (before !== after) part.append(plain("p", text(before), "before"), plain("p", text(after), "after"));
-  else part.append(plain("p", text(after), "after"));
+  const sentences = make("dl", { className: "sentences" });
+  if (before !== after) sentences.append(plain("dt", "before"), plain("dd", text(before), "quiet"));
+  sentences.append(plain("dt", before === after ? "sentence" : "after"), plain("dd", text(after)));
+  part.append(sentences);
   part.append(make("ul", { className: "chips" }, ...now.map(joint => plain("li", (old.includes(joint) ? "" : "+ ") + joints[joint], old.includes(joint) ? "" : "added")), ...old.filter(joint => !now.includes(joint)).map(joint => plain("li", joints[joint], "removed"))));
   return part;
 }
@@ -796,7 +801,7 @@ function renderCalibration() {
   const caption = make("figcaption", {}, `Accuracy (up, %) of the clips by how sure the network is of them; the larger a dot the more clips. On the broken line it is as often right as it says. Expected calibration error ${percent(report.analysis.ece, 1)}.`);
   byId("reliability").append(picture, caption);
   const body = make("tbody", {}, ...known.map(bin => make("tr", {}, make("th", { scope: "row", textContent: `${bin.low.toFixed(0)} to ${bin.high.toFixed(0)} %` }), plain("td", String(bin.n), "number"), plain("td", percent(bin.confidence, 1), "number"), plain("td", percent(bin.accuracy, 1), "number"))));
-  const head = make("tr", {}, ...["confidence", "clips", "mean confidence", "right"].map((name, at) => make("th", { scope: "col", className: at ? "number" : "", textContent: name })));
+  const head = make("tr", {}, ...["confidence", "clips", "mean", "right"].map((name, at) => make("th", { scope: "col", className: at ? "number" : "", textContent: name })));
   byId("reliability-table").append(make("table", {}, make("thead", {}, head), body));
 }
 
@@ -843,6 +848,7 @@ showMotion();
 addEventListener("hashchange", follow);
 follow();
 function redraw() {
+  readColours();
   drawMatrix();
   for (const group of groups) group.draw();
 }
