@@ -596,7 +596,7 @@ function renderPair(m, n) {
   const found = confused(m, n), back = confused(n, m), panel = byId("pair");
   const heading = make("h3", { tabIndex: -1, id: "pair-title" }, classes[m], arrow(), classes[n]);
   const wrong = report.wrong[m].filter(number => clips[number].predicted === n);
-  const parts = [heading, make("p", {}, `${found} of ${count(total[m], "clip")} of `, plain("strong", classes[m]), " taken for ", plain("strong", classes[n]), total[m] ? ` (${percent(100 * share(m, n))}). ` : ". ", back ? pairLink(n, m, "The other way") : "The other way", `: ${back} of ${total[n]}.`)];
+  const parts = [heading, make("p", {}, `${found} of ${count(total[m], "clip")} of `, plain("strong", classes[m]), " taken for ", plain("strong", classes[n]), total[m] ? ` (${percent(100 * share(m, n))}). ` : ". ", pairLink(n, m, "The other way"), `: ${back} of ${total[n]}.`)];
   if (wrong.length) parts.push(beside(wrong));
   else {
     const rest = [m, n].flatMap(k => report.typical[k].slice(0, 1)).map(number => stageOf(number, criticalOf(clips[number].label)));
@@ -634,8 +634,8 @@ const hasReference = rows.some(row => row.reference !== undefined);
 const columns = [
   { name: "class", value: k => classes[k].toLowerCase(), cell: k => make("th", { scope: "row" }, classLink(k)) },
   { name: "clips", value: k => total[k], cell: k => plain("td", String(total[k]), "number"), number: true },
-  { name: "right", value: k => rows[k].accuracy ?? -1, cell: k => plain("td", percent(rows[k].accuracy), "number"), number: true },
-  { name: "95 % interval", value: k => rows[k].low ?? -1, cell: intervalCell, optional: true },
+  { name: "right", value: k => rows[k].accuracy ?? 101, cell: k => plain("td", percent(rows[k].accuracy), "number"), number: true },
+  { name: "95 % interval", value: k => rows[k].low ?? 101, cell: intervalCell, optional: true },
   ...(hasReference ? [{ name: "difference", value: k => rows[k].difference ?? 0, cell: k => plain("td", rows[k].difference === null ? "" : (rows[k].difference > 0 ? "+" : "") + rows[k].difference.toFixed(1), "number"), number: true }] : []),
   { name: "taken for", value: k => takenFor(k)[0]?.[2] ?? 0, cell: takenCell },
 ];
@@ -762,7 +762,7 @@ function fillRefresh(refresh, body) {
 }
 
 function changeOf({ class: k, similar, said, change }) {
-  const part = make("div", { className: "change" }, make("h4", {}, classLink(k)));
+  const part = make("div", { className: "change" }, make("h3", {}, classLink(k)));
   if (similar.length) {
     part.append(make("div", { className: "with" }, "taken for ", make("ul", { className: "chips" }, ...similar.map(([other, now, next]) => make("li", {}, classes[other] + " ", plain("strong", String(now)), next === null ? "" : ` → ${next}`)))));
   }
