@@ -82,6 +82,8 @@ def _content_hash(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text with a mark in the place of control characters, direction marks and half characters."""
+    if text.replace("\n", "").isprintable():  # nearly always, and much faster
+        return text
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
 
 
@@ -94,13 +96,13 @@ def report_data(folder: Path, predictions: Predictions, result: dict[str, Any], 
     matrix = analysis.confusion_matrix(predictions.labels, predicted, len(predictions.classes))
     layout = Layout.from_dict(facts["layout"], str(folder / runs.CONFIG))
     exchanges = _exchanges(folder)
-    refreshes = list(_records(folder / runs.REFRESHES))
+    refreshes = _records(folder / runs.REFRESHES)
     conversations = _conversations(predictions.classes, exchanges, refreshes)
     with SkeletonStore(store) as opened:
         clips = _clips(opened, predictions)
         data_name = opened.path.name
     values = {
-        "title": _plain(folder.resolve().name),
+        "title": _plain("/".join(folder.resolve().parts[-2:])),
         "facts": _facts(folder, facts, data_name, predictions, exchanges),
         "split": _plain(predictions.split),
         "classes": [_plain(name) for name in predictions.classes],
@@ -142,25 +144,20 @@ def _facts(
     return [[name, _plain(str(value))] for name, value in found]
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _records(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file that may still be written to. Raises `RunError`."""
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):  # a run that was stopped, or is at work
-            return
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            raise RunError(f"{path}, line {number} is damaged: go on with the run by `skag train --resume`.")
-        yield record
+    try:
+        records = runs.read_lines(path)
+    except ValueError:
+        records = [None]
+    if not all(isinstance(record, dict) for record in records):
+        raise RunError(f"{path} is damaged: take it from a copy, or train the run again.")
+    return records
 
 
 def _training(folder: Path) -> dict[str, Any]:
     """Accuracy on the clips trained on and on those that chose the epoch, after every epoch."""
-    metrics = list(_records(folder / runs.METRICS))
+    metrics = _records(folder / runs.METRICS)
     return {
         "epochs": [record["epoch"] for record in metrics],
         "train": [round(record["train_top1"], 2) for record in metrics],

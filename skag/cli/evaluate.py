@@ -145,9 +145,10 @@ def analyze_confusion(
     figures.confusion_figure(matrix, predictions.classes, folder / "confusion.png")
     figures.class_accuracy_figure(per_class, folder / "class-accuracy.png", reference_classes)
     runs.write_json(run_folder / "analysis.json", result)
+    page = report.write_report(run_folder, predictions, result, data or run.store_path)
     _print_analysis(output, run, result, top)
     output.note(f"Figures: {folder / 'confusion.png'}, {folder / 'class-accuracy.png'}")
-    output.note(f"Report: {report.write_report(run_folder, predictions, result, data or run.store_path)}")
+    output.note(f"Report: {page}")
     output.document(result)
 
 
