@@ -152,8 +152,9 @@ def keep_epochs(run: Path, epochs: int) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines that were written to their end, each with it."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+    """The lines that were written to their end, each with it; other signs that split lines may stand within them."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [line for line in file if line[-1] == "\n"]
 
 
 def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], None]:
