@@ -126,16 +126,20 @@ def analyze_confusion(
     RUN/analysis.json.
     """
     from .. import analysis, figures, runs
+    from ..errors import RunError
 
     output = Output(as_json, quiet)
     run, predictions = _saved_or_predicted(run_folder, split, data, device, output)
     other = None
     if reference is not None:
         _, other = _saved_or_predicted(reference, predictions.split, data, device, output)
-    reference_classes = None
+    before = reference_classes = None
     if other is not None:
-        reference_classes = analysis.per_class(other.labels, other.probabilities.argmax(1), other.classes)
-    result = analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes, reference_classes)
+        if other.classes != predictions.classes:
+            raise RunError(f"{reference} tells other classes apart than {run_folder}: compare runs of one label set.")
+        before = other.probabilities.argmax(1)[analysis.pair_clips(predictions.names, other.names)]
+        reference_classes = analysis.per_class(predictions.labels, before, predictions.classes)
+    result = analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes, before)
     per_class = analysis.per_class(predictions.labels, predictions.probabilities.argmax(1), predictions.classes)
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
