@@ -246,6 +246,58 @@ def confused_pairs(matrix: np.ndarray, classes: Sequence[str]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (-pair.count, -pair.rate))
 
 
+def confusion_order(matrix: np.ndarray) -> np.ndarray:
+    """`[K]` class numbers in an order in which classes that are confused stand together.
+
+    Leaves of the tree of `_confusion_tree`, turned so that neighbours are as near as they can be (Bar-Joseph et al.,
+    Bioinformatics 2001).
+    """
+    from scipy.cluster.hierarchy import leaves_list
+
+    return np.arange(len(matrix)) if len(matrix) < 2 else leaves_list(_confusion_tree(matrix))
+
+
+def confusion_groups(matrix: np.ndarray, most: int = 8) -> list[np.ndarray]:
+    """Groups of 2 to `most` classes that are confused with one another, the most confusions first.
+
+    Each is a stretch of `confusion_order`, in its order: a branch of the same tree, the largest whose two sides are
+    confused by a percent of their clips or more.
+    """
+    from scipy.cluster.hierarchy import to_tree
+
+    if len(matrix) < 2:
+        return []
+    counts = _without_diagonal(matrix)
+    found, branches = [], [to_tree(_confusion_tree(matrix))]
+    while branches:
+        branch = branches.pop()
+        if branch.is_leaf():
+            continue
+        members = np.array(branch.pre_order())
+        if len(members) > most or branch.dist > 0.99:
+            branches += [branch.left, branch.right]
+        else:
+            found.append(members)
+    return sorted(found, key=lambda members: -counts[np.ix_(members, members)].sum())
+
+
+def _confusion_tree(matrix: np.ndarray) -> np.ndarray:
+    """Average linkage of the classes; their distance is 1 less the mean share of one taken for the other."""
+    from scipy.cluster.hierarchy import linkage
+
+    counts = _without_diagonal(matrix)
+    clips = np.asarray(matrix).sum(axis=1, keepdims=True)
+    share = np.divide(counts, clips, out=np.zeros(counts.shape), where=clips > 0)
+    distances = 1 - (share + share.T) / 2
+    return linkage(distances[np.triu_indices(len(matrix), 1)], "average", optimal_ordering=True)
+
+
+def _without_diagonal(matrix: np.ndarray) -> np.ndarray:
+    counts = np.array(matrix, float)
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
 def reliability_curve(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> list[Bin]:
     """How often clips are right that the run is so sure of: equally wide bins of the top-1 probability.
 
@@ -293,6 +345,12 @@ def calibration_error_by_chance(probabilities: np.ndarray, bins: int = 15, draws
 def _bin_numbers(confidence_N: np.ndarray, bins: int) -> np.ndarray:
     edges = np.linspace(0, 1, bins + 1)
     return np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1)
+
+
+def nearest_is_own(embeddings: np.ndarray, labels: np.ndarray, text: np.ndarray) -> float:
+    """Percent of clips `[N, D]` whose own class's sentence `[K, D]` is, by cosine, the nearest of all."""
+    text_KD = text / np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-12)
+    return 100 * float(((embeddings.astype(np.float32) @ text_KD.T).argmax(axis=1) == labels).mean())
 
 
 def fuse(probabilities: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
@@ -350,7 +408,7 @@ def analyse(
         found = iter(difference_per_class(labels, predicted, reference, classes))
         for row in document["per_class"]:
             row.update(_difference_row(next(found) if row["n"] else None))
-    return _rounded(document)
+    return rounded(document)
 
 
 def _difference_row(row: Difference | None) -> dict[str, Any]:
@@ -363,14 +421,14 @@ def _class_row(result: ClassResult) -> dict:
     return {"class": result.name, "n": result.n, "accuracy": result.accuracy, "low": result.low, "high": result.high}
 
 
-def _rounded(value: Any) -> Any:
-    """The same plain values with every float at two decimals (p at two digits), and lists for tuples."""
+def rounded(value: Any) -> Any:
+    """Plain values with every float at two decimals (p at two digits), and lists for tuples."""
     if isinstance(value, dict):
         small = value.get("p")
-        rest = {name: _rounded(part) for name, part in value.items()}
+        rest = {name: rounded(part) for name, part in value.items()}
         return rest if small is None else rest | {"p": float(f"{small:.2g}")}
     if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
+        return [rounded(part) for part in value]
     return round(value, 2) if isinstance(value, float) else value
 
 
