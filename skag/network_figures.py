@@ -25,7 +25,7 @@ _SIGNS = (
     ("#0072B2", "o"), ("#E69F00", "o"), ("#009E73", "o"), ("#CC79A7", "o"), ("#56B4E9", "o"),
     ("#D55E00", "^"), ("#000000", "^"), ("#0072B2", "^"), ("#E69F00", "^"), ("#009E73", "^"),
 )  # fmt: skip
-_MOST_POINTS = 800  # clips of a t-SNE; more take minutes and hide one another
+_MOST_POINTS = 500  # clips of a t-SNE; more take minutes and hide one another
 _MOST_BODIES = 60  # classes whose critical joints are drawn
 _MOST_NAMED = 40  # joints of a layout that are named
 
@@ -121,6 +121,7 @@ def embedding_figure(
 def _embedded(snapshots: Sequence[Snapshot], seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """(numbers of the clips drawn `[P]`, per snapshot `[P + K, 2]`: clips, then sentences)."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     count = min(len(snapshot.clip_labels) for snapshot in snapshots)
     clips = np.arange(count)
@@ -132,7 +133,9 @@ def _embedded(snapshots: Sequence[Snapshot], seed: int) -> tuple[np.ndarray, lis
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         perplexity = max(1.0, min(30.0, (len(vectors) - 1) / 4))
         start = found[-1] / max(float(found[-1].std()), 1e-12) * 1e-4 if found else "pca"
-        found.append(TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(vectors))
+        tsne = TSNE(2, perplexity=perplexity, init=start, max_iter=500, random_state=seed)
+        with threadpool_limits(1):  # so few points take seconds in one thread, minutes in threads that wait for a core
+            found.append(tsne.fit_transform(vectors))
     return clips, found
 
 
@@ -178,9 +181,10 @@ def _seen(layout: Layout, pose_VC: np.ndarray) -> np.ndarray:
 
 
 def _draw_body(axes: Axes, layout: Layout, points_V2: np.ndarray, mask_V: np.ndarray) -> None:
-    for child, parent in layout.bones.items():
-        ends = points_V2[[layout.index[child], layout.index[parent]]]
-        axes.plot(*ends.T, color="#bbbbbb", linewidth=2.5, solid_capstyle="round", zorder=1)
+    from matplotlib.collections import LineCollection
+
+    ends = [[points_V2[layout.index[joint]] for joint in bone] for bone in layout.bones.items()]
+    axes.add_collection(LineCollection(ends, colors="#bbbbbb", linewidths=2.5, capstyle="round", zorder=1))
     axes.scatter(*points_V2.T, s=12, color="#777777", zorder=2)
     marks = points_V2[np.flatnonzero(mask_V)]
     axes.scatter(*marks.T, s=70, color=ORANGE, edgecolors="black", linewidths=1, zorder=3)
