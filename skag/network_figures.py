@@ -26,7 +26,7 @@ _SIGNS = (
     ("#D55E00", "^"), ("#000000", "^"), ("#0072B2", "^"), ("#E69F00", "^"), ("#009E73", "^"),
 )  # fmt: skip
 _MOST_POINTS = 500  # clips of a t-SNE; more take minutes and hide one another
-_MOST_BODIES = 60  # classes whose critical joints are drawn
+MOST_BODIES = 60  # classes whose critical joints are drawn
 _MOST_NAMED = 40  # joints of a layout that are named
 
 
@@ -77,10 +77,11 @@ def embedding_figure(
     from matplotlib.lines import Line2D
 
     shown = list(shown)[: len(_SIGNS)]
-    clips, points = _embedded(snapshots, seed)
-    with saved_figure(path, 4.1 * len(snapshots) + 0.2, 5.6, dpi=110) as figure:
+    clips = _clips_to_draw(snapshots, shown, seed)
+    points = _embedded(snapshots, clips, seed)
+    with saved_figure(path, max(4.1 * len(snapshots) + 0.2, 8), 5.4, dpi=110) as figure:
         for number, (snapshot, points_P2) in enumerate(zip(snapshots, points, strict=True)):
-            axes = figure.add_axes(((number + 0.02) / len(snapshots), 0.2, 0.96 / len(snapshots), 0.66))
+            axes = figure.add_axes(((number + 0.02) / len(snapshots), 0.17, 0.96 / len(snapshots), 0.68))
             labels = snapshot.clip_labels[clips]
             spots, stars = points_P2[: len(clips)], points_P2[len(clips) :]
             others = ~np.isin(labels, shown)
@@ -118,15 +119,20 @@ def embedding_figure(
         figure.suptitle("Embeddings of clips and of their classes' sentences (t-SNE)", fontsize=13)
 
 
-def _embedded(snapshots: Sequence[Snapshot], seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(numbers of the clips drawn `[P]`, per snapshot `[P + K, 2]`: clips, then sentences)."""
+def _clips_to_draw(snapshots: Sequence[Snapshot], shown: Sequence[int], seed: int) -> np.ndarray:
+    """Numbers of the clips drawn: those of the classes shown first, up to `_MOST_POINTS`."""
+    labels = snapshots[-1].clip_labels
+    count = min(len(snapshot.clip_labels) for snapshot in snapshots)
+    mixed = np.random.default_rng(seed).permutation(count)
+    mixed = np.concatenate([mixed[np.isin(labels[mixed], shown)], mixed[~np.isin(labels[mixed], shown)]])
+    return np.sort(mixed[:_MOST_POINTS])
+
+
+def _embedded(snapshots: Sequence[Snapshot], clips: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Per snapshot `[P + K, 2]`: where the clips drawn lie, then the sentences."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    count = min(len(snapshot.clip_labels) for snapshot in snapshots)
-    clips = np.arange(count)
-    if count > _MOST_POINTS:
-        clips = np.sort(np.random.default_rng(seed).permutation(count)[:_MOST_POINTS])
     found: list[np.ndarray] = []
     for snapshot in snapshots:
         vectors = np.concatenate([snapshot.clip_embeddings[clips].astype(np.float32), snapshot.text_before])
@@ -136,28 +142,34 @@ def _embedded(snapshots: Sequence[Snapshot], seed: int) -> tuple[np.ndarray, lis
         tsne = TSNE(2, perplexity=perplexity, init=start, max_iter=500, random_state=seed)
         with threadpool_limits(1):  # so few points take seconds in one thread, minutes in threads that wait for a core
             found.append(tsne.fit_transform(vectors))
-    return clips, found
+    return found
 
 
 def critical_joints_figure(
-    layout: Layout, classes: Sequence[str], mask_KV: np.ndarray, poses_KVC: np.ndarray, path: Path
+    layout: Layout,
+    classes: Sequence[str],
+    mask_KV: np.ndarray,
+    poses_KVC: np.ndarray,
+    path: Path,
+    total: int | None = None,
 ) -> None:
     """A pose of every class seen from the sensor, its critical joints (where the mask is not 0) marked.
 
-    Joints whose coordinates are not finite are left out. A first, larger body names the joints.
+    At most `MOST_BODIES` classes are drawn, of `total` in the label set. Joints whose coordinates are not finite are
+    left out. A first, larger body names the joints.
     """
-    num_classes = min(len(classes), _MOST_BODIES)
+    num_classes, total = min(len(classes), MOST_BODIES), total or len(classes)
     columns = min(max(4, int(np.ceil(np.sqrt(1.8 * num_classes)))), num_classes)
     rows = -(-num_classes // columns)
     cell, key = 1.75, 6.2  # inches
     tall = max(rows * (cell + 0.3), 4.4)
     with saved_figure(path, key + columns * cell, tall + 0.7, dpi=100) as figure:
         width, height = figure.get_size_inches()
-        shown = "" if num_classes == len(classes) else f" of {num_classes} of {len(classes)} classes"
-        title = f"Critical joints{shown}: what the dialogue calls decisive"
+        shown = "" if num_classes == total else f" of the {num_classes} most confused of {total} classes"
+        title = f"Critical joints{shown}, by the dialogue"
         figure.text(0.5, 1 - 0.25 / height, title, ha="center", va="center", fontsize=13)
         axes = figure.add_axes((0, (tall - 4.4) / height, key / width, 4.3 / height))
-        square = _in_unit_square(_seen(layout, poses_KVC[_fullest(poses_KVC)]))
+        square = _in_unit_square(_seen(layout, poses_KVC[_widest(layout, poses_KVC)]))
         _draw_body(axes, layout, square, np.zeros(layout.num_joints))
         there = np.flatnonzero(np.isfinite(square).all(axis=1)).tolist()
         name_joints(axes, square, there if len(there) <= _MOST_NAMED else [], layout.joints)
@@ -170,8 +182,18 @@ def critical_joints_figure(
             part.set_title(shortened(classes[k], 22), fontsize=9, pad=2)
 
 
-def _fullest(poses_KVC: np.ndarray) -> int:
-    return int(np.isfinite(poses_KVC).all(axis=2).sum(axis=1).argmax())
+def _widest(layout: Layout, poses_KVC: np.ndarray) -> int:
+    """The upright body that shows the most joints and of these is widest: it is seen from the front."""
+
+    def look(pose_VC: np.ndarray) -> tuple[int, float]:
+        points = _seen(layout, pose_VC)
+        there = points[np.isfinite(points).all(axis=1)]
+        if len(there) < 2:
+            return 0, 0.0
+        across, up = np.ptp(there, axis=0)
+        return len(there), float(across / up) if up > 2 * across else 0.0
+
+    return max(range(len(poses_KVC)), key=lambda k: look(poses_KVC[k]))
 
 
 def _seen(layout: Layout, pose_VC: np.ndarray) -> np.ndarray:

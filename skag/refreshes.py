@@ -115,31 +115,47 @@ class Snapshot:
     clip_numbers: np.ndarray  # int64 [n] in the skeleton store
 
 
-def read_refreshes(run: Path, classes: Sequence[str]) -> list[Refresh]:
-    """The refreshes of a run, in order; none without agents. Raises `RunError` for a damaged file."""
+def read_dialogue(run: Path) -> list[Exchange]:
+    """The exchanges that shaped a run, in the order in which they were told; none without agents.
+
+    Raises `RunError` for a damaged file.
+    """
+    path = run / runs.DIALOGUES
+    try:
+        return list(read_lines(path)) if path.exists() else []
+    except DialogueError as error:
+        raise RunError(f"{path} is damaged ({str(error).split(': ')[0]}): train the run again.") from None
+
+
+def read_refreshes(run: Path, classes: Sequence[str], dialogue: Sequence[Exchange]) -> list[Refresh]:
+    """The refreshes of a run, in order; none without agents. `dialogue` is `read_dialogue`'s.
+
+    Raises `RunError` for a damaged file.
+    """
     path = run / runs.REFRESHES
     if not path.exists():
         return []
     index = {name: k for k, name in enumerate(classes)}
+    told = {exchange.key: exchange.class_name for exchange in dialogue}
     try:
-        return [_refresh(json.loads(line), index) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [_refresh(json.loads(line), index, told) for line in lines if line]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(f"{path} is damaged ({cause}): take it from a copy, or train the run again.") from None
 
 
-def _refresh(record: dict[str, Any], index: dict[str, int]) -> Refresh:
+def _refresh(record: dict[str, Any], index: dict[str, int], told: dict[str, str]) -> Refresh:
     K = len(index)
     confusions, asked = np.zeros((K, K), np.int64), np.zeros((K, K), bool)
     for true, predicted, count in record["confusions"]:
         confusions[true, predicted] = count
-    unanswered = {*(name for name, _ in record["failed"]), *record.get("over_budget", ())}
-    for name, others in record["similar"].items():
-        if name not in unanswered:
-            asked[index[name], [index[other] for other in others]] = True
+    # not all similar classes were asked about: some had been before, failed, or were over the budget
+    for name in {told[key] for key in record["exchanges"] if key in told}:
+        asked[index[name], [index[other] for other in record["similar"].get(name, ())]] = True
     return Refresh(
         epoch=record["epoch"],
-        effective=record.get("effective") or record["epoch"] + 1,
+        effective=record.get("effective", record["epoch"] + 1),
         confusions=confusions,
         asked=asked,
         changed={
@@ -154,27 +170,31 @@ def _refresh(record: dict[str, Any], index: dict[str, int]) -> Refresh:
 
 
 def told_at(
-    run: Path, refreshes: Sequence[Refresh], classes: Sequence[str], layout: Layout, config: AgentConfig, epoch: int
+    epoch: int,
+    dialogue: Sequence[Exchange],
+    refreshes: Sequence[Refresh],
+    classes: Sequence[str],
+    layout: Layout,
+    config: AgentConfig,
 ) -> list[Told] | None:
     """What the network was told of every class in training epoch `epoch`; None for a run without dialogue.
 
-    From rounds 4 to 6 in `dialogues.jsonl` as training began, and the changes of the refreshes that were effective by
-    then. Raises `RunError` where the dialogue does not cover the classes.
+    That is rounds 4 and 5 of the dialogue (and an imported round 6), and the changes of the refreshes that were
+    effective by then. Raises `RunError` where the dialogue does not cover the classes.
     """
-    path = run / runs.DIALOGUES
     later = frozenset().union(*(refresh.exchanges for refresh in refreshes))
     rounds: dict[str, dict[int, Exchange]] = {name: {} for name in classes}
+    used = [each for each in dialogue if each.rejected is None and each.class_name in rounds]
+    if not used:
+        return None
+    for exchange in used:
+        if exchange.key not in later:
+            rounds[exchange.class_name].setdefault(exchange.round, exchange)
+    conversations = [Conversation(k, name, rounds[name]) for k, name in enumerate(classes)]
     try:
-        used = [each for each in read_lines(path) if each.rejected is None] if path.exists() else []
-        if not used:
-            return None
-        for exchange in used:
-            if exchange.class_name in rounds and exchange.key not in later:
-                rounds[exchange.class_name].setdefault(exchange.round, exchange)
-        conversations = [Conversation(k, name, rounds[name]) for k, name in enumerate(classes)]
         mask_KV = selector.critical_mask(conversations, layout, with_distinctions=config.joints_from_distinctions)
     except DialogueError as error:
-        raise RunError(f"{path} does not fit the run ({str(error).rstrip('.')}).") from None
+        raise RunError(f"{runs.DIALOGUES} of the run does not fit its classes: {error}") from None
     told = {
         name: Told(sentence, tuple(layout.joints[v] for v in np.flatnonzero(mask_V)))
         for name, sentence, mask_V in zip(classes, selector.sentences(conversations), mask_KV, strict=True)
