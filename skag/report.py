@@ -14,22 +14,23 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
 
-from . import __version__, analysis, runs, selector
+from . import __version__, analysis, runs
 from .drawing import FRAME_RATE, view
-from .errors import DataError, DialogueError, RunError
-from .evaluate import Predictions
-from .exchanges import Conversation, Exchange, spec_of
-from .layouts import Layout
+from .errors import DataError, RunError
+from .evaluate import Predictions, Run
+from .exchanges import Exchange, spec_of
+from .refreshes import Refresh, Told, pair_changes
+from .selector import FormatProblem, read_critical_joints
 from .store import SkeletonStore
-from .transfer import read_lines
 
 REPORT = "report.html"
 _PAGE, _STYLE, _SCRIPT = (Path(__file__).with_name(f"report_page.{kind}") for kind in ("html", "css", "js"))
@@ -52,14 +53,21 @@ class _Texts:
         return None if not text else self.numbers.setdefault(_plain(text), len(self.numbers))
 
 
-def write_report(folder: Path, predictions: Predictions, result: dict[str, Any], store: Path) -> Path:
+def write_report(
+    run: Run,
+    store: SkeletonStore,
+    predictions: Predictions,
+    document: dict[str, Any],
+    dialogue: Sequence[Exchange],
+    history: Sequence[Refresh],
+    told: Sequence[Told] | None,
+) -> Path:
     """Write RUN/report.html; returns its path.
 
-    `result` is `analysis.analyse` of the predictions, `store` the skeleton store that holds their clips. What an older
-    run, or one without agents, does not have is left out, and the page says so. Raises `RunError`, `DataError` or
-    `DialogueError` for damaged files.
+    `predictions` are of clips of `store`, `document` is what `confusion.analyze_confusion` found in them; `dialogue`,
+    `history` and `told` are what `refreshes` reads in the run folder. Raises `RunError` or `DataError`.
     """
-    data = report_data(folder, predictions, result, store)
+    data = report_data(run, store, predictions, document, dialogue, history, told)
     style, script = (path.read_text(encoding="utf-8") for path in (_STYLE, _SCRIPT))
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(data["title"]),
@@ -70,7 +78,7 @@ def write_report(folder: Path, predictions: Predictions, result: dict[str, Any],
         # escaped beyond JSON's needs, so that no text can end the element or begin another
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e"),
     )
-    path = folder / REPORT
+    path = run.folder / REPORT
     runs.write_whole(path, lambda file: file.write(page.encode()))
     return path
 
@@ -87,61 +95,79 @@ def _plain(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
 
 
-def report_data(folder: Path, predictions: Predictions, result: dict[str, Any], store: Path) -> dict[str, Any]:
+def report_data(
+    run: Run,
+    store: SkeletonStore,
+    predictions: Predictions,
+    document: dict[str, Any],
+    dialogue: Sequence[Exchange],
+    history: Sequence[Refresh],
+    told: Sequence[Told] | None,
+) -> dict[str, Any]:
     """Everything that the page shows, as plain values; texts stand in `texts` once, and elsewhere by number."""
     texts = _Texts()
-    facts = runs.read_json(folder, runs.CONFIG)
-    predicted = predictions.probabilities.argmax(axis=1)
-    right = int((predicted == predictions.labels).sum())
-    matrix = analysis.confusion_matrix(predictions.labels, predicted, len(predictions.classes))
-    layout = Layout.from_dict(facts["layout"], str(folder / runs.CONFIG))
-    exchanges = _exchanges(folder)
-    refreshes = _records(folder / runs.REFRESHES)
-    conversations = _conversations(predictions.classes, exchanges, refreshes)
-    with SkeletonStore(store) as opened:
-        clips = _clips(opened, predictions)
-        data_name = opened.path.name
+    classes, layout = predictions.classes, run.layout
+    matrix = analysis.confusion_matrix(predictions.labels, predictions.probabilities.argmax(axis=1), len(classes))
+    exchanges = {exchange.key: exchange for exchange in dialogue}
+    rounds = _rounds(classes, exchanges, history, run.epoch)
+    records = _records(run.folder / runs.REFRESHES)
+
+    @cache
+    def fared(m: int, n: int) -> dict[int, int | None]:
+        """By the epoch of the refreshes that asked about a pair: its count once the answers were trained with."""
+        return {change.epoch: change.after for change in pair_changes(history, m, n)}
+
     values = {
-        "title": _plain("/".join(folder.resolve().parts[-2:])),
-        "facts": _facts(folder, facts, data_name, predictions, exchanges),
+        "title": _plain("/".join(run.folder.resolve().parts[-2:])),
+        "facts": _facts(run, store, predictions, dialogue),
         "split": _plain(predictions.split),
-        "classes": [_plain(name) for name in predictions.classes],
+        "classes": [_plain(name) for name in classes],
         "joints": [_plain(joint) for joint in layout.joints],
         "bones": [[layout.index[child], layout.index[parent]] for child, parent in layout.bones.items()],
-        "analysis": {**result, "interval": list(analysis.wilson_interval(right, len(predicted)))},
+        "analysis": _analysis(document),
         "counts": [[int(m), int(n), int(matrix[m, n])] for m, n in zip(*np.nonzero(matrix), strict=True)],
-        "training": _training(folder),
-        "dialogues": [_dialogue(conversation, texts) for conversation in conversations],
-        "critical": _critical_joints(folder, facts, layout, conversations, texts),
+        "together": analysis.confusion_order(matrix).tolist(),
+        "course": _course(run),
+        "dialogues": [[_said(exchange, texts) for exchange in each.values()] for each in rounds],
+        "critical": None if told is None else [_told(*each, run, texts) for each in zip(told, rounds, strict=True)],
         "refreshes": [
-            _refresh(record, later, predictions.classes, layout, exchanges, texts)
-            for record, later in zip_longest(refreshes, refreshes[1:])
+            _refresh(record, refresh, fared, run, exchanges, texts)
+            for record, refresh in zip(records, history, strict=True)
         ],
-        **clips,
+        **_clips(store, predictions),
     }
     return {**values, "texts": list(texts.numbers), "version": __version__}
 
 
+def _analysis(document: dict[str, Any]) -> dict[str, Any]:
+    """The part of the document that the page shows; pairs by the numbers of their classes, and only what became of
+    them in training."""
+    number = {row["class"]: k for k, row in enumerate(document["per_class"])}
+    shown = ("clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence")
+    shown += ("sets", "per_class", "calibration", "compared_with", "comparison", "refreshes", "missing")
+    return {name: document[name] for name in shown if name in document} | {
+        "trained": [
+            [number[pair["true"]], number[pair["predicted"]], pair["refreshes"]]
+            for pair in document["pairs"]
+            if pair["refreshes"]
+        ]
+    }
+
+
 def _facts(
-    folder: Path,
-    facts: dict[str, Any],
-    data_name: str,
-    predictions: Predictions,
-    exchanges: dict[str, Exchange],
-) -> list[list[str]]:
+    run: Run, store: SkeletonStore, predictions: Predictions, dialogue: Sequence[Exchange]
+) -> list[tuple[str, str]]:
     """What the run is, as names and values."""
-    config = facts["config"]
-    told_by = sorted({spec_of(exchange.identity) for exchange in exchanges.values()})
     views = predictions.num_clips_per_sample
-    found = [
-        ["Recipe", config["recipe"]],
-        ["Stream", config["data"]["stream"]],
-        ["Data", data_name],
-        ["Clips", f"split {predictions.split}, {views} view{'s' if views > 1 else ''} each"],
-        ["Layout", f"{facts['layout']['name']}, {len(facts['layout']['joints'])} joints"],
-        ["Agents", ", ".join(told_by) or "none"],
-    ]
-    return [[name, _plain(str(value))] for name, value in found]
+    found = {
+        "Recipe": run.config.recipe,
+        "Stream": run.config.data.stream,
+        "Data": store.path.name,
+        "Clips": f"split {predictions.split}, {views} view{'s' if views > 1 else ''} each",
+        "Layout": f"{run.layout.name}, {run.layout.num_joints} joints",
+        "Agents": ", ".join(sorted({spec_of(exchange.identity) for exchange in dialogue})) or "none",
+    }
+    return [(name, _plain(value)) for name, value in found.items()]
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -155,55 +181,37 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _training(folder: Path) -> dict[str, Any]:
-    """Accuracy on the clips trained on and on those that chose the epoch, after every epoch."""
-    metrics = _records(folder / runs.METRICS)
-    return {
-        "epochs": [record["epoch"] for record in metrics],
-        "train": [round(record["train_top1"], 2) for record in metrics],
-        "held_out": [round(record["val_top1"], 2) for record in metrics],
-        "kept": _kept_epoch(folder),
-    }
-
-
-def _kept_epoch(folder: Path) -> int | None:
-    """The epoch whose network the run kept, where that is known."""
-    import torch
-
-    return torch.load(folder / "best.pt", map_location="cpu", weights_only=True, mmap=True).get("epoch")
+def _course(run: Run) -> dict[str, Any]:
+    """Accuracy on the clips trained on and on those that chose the epoch, after every epoch, and which was kept."""
+    metrics = _records(run.folder / runs.METRICS)
+    try:
+        return {
+            "epochs": [int(record["epoch"]) for record in metrics],
+            "train": [round(record["train_top1"], 2) for record in metrics],
+            "held_out": [round(record["val_top1"], 2) for record in metrics],
+            "kept": run.epoch,
+        }
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.folder / runs.METRICS} is damaged ({error}): train the run again.") from None
 
 
 # ---- dialogues
 
 
-def _exchanges(folder: Path) -> dict[str, Exchange]:
-    """The exchanges that shaped the run, by key."""
-    path = folder / runs.DIALOGUES
-    return {exchange.key: exchange for exchange in read_lines(path)} if path.exists() else {}
-
-
-def _conversations(
-    classes: Sequence[str], exchanges: dict[str, Exchange], refreshes: Sequence[dict[str, Any]]
-) -> list[Conversation]:
-    """The dialogue of every class as the run ended with it."""
+def _rounds(
+    classes: Sequence[str], exchanges: dict[str, Exchange], history: Sequence[Refresh], epoch: int | None
+) -> list[dict[int, Exchange]]:
+    """The dialogue of every class by round, as the network of `epoch` was trained with it."""
     rounds: dict[str, dict[int, Exchange]] = {name: {} for name in classes}
-    for exchange in exchanges.values():
-        if exchange.round < 6 and exchange.rejected is None and exchange.class_name in rounds:
+    later = frozenset().union(*(refresh.exchanges for refresh in history))
+    used = [key for key in exchanges if key not in later]
+    for refresh in history:
+        if epoch is None or refresh.effective <= epoch:
+            used += sorted(refresh.exchanges)
+    for exchange in (exchanges[key] for key in used if key in exchanges):
+        if exchange.rejected is None and exchange.class_name in rounds:
             rounds[exchange.class_name][exchange.round] = exchange
-    for record in refreshes:
-        for exchange in _answers(record, exchanges).values():
-            rounds.get(exchange.class_name, {})[6] = exchange
-    return [Conversation(k, name, dict(sorted(rounds[name].items()))) for k, name in enumerate(classes)]
-
-
-def _answers(record: dict[str, Any], exchanges: dict[str, Exchange]) -> dict[str, Exchange]:
-    """The round 6 exchanges of a refresh, by class name."""
-    found = [exchanges[key] for key in record.get("exchanges", []) if key in exchanges]
-    return {exchange.class_name: exchange for exchange in found}
-
-
-def _dialogue(conversation: Conversation, texts: _Texts) -> list[dict[str, Any]]:
-    return [_said(exchange, texts) for exchange in conversation.exchanges.values()]
+    return [dict(sorted(rounds[name].items())) for name in classes]
 
 
 def _said(exchange: Exchange, texts: _Texts) -> dict[str, Any]:
@@ -218,75 +226,54 @@ def _said(exchange: Exchange, texts: _Texts) -> dict[str, Any]:
     }
 
 
-def _critical_joints(
-    folder: Path, facts: dict[str, Any], layout: Layout, conversations: Sequence[Conversation], texts: _Texts
-) -> list[dict[str, Any]] | None:
-    """Of every class its critical joints, how each of them moves (round 4) and its sentence; None without agents."""
-    if not any(conversation.exchanges for conversation in conversations):
-        return None
-    with_distinctions = facts["config"]["agents"]["joints_from_distinctions"]
-    found = []
-    for conversation, sentence in zip(conversations, selector.sentences(conversations), strict=True):
-        try:
-            mask = selector.critical_mask([conversation], layout, with_distinctions)[0]
-            moves = {
-                joint.joint: joint.movement
-                for joint in selector.read_critical_joints(conversation.text(4) or "", layout)
-            }
-        except DialogueError:  # a class that was never described
-            mask, moves = np.zeros(layout.num_joints), {}
-        joints = [[int(joint), texts(moves.get(int(joint)))] for joint in np.flatnonzero(mask)]
-        found.append({"joints": joints, "sentence": texts(sentence)})
-    return found
+def _told(told: Told, rounds: dict[int, Exchange], run: Run, texts: _Texts) -> dict[str, Any]:
+    """A class's sentence and critical joints, these with how they move where round 4 says so."""
+    moves = {}
+    if 4 in rounds:
+        with suppress(FormatProblem):
+            moves = {each.joint: each.movement for each in read_critical_joints(rounds[4].text, run.layout)}
+    joints = [run.layout.index[joint] for joint in told.joints]
+    return {"sentence": texts(told.sentence), "joints": [[joint, texts(moves.get(joint))] for joint in joints]}
 
 
 def _refresh(
     record: dict[str, Any],
-    later: dict[str, Any] | None,
-    classes: Sequence[str],
-    layout: Layout,
+    refresh: Refresh,
+    fared: Callable[[int, int], dict[int, int | None]],
+    run: Run,
     exchanges: dict[str, Exchange],
     texts: _Texts,
 ) -> dict[str, Any]:
-    """One refresh: who was confused with whom how often (and at the next refresh), what was asked, what changed."""
-    number = {name: k for k, name in enumerate(classes)}
-    counts, next_counts = (
-        {(m, n): count for m, n, count in each.get("confusions", [])} if each else None for each in (record, later)
-    )
-    answers = _answers(record, exchanges)
-    changes = {change["class"]: change for change in record.get("changed", [])}
+    """One refresh: who was taken for whom how often, then and once the answers were trained with, what was asked and
+    answered, and what changed."""
+    number = {name: k for k, name in enumerate(run.classes)}
+    index = run.layout.index
+    answers = {exchanges[key].class_name: exchanges[key] for key in record.get("exchanges", ()) if key in exchanges}
+    similar = record.get("similar", {})
+
     asked = []
-    for name in dict.fromkeys([*record.get("similar", {}), *answers, *changes]):
-        if name not in number:
-            continue
-        similar = [number[other] for other in record.get("similar", {}).get(name, []) if other in number]
-        entry: dict[str, Any] = {
-            "class": number[name],
-            "similar": [
-                [
-                    other,
-                    *(None if each is None else each.get((number[name], other), 0) for each in (counts, next_counts)),
-                ]
-                for other in similar
-            ],
-            "said": _said(answers[name], texts) if name in answers else None,
-        }
-        if change := changes.get(name):
-            entry["change"] = {
-                "sentence": [texts(change["sentence_before"]), texts(change["sentence"])],
-                "joints": [
-                    [layout.index[joint] for joint in change[when] if joint in layout.index]
-                    for when in ("joints_before", "joints")
-                ],
+    for name in (name for name in dict.fromkeys([*similar, *answers, *refresh.changed]) if name in number):
+        m, change = number[name], refresh.changed.get(name)
+        others = [number[other] for other in similar.get(name, ()) if other in number]
+        asked.append(
+            {
+                "class": m,
+                "similar": [[n, int(refresh.confusions[m, n]), fared(m, n).get(refresh.epoch)] for n in others],
+                "said": _said(answers[name], texts) if name in answers else None,
+                "change": change
+                and {
+                    "sentence": [texts(each.sentence) for each in change],
+                    "joints": [[index[joint] for joint in each.joints if joint in index] for each in change],
+                },
             }
-        asked.append(entry)
+        )
     return {
-        "epoch": record["epoch"],
-        "effective": record.get("effective"),
+        "epoch": refresh.epoch,
+        "effective": refresh.effective,
         "asked": record.get("asked", 0),
         "recalled": record.get("cached", 0),
-        "failed": [[number.get(name), _plain(reason)] for name, reason in record.get("failed", [])],
-        "over_budget": [number[name] for name in record.get("over_budget", []) if name in number],
+        "failed": [[number.get(name), _plain(reason)] for name, reason in record.get("failed", ())],
+        "over_budget": [number[name] for name in record.get("over_budget", ()) if name in number],
         "classes": asked,
     }
 

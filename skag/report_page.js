@@ -6,6 +6,7 @@ const rows = report.analysis.per_class;
 const byId = id => document.getElementById(id);
 const text = number => number === null || number === undefined ? "" : texts[number];
 const percent = (value, digits = 0) => value === null || value === undefined ? "none" : value.toFixed(digits) + " %";
+const signed = value => (value > 0 ? "+" : "") + value.toFixed(1);
 const count = (number, what, many = what + "s") => number.toLocaleString("en") + " " + (number === 1 ? what : many);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -272,14 +273,15 @@ byId("motion").addEventListener("click", () => {
 // ---- overview
 
 function renderOverview() {
-  const { top1, top5, mean_class, ece, interval, clips: tested } = report.analysis;
+  const { top1, top1_low, top1_high, top5, mean_class, ece, ece_by_chance, clips: tested, comparison } = report.analysis;
   byId("facts").append(...report.facts.map(([name, value]) => make("div", {}, plain("dt", name), plain("dd", value))));
   const tile = (name, value, remark) => make("div", {}, plain("dt", name), plain("dd", value), plain("dd", remark));
   byId("tiles").append(
-    tile("Top-1", percent(top1, 1), "95 % interval " + interval[0].toFixed(1) + " to " + interval[1].toFixed(1)),
+    tile("Top-1", percent(top1, 1), `95 % interval ${top1_low.toFixed(1)} to ${top1_high.toFixed(1)}`),
     tile("Top-5", percent(top5, 1), "right among the five likeliest"),
     tile("Mean over classes", percent(mean_class, 1), "every class counts alike"),
-    tile("Calibration error", percent(ece, 1), "confidence against accuracy"),
+    tile("Calibration error", percent(ece, 1), ece > ece_by_chance ? "more than chance makes" : "within chance"),
+    ...(comparison ? [tile("Against the reference", signed(comparison.difference), `${comparison.difference_low.toFixed(1)} to ${comparison.difference_high.toFixed(1)}, ${comparison.clear ? "a clear difference" : "within noise"}`)] : []),
     tile("Clips", tested.toLocaleString("en"), "split " + report.split),
     tile("Classes", size.toLocaleString("en"), count(new Set(pairs.map(([m]) => m)).size, "has errors", "have errors")),
   );
@@ -304,7 +306,7 @@ function painted(node, style) {  // by properties: the content policy allows no 
 const svgText = (x, y, content, anchor = "start") => make("svg:text", { x, y, "text-anchor": anchor }, content);
 
 function renderTraining() {
-  const { epochs, train, held_out, kept } = report.training, figure = byId("training");
+  const { epochs, train, held_out, kept } = report.course, figure = byId("training");
   if (epochs.length < 2) {
     figure.append(plain("figcaption", "The run folder holds no record of its training."));
     return;
@@ -330,24 +332,8 @@ function renderTraining() {
 const matrix = byId("matrix"), pen = matrix.getContext("2d");
 const view = { order: [], cell: 10, left: 0, top: 0, row: 0, column: 0 };
 
-function together() {  // join, by falling share of confusions, the chains that end in confused classes
-  const chain = classes.map((_, k) => [k]);
-  const both = new Map();
-  for (const [m, n] of pairs) both.set(Math.min(m, n) * size + Math.max(m, n), share(m, n) + share(n, m));
-  for (const [code] of [...both].sort((a, b) => b[1] - a[1])) {
-    const a = Math.floor(code / size), b = code % size;
-    let one = chain[a], two = chain[b];
-    if (one === two) continue;
-    if (one.indexOf(a) < one.length / 2 && one.length > 1) one = one.reverse();
-    if (two.indexOf(b) >= two.length / 2 && two.length > 1) two = two.reverse();
-    one.push(...two);
-    for (const k of two) chain[k] = one;
-  }
-  return [...new Set(chain)].sort((a, b) => b.length - a.length).flat();
-}
-
 function ordered() {
-  const order = { given: () => classes.map((_, k) => k), together, worst: () => classes.map((_, k) => k).sort((a, b) => (rows[a].accuracy ?? 101) - (rows[b].accuracy ?? 101)) }[byId("order").value]();
+  const order = { given: () => classes.map((_, k) => k), together: () => [...report.together], worst: () => classes.map((_, k) => k).sort((a, b) => (rows[a].accuracy ?? 101) - (rows[b].accuracy ?? 101)) }[byId("order").value]();
   const most = Number(byId("show").value);
   if (!most) return order;
   const kept = new Set();
@@ -603,14 +589,21 @@ function renderPair(m, n) {
     if (rest.length) parts.push(player(rest).node);
     parts.push(plain("p", found ? "The page holds no clip of this confusion." : "No clip of the one was taken for the other.", "note"));
   }
+  const trained = report.analysis.trained.find(([one, other]) => one === m && other === n);
+  if (trained) parts.push(plain("h3", "In training"), make("ul", { className: "trained" }, ...trained[2].map(became)));
   if (report.critical) {
     parts.push(plain("h3", "What tells them apart"), make("div", { className: "sides" }, apart(m, n), apart(n, m)));
     const first = plain("span", "", "swatch mark");
-    parts.push(make("p", { className: "note" }, first, " critical joints; outlined are those of both classes. The sentences are what the dialogue ended with."));
+    parts.push(make("p", { className: "note" }, first, " critical joints; outlined are those of both classes. The kept network was trained with these sentences."));
   }
   panel.replaceChildren(...parts);
   const row = view.order.indexOf(m), column = view.order.indexOf(n);
   if (row >= 0 && column >= 0) moveTo(row, column);
+}
+
+function became({ epoch, before, before_clips, after_epoch, after, after_clips }) {  // what a refresh that asked about the pair did
+  const of = (number, all) => `${number} of ${all} (${percent(100 * number / all)})`;
+  return make("li", {}, "Asked about after epoch ", make("a", { href: "#refresh-" + epoch, textContent: String(epoch) }), `, with ${of(before, before_clips)} confused; ` + (after === null ? "training ended before the next count." : `${of(after, after_clips)} after epoch ${after_epoch}, trained with the answers.`));
 }
 
 function renderPairs() {
@@ -636,7 +629,7 @@ const columns = [
   { name: "clips", value: k => total[k], cell: k => plain("td", String(total[k]), "number"), number: true },
   { name: "right", value: k => rows[k].accuracy ?? 101, cell: k => plain("td", percent(rows[k].accuracy), "number"), number: true },
   { name: "95 % interval", value: k => rows[k].low ?? 101, cell: intervalCell, optional: true },
-  ...(hasReference ? [{ name: "difference", value: k => rows[k].difference ?? 0, cell: k => plain("td", rows[k].difference === null ? "" : (rows[k].difference > 0 ? "+" : "") + rows[k].difference.toFixed(1), "number"), number: true }] : []),
+  ...(hasReference ? [{ name: "difference", value: k => rows[k].difference ?? 0, cell: k => plain("td", rows[k].difference === null ? "" : signed(rows[k].difference) + (rows[k].clear ? " *" : ""), "number"), number: true }] : []),
   { name: "taken for", value: k => takenFor(k)[0]?.[2] ?? 0, cell: takenCell },
 ];
 let sorting = { at: 2, falling: false };
@@ -689,7 +682,7 @@ function renderClass(k) {
   for (const row of document.querySelectorAll("#class-table tbody tr")) row.classList.toggle("chosen", Number(row.dataset.class) === k);
   const row = rows[k], panel = byId("class"), set = difficulty(k);
   const parts = [make("h3", { tabIndex: -1, id: "class-title", textContent: classes[k] })];
-  parts.push(plain("p", row.accuracy === null ? "The split has no clip of this class." : `${confused(k, k)} of ${count(total[k], "clip")} right: ${percent(row.accuracy, 1)}, 95 % interval ${row.low.toFixed(0)} to ${row.high.toFixed(0)}, ${set === "easy" ? "an" : "a"} ${set} class.` + (row.difference === undefined || row.difference === null ? "" : ` The reference has ${percent(row.reference, 1)}.`)));
+  parts.push(plain("p", row.accuracy === null ? "The split has no clip of this class." : `${confused(k, k)} of ${count(total[k], "clip")} right: ${percent(row.accuracy, 1)}, 95 % interval ${row.low.toFixed(0)} to ${row.high.toFixed(0)}, ${set === "easy" ? "an" : "a"} ${set} class.` + (row.difference === undefined || row.difference === null ? "" : ` The reference has ${percent(row.reference, 1)}: ${signed(row.difference)} points, 95 % interval ${row.difference_low.toFixed(0)} to ${row.difference_high.toFixed(0)}, ${row.clear ? "a clear difference" : "within noise"}.`)));
   const critical = criticalOf(k);
   const seen = [...report.typical[k], ...report.wrong[k]].slice(0, 1);
   let group = null;
@@ -743,11 +736,13 @@ function renderRefreshes() {
     list.append(plain("p", "This run had no refresh: it was trained without agents, or ended before the first one.", "note"));
     return;
   }
-  for (const refresh of report.refreshes) {
+  for (const [at, refresh] of report.refreshes.entries()) {
+    const { asked_before, asked_after, other_before, other_after } = report.analysis.refreshes[at];
+    const share = (before, after) => before === null ? "unknown" : before.toFixed(1) + (after === null ? "" : " → " + after.toFixed(1));
     const changed = refresh.classes.filter(({ change }) => change).length;
     const what = refresh.classes.length ? `${count(refresh.classes.length, "class", "classes")} asked about, ${changed} changed` : "nobody was confused with anybody";
     const body = make("div", { className: "refresh" });
-    const details = make("details", { id: "refresh-" + refresh.epoch, ontoggle: () => { if (details.open && !body.firstChild) fillRefresh(refresh, body); } }, make("summary", {}, `After epoch ${refresh.epoch} `, plain("span", "· " + what)), body);
+    const details = make("details", { id: "refresh-" + refresh.epoch, ontoggle: () => { if (details.open && !body.firstChild) fillRefresh(refresh, body); } }, make("summary", {}, `After epoch ${refresh.epoch} `, plain("span", "· " + what + (asked_after === null || !changed ? "" : ` · ${share(asked_before, asked_after)} % of training clips in pairs asked about, ${share(other_before, other_after)} % in others`))), body);
     list.append(details);
   }
 }
@@ -792,16 +787,15 @@ function renderCalibration() {
   }
   picture.append(painted(line([[x(0), y(0)], [x(100), y(100)]], { "stroke-dasharray": "4 4" }), { stroke: "var(--muted)" }));
   const most = Math.max(...bins.map(({ n }) => n), 1), known = bins.filter(({ n }) => n);
-  picture.append(painted(line(known.map(bin => [x(bin.confidence), y(bin.accuracy)]), {}), { stroke: "var(--right)", strokeWidth: 1.5, opacity: .5 }));
   for (const bin of known) {
-    picture.append(painted(line([[x(bin.confidence), y(bin.confidence)], [x(bin.confidence), y(bin.accuracy)]], {}), { stroke: "var(--wrong)", strokeWidth: 1.5 }));
+    picture.append(painted(line([[x(bin.confidence), y(bin.accuracy_low)], [x(bin.confidence), y(bin.accuracy_high)]], {}), { stroke: "var(--bone)", strokeWidth: 1.5 }));
     picture.append(painted(make("svg:circle", { cx: x(bin.confidence), cy: y(bin.accuracy), r: 3 + 7 * Math.sqrt(bin.n / most) }), { fill: "var(--right)", stroke: "var(--panel)", strokeWidth: 1.5 }));
   }
   picture.append(svgText((left + w - 10) / 2, h - 4, "confidence, %", "middle"));
-  const caption = make("figcaption", {}, `Accuracy (up, %) of the clips by how sure the network is of them; the larger a dot the more clips. On the broken line it is as often right as it says. Expected calibration error ${percent(report.analysis.ece, 1)}.`);
+  const caption = make("figcaption", {}, `Accuracy (up, %) of the clips by how sure the network is of them; the larger a dot the more clips, with its 95 % interval. On the broken line it is as often right as it says. Expected calibration error ${percent(report.analysis.ece, 1)}; a perfectly calibrated network would have up to ${percent(report.analysis.ece_by_chance, 1)} on as many clips.`);
   byId("reliability").append(picture, caption);
-  const body = make("tbody", {}, ...known.map(bin => make("tr", {}, make("th", { scope: "row", textContent: `${bin.low.toFixed(0)} to ${bin.high.toFixed(0)} %` }), plain("td", String(bin.n), "number"), plain("td", percent(bin.confidence, 1), "number"), plain("td", percent(bin.accuracy, 1), "number"))));
-  const head = make("tr", {}, ...["confidence", "clips", "mean", "right"].map((name, at) => make("th", { scope: "col", className: at ? "number" : "", textContent: name })));
+  const body = make("tbody", {}, ...known.map(bin => make("tr", {}, make("th", { scope: "row", textContent: `${bin.low.toFixed(0)} to ${bin.high.toFixed(0)} %` }), plain("td", String(bin.n), "number"), plain("td", percent(bin.confidence, 1), "number optional"), plain("td", percent(bin.accuracy, 1), "number"), plain("td", `${bin.accuracy_low.toFixed(0)} to ${bin.accuracy_high.toFixed(0)}`, "number"))));
+  const head = make("tr", {}, ...["confidence", "clips", "mean", "right", "95 % interval"].map((name, at) => make("th", { scope: "col", className: at ? "number" + (name === "mean" ? " optional" : "") : "", textContent: name })));
   byId("reliability-table").append(make("table", {}, make("thead", {}, head), body));
 }
 
@@ -843,7 +837,7 @@ renderTable();
 renderClass(worst);
 renderRefreshes();
 renderCalibration();
-byId("footer").append(`Made by skag ${report.version}. Intervals are Wilson's, at 95 %. The page is complete in itself: it loads nothing and sends nothing.`);
+byId("footer").append(`Made by skag ${report.version}. ${report.analysis.missing.map(what => "Not shown: " + what + ". ").join("")}Intervals of accuracies are Wilson's, at 95 %. The page is complete in itself: it loads nothing and sends nothing.`);
 showMotion();
 addEventListener("hashchange", follow);
 follow();

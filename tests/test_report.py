@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from skag import analysis, recipes, report, runs
+from skag import analysis, confusion, recipes, refreshes, report, runs
+from skag.drawing import view
 from skag.errors import DataError, RunError
-from skag.evaluate import Predictions
+from skag.evaluate import Predictions, Run
 from skag.exchanges import Exchange, exchange_key
 from skag.layouts import Layout, load_layout
 from skag.model import ModelConfig
@@ -85,7 +87,6 @@ def make_run(folder: Path, store_path: Path, agents: bool = True) -> Path:
         shape = ModelConfig(num_classes=len(store.classes), num_joints=store.layout.num_joints, num_bodies=1)
         runs.write_run_facts(folder, config, shape, store, np.arange(2), np.arange(2), torch.device("cpu"), {})
         classes = store.classes
-    torch.save({"model": {}, "epoch": 3}, folder / "best.pt")
     for epoch in range(1, 5):
         runs.append_line(folder / runs.METRICS, {"epoch": epoch, "train_top1": 20.0 * epoch, "val_top1": 15.0 * epoch})
     if not agents:
@@ -115,24 +116,36 @@ def make_run(folder: Path, store_path: Path, agents: bool = True) -> Path:
         "exchanges": [asked.key],
     }
     runs.append_line(folder / runs.REFRESHES, refresh)
-    runs.append_line(
-        folder / runs.REFRESHES, {"epoch": 4, "confusions": [[0, 1, 2]], "similar": {}, "asked": 0, "cached": 0}
-    )
+    nothing = {"similar": {}, "asked": 0, "cached": 0, "failed": [], "changed": [], "exchanges": []}
+    runs.append_line(folder / runs.REFRESHES, {"epoch": 4, "confusions": [[0, 0, 12], [0, 1, 2]], **nothing})
     return folder
 
 
-def gather(folder: Path, store_path: Path) -> tuple[Predictions, dict[str, Any]]:
-    with SkeletonStore(store_path) as store:
-        predictions = predict(store)
-    return predictions, analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes)
+def gather(folder: Path, store: SkeletonStore, epoch: int | None = 4) -> tuple:
+    """What `confusion.analyze_confusion` hands to the report of a run that kept `epoch`."""
+    predictions, config = predict(store), runs.read_config(folder)
+    run = Run(folder, config, torch.nn.Module(), store.classes, store.layout, store.path, store.fingerprint, epoch)
+    document = analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes)
+    dialogue = refreshes.read_dialogue(folder)
+    history = refreshes.read_refreshes(folder, store.classes, dialogue)
+    told = refreshes.told_at(epoch or 4, dialogue, history, store.classes, store.layout, config.agents)
+    predicted = predictions.probabilities.argmax(axis=1)
+    matrix = analysis.confusion_matrix(predictions.labels, predicted, len(store.classes))
+    pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, store.classes), store.classes, told, history)
+    document["pairs"] = [confusion._pair_row(pair) for pair in pairs]
+    document["refreshes"] = [asdict(row) for row in refreshes.summarise(history)]
+    document["missing"] = []
+    return run, store, predictions, document, dialogue, history, told
 
 
 def written(folder: Path, store_path: Path) -> Path:
-    return report.write_report(folder, *gather(folder, store_path), store_path)
+    with SkeletonStore(store_path) as store:
+        return report.write_report(*gather(folder, store))
 
 
-def collected(folder: Path, store_path: Path) -> dict[str, Any]:
-    return report.report_data(folder, *gather(folder, store_path), store_path)
+def collected(folder: Path, store_path: Path, epoch: int | None = 4) -> dict[str, Any]:
+    with SkeletonStore(store_path) as store:
+        return report.report_data(*gather(folder, store, epoch))
 
 
 def page_data(page: str) -> dict[str, Any]:
@@ -156,14 +169,14 @@ def test_the_page_holds_counts_accuracies_and_the_course_of_training(run_folder:
     data = collected(run_folder, store_path)
     assert data["title"].endswith("/run") and data["classes"] == CLASSES and data["joints"][11] == "right hand"
     assert data["counts"] == [[0, 0, 2], [0, 1, 2], [1, 1, 3], [1, 2, 1], [2, 2, 3], [2, 3, 1]]
-    assert data["analysis"]["interval"] == pytest.approx(analysis.wilson_interval(8, 12))
-    assert data["training"] == {
+    assert data["analysis"]["top1"] == 66.67 and sorted(data["together"]) == [0, 1, 2, 3]
+    assert data["course"] == {
         "epochs": [1, 2, 3, 4],
         "train": [20, 40, 60, 80],
         "held_out": [15, 30, 45, 60],
-        "kept": 3,
+        "kept": 4,
     }
-    assert ["Agents", "ollama/llama"] in data["facts"] and ["Data", "data.h5"] in data["facts"]
+    assert ("Agents", "ollama/llama") in data["facts"] and ("Data", "data.h5") in data["facts"]
 
 
 def test_dialogues_and_refreshes_are_told_as_they_were(run_folder: Path, store_path: Path) -> None:
@@ -180,15 +193,19 @@ def test_dialogues_and_refreshes_are_told_as_they_were(run_folder: Path, store_p
     critical = data["critical"][0]
     assert texts[critical["sentence"]] == "Unlike lower right hand, the left hand hangs."
     assert [(joint, move and texts[move]) for joint, move in critical["joints"]] == [
-        (7, None),  # the left hand, from round 6
-        (10, "follows the hand"),
         (11, "rises above the head"),
+        (7, None),  # the left hand, from round 6
     ]
+    before = collected(run_folder, store_path, epoch=3)  # the answers came too late for the network that was kept
+    assert before["texts"][before["critical"][0]["sentence"]] == ANSWERS[5]
+    assert len(before["dialogues"][0]) == 5 and [joint for joint, _ in before["critical"][0]["joints"]] == [10, 11]
     first, second = data["refreshes"]
     assert (first["epoch"], first["effective"], first["over_budget"]) == (2, 4, [2])
-    assert first["failed"] == [[1, "the server is down"]] and second["effective"] is None
+    assert first["failed"] == [[1, "the server is down"]] and second["effective"] == 5
     (entry,) = first["classes"]
-    assert entry["class"] == 0 and entry["similar"] == [[1, 5, 2]]  # 5 clips then, 2 at the next refresh
+    assert entry["class"] == 0 and entry["similar"] == [[1, 5, 2]]  # 5 clips then, 2 after training with the answers
+    (trained,) = data["analysis"]["trained"]
+    assert trained[:2] == [0, 1] and trained[2][0]["before"] == 5 and trained[2][0]["after_clips"] == 14
     assert [texts[sentence] for sentence in entry["change"]["sentence"]] == [ANSWERS[5], texts[critical["sentence"]]]
     assert entry["change"]["joints"] == [[11, 10], [11, 7]]
 
@@ -216,8 +233,6 @@ def test_moving_skeletons_keep_their_shape(run_folder: Path, store_path: Path) -
     )
     levels = 64 * digits[::2] + digits[1::2]
     points = ((2 * levels / 4094 - 1) * 1.5).reshape(-1, clip["bodies"], 20, 3)
-    from skag.drawing import view
-
     with SkeletonStore(store_path) as store:
         drawn = view(store, store.names.index(clip["name"])).points
     assert points.shape == drawn.shape and clip["step"] == pytest.approx(1 / 30, abs=1e-4)
@@ -241,26 +256,32 @@ def test_joints_that_are_missing_have_a_number_of_their_own_and_long_clips_fewer
 def test_a_run_without_agents_and_one_of_imported_weights_have_a_page(tmp_path: Path, store_path: Path) -> None:
     run = make_run(tmp_path / "run", store_path, agents=False)
     data = collected(run, store_path)
-    assert data["critical"] is None and data["refreshes"] == [] and ["Agents", "none"] in data["facts"]
+    assert data["critical"] is None and data["refreshes"] == [] and ("Agents", "none") in data["facts"]
     (run / runs.METRICS).unlink()
-    torch.save({"model": {}}, run / "best.pt")
-    assert collected(run, store_path)["training"] == {"epochs": [], "train": [], "held_out": [], "kept": None}
+    course = collected(run, store_path, epoch=None)["course"]
+    assert course == {"epochs": [], "train": [], "held_out": [], "kept": None}
 
 
 def test_an_unfinished_line_is_left_out_and_a_damaged_one_named(run_folder: Path, store_path: Path) -> None:
-    path = run_folder / runs.REFRESHES
-    whole = path.read_text()
-    path.write_text(whole + '{"epoch": 6, "conf')
-    assert len(collected(run_folder, store_path)["refreshes"]) == 2
-    path.write_text(whole + "[]\n")
-    with pytest.raises(RunError, match="damaged"):
-        collected(run_folder, store_path)
+    for name in (runs.REFRESHES, runs.METRICS):
+        path = run_folder / name
+        whole = path.read_text()
+        path.write_text(whole + '{"epoch": 6, "conf')
+        data = collected(run_folder, store_path)
+        assert len(data["refreshes"]) == 2 and len(data["course"]["epochs"]) == 4
+        for damage in ("[]\n", "{}\n", "no JSON\n"):
+            path.write_text(whole + damage)
+            with pytest.raises(RunError, match=f"{name} is damaged"):
+                collected(run_folder, store_path)
+        path.write_text(whole)
 
 
 def test_clips_of_another_store_are_refused(run_folder: Path, tmp_path: Path, store_path: Path) -> None:
     other = make_store(tmp_path / "other.h5", [name.upper() for name in CLASSES], load_layout("kinect-v1"))
-    with pytest.raises(DataError, match="does not hold the clips"):
-        report.write_report(run_folder, *gather(run_folder, store_path), other)
+    with SkeletonStore(store_path) as store, SkeletonStore(other) as opened:
+        run, _, *rest = gather(run_folder, store)
+        with pytest.raises(DataError, match="does not hold the clips"):
+            report.write_report(run, opened, *rest)
 
 
 def test_names_and_answers_never_become_markup(tmp_path: Path) -> None:
@@ -499,7 +520,7 @@ def test_a_run_without_agents_says_so(visit: Any, tmp_path: Path, store_path: Pa
 
 def test_four_hundred_classes_can_be_used(visit: Any, tmp_path: Path) -> None:
     classes = [f"class {k}" for k in range(400)]
-    store_path = make_store(tmp_path / "data.h5", classes, load_layout("coco"), 4, 10)
+    store_path = make_store(tmp_path / "data.h5", classes, load_layout("kinect-v1"), 4, 10)
     page = visit(written(make_run(tmp_path / "run", store_path), store_path))
     page.fill("#filter", "class 39")
     assert page.locator("#class-table tbody tr").count() == 11 and page.inner_text("#filter-count") == "11 of 400"

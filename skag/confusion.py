@@ -1,0 +1,224 @@
+"""`skag analyze-confusion` as one function: what a run confuses, why, and what its dialogue changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import analysis, figures, network_figures, refreshes, report, runs
+from . import evaluate as evaluation
+from .errors import RunError
+from .evaluate import Predictions, Run
+from .model import Recogniser
+from .store import SkeletonStore
+
+FIGURES, ANALYSIS = "figures", "analysis.json"  # in the run folder
+_SHOWN_EPOCHS = 4
+_SHOWN_CLASSES = 10  # in colour among the embeddings
+_STRONGEST_LINKS = 10
+_POSES = 24  # frames of a class to choose one from
+
+
+def analyze_confusion(
+    folder: Path,
+    *,
+    reference: Path | None = None,
+    split: str | None = None,
+    data: Path | None = None,
+    device: torch.device,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Analyse the predictions of a run, write RUN/analysis.json, RUN/figures/*.png and RUN/report.html, and return the
+    document.
+
+    `reference` is a run on the same clips to compare with, `split` and `data` as in `evaluate.evaluate_runs`; `note`
+    is told of progress. Predictions that `skag eval` saved are taken, else made. The document is `analysis.analyse`'s,
+    and `missing` says what could not be shown of this run and why. Raises `RunError`, `DataError`.
+    """
+    with ExitStack() as stack:
+        run, store = evaluation.open_run(folder, data, device, stack, note)
+        predictions = saved_or_predicted(run, store, split, device, note)
+        before = None
+        if reference is not None:
+            other_run, other_store = evaluation.open_run(reference, data, device, stack, note)
+            other = saved_or_predicted(other_run, other_store, predictions.split, device, note)
+            before = _paired(folder, predictions, reference, other)
+        labels, classes, probabilities = predictions.labels, predictions.classes, predictions.probabilities
+        document = analysis.analyse(labels, probabilities, classes, before)
+        predicted = probabilities.argmax(axis=1)
+        matrix = analysis.confusion_matrix(labels, predicted, len(classes))
+
+        dialogue = refreshes.read_dialogue(folder)
+        history = refreshes.read_refreshes(folder, classes, dialogue)
+        epoch = run.config.train.epochs if run.epoch is None else run.epoch
+        told = refreshes.told_at(epoch, dialogue, history, classes, run.layout, run.config.agents)
+        pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, classes), classes, told, history)
+        snapshots = refreshes.read_snapshots(folder, _SHOWN_EPOCHS) if run.config.agents.beta else []
+        topology = learned_topology(run.model)
+        missing = _missing(run, told, history, snapshots)
+        document |= analysis.rounded(
+            {
+                "run": str(folder),
+                "split": predictions.split,
+                "epoch": run.epoch,
+                "compared_with": None if reference is None else str(reference),
+                "pairs": [_pair_row(pair) for pair in pairs],
+                "refreshes": [asdict(row) for row in refreshes.summarise(history, reference)],
+                "sentence_match": [
+                    {
+                        "epoch": each.epoch,
+                        "nearest_is_own": analysis.nearest_is_own(
+                            each.clip_embeddings, each.clip_labels, each.text_before
+                        ),
+                    }
+                    for each in snapshots
+                ],
+            }
+        )
+        document["strongest_links"] = _strongest_links(topology.mean(axis=0), run.layout.joints)
+        document["missing"] = missing
+
+        note("Drawing.")
+        places: dict[str, Path] = {}
+
+        def place(name: str) -> Path:
+            places[name] = folder / FIGURES / f"{name}.png"
+            return places[name]
+
+        confused = _by_confusion(matrix)
+        figures.confusion_figure(matrix, classes, place("confusion"))
+        figures.class_accuracy_figure(analysis.per_class(labels, predicted, classes), place("class-accuracy"))
+        if before is not None:
+            changes = analysis.difference_per_class(labels, predicted, before, classes)
+            figures.difference_figure(changes, place("difference"), str(reference))
+        curve = analysis.reliability_curve(labels, probabilities)
+        figures.reliability_figure(curve, document["ece"], document["ece_by_chance"], place("reliability"))
+        network_figures.topology_figure(topology, run.layout.joints, place("topology"))
+        if snapshots:
+            shown = np.sort(confused[:_SHOWN_CLASSES])
+            network_figures.embedding_figure(snapshots, classes, shown, place("embeddings"), seed)
+        if told is not None:
+            most = np.sort(confused[: network_figures.MOST_BODIES])
+            poses = typical_poses(store, store.splits[store.protocol(run.config.data.protocol)[0]], most)
+            mask = np.array([[joint in told[k].joints for joint in run.layout.joints] for k in most])
+            names = [classes[k] for k in most]
+            network_figures.critical_joints_figure(
+                run.layout, names, mask, poses, place("critical-joints"), total=len(classes)
+            )
+        document["report"] = str(report.write_report(run, store, predictions, document, dialogue, history, told))
+    document["figures"] = {name: str(path) for name, path in places.items()}
+    runs.write_json(folder / ANALYSIS, document)
+    return document
+
+
+def saved_or_predicted(
+    run: Run, store: SkeletonStore, split: str | None, device: torch.device, note: Callable[[str], None]
+) -> Predictions:
+    """A run's predictions of a split: those saved by an earlier evaluation of the same data, else fresh ones, saved."""
+    split = evaluation.choose_split(run, store, split)
+    earlier = evaluation.load_predictions(run.folder, split)
+    if earlier is not None and earlier.fingerprint == store.fingerprint:
+        return earlier
+    note(f"Predicting {split} with {run.folder} on {device}.")
+    predictions = evaluation.predict_split(run, store, split, device)
+    evaluation.save_predictions(run.folder, predictions)
+    return predictions
+
+
+def _paired(folder: Path, predictions: Predictions, reference: Path, other: Predictions) -> np.ndarray:
+    """What the reference predicts of the run's clips, in their order."""
+    if other.classes != predictions.classes:
+        raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
+    order = analysis.pair_clips(predictions.names, other.names)
+    if not np.array_equal(other.labels[order], predictions.labels):
+        raise RunError(f"{reference} was tested with other labels than {folder}: evaluate both on one store.")
+    return other.probabilities.argmax(axis=1)[order]
+
+
+def learned_topology(model: Recogniser) -> np.ndarray:
+    """The learned graph of every block `[B, V, V]`, from joint (row) to joint (column), mean over its subsets.
+
+    That is A alone, what the blocks have in common for all clips and channels (the paper's Fig. 6); what a clip adds
+    to it is scaled by alpha and beta, which stay small.
+    """
+    return np.stack([block.gcn.A.detach().float().mean(0).cpu().numpy() for block in model.blocks])
+
+
+def typical_poses(store: SkeletonStore, numbers: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """`[len(labels), V, C]` a pose of each class, from its first clips among `numbers`: the frame in which the joints
+    hide one another least, seen from the sensor. NaN where there is none."""
+    layout = store.layout
+    axis, _ = layout.up_axis
+    plane = [1 if axis == 0 else 0, axis]
+    poses = np.full((len(labels), layout.num_joints, layout.dims), np.nan)
+    for row, label in enumerate(labels):
+        candidates = []
+        for number in [n for n in numbers if store.labels[n] == label][:3]:
+            body = store.keypoints(int(number))[0].astype(float)
+            body[~body.any(axis=-1)] = np.nan  # all zeros: not seen
+            step = max(1, len(body) * 3 // _POSES)
+            candidates += list(body[::step])
+        if candidates:
+            poses[row] = max(candidates, key=lambda pose: _clearness(pose[:, plane]))
+    return poses
+
+
+def _clearness(points_V2: np.ndarray) -> float:
+    """Mean distance of the joints to their nearest, in heights of the drawing; fewer joints are less clear."""
+    there = np.isfinite(points_V2).all(axis=1)
+    points = points_V2[there]
+    if len(points) < 2:
+        return -1.0
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    return float(apart.min(axis=1).mean() / max(float(np.ptp(points, axis=0).max()), 1e-9) * there.mean())
+
+
+def _by_confusion(matrix: np.ndarray) -> np.ndarray:
+    """`[K]` class numbers, those confused most (either way) first."""
+    counts = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+    return np.argsort(-counts, kind="stable")
+
+
+def _missing(
+    run: Run,
+    told: Sequence[refreshes.Told] | None,
+    history: Sequence[refreshes.Refresh],
+    snapshots: Sequence[refreshes.Snapshot],
+) -> list[str]:
+    agents = run.config.agents
+    if told is None:
+        return ["sentences, critical joints, refreshes and embeddings: this run was trained without agents"]
+    found = []
+    if not history:
+        found.append("refreshes: there were none in this run")
+    if not agents.beta:
+        found.append("embeddings: this run was trained without alignment (beta 0)")
+    elif not snapshots:
+        found.append("embeddings: the run has no refreshes/epoch-NNN.npz, an earlier skag trained it")
+    return found
+
+
+def _pair_row(found: refreshes.ExplainedPair) -> dict[str, Any]:
+    row = asdict(found.pair)
+    for side, words in (("true", found.true), ("predicted", found.predicted)):
+        row[f"{side}_sentence"] = None if words is None else words.sentence
+        row[f"{side}_joints"] = None if words is None else words.joints
+    row["joints_apart"] = found.joints_apart
+    row["refreshes"] = [asdict(change) | {"change": change.change} for change in found.refreshes]
+    return row
+
+
+def _strongest_links(mean_VV: np.ndarray, joints: Sequence[str]) -> list[dict[str, Any]]:
+    strongest = np.argsort(-np.abs(mean_VV), axis=None)[:_STRONGEST_LINKS]
+    return [
+        {"from": joints[v], "to": joints[w], "weight": round(float(mean_VV[v, w]), 4)}
+        for v, w in zip(*np.unravel_index(strongest, mean_VV.shape), strict=True)
+    ]
