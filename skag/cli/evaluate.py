@@ -280,6 +280,6 @@ def _course(row: dict[str, Any], whose: str) -> str:
 
 
 def _listed(names: list[str], most: int = 8) -> str:
-    return ", ".join((_short(name, 40) for name in names[:most])) + (
+    return ", ".join(_short(name, 40) for name in names[:most]) + (
         f" and {len(names) - most} more" if len(names) > most else ""
     )
