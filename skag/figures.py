@@ -198,8 +198,8 @@ def class_accuracy_figure(results: Sequence[ClassResult], path: Path) -> None:
         percent = np.array([row.accuracy for row in shown])
         interval = np.array([[row.low, row.high] for row in shown]).reshape(-1, 2)
         bars = [hard if value < HARD_BELOW else easy if value > EASY_ABOVE else medium for value in percent]
-        errors = np.abs(interval.T - percent)
-        axes.barh(range(len(bars)), percent, 0.7, color=bars, xerr=errors, error_kw={"lw": 1, "ecolor": INK})
+        axes.barh(range(len(bars)), percent, 0.7, color=bars)
+        _draw_intervals(axes, interval)
         axes.set_xlim(0, 100)
         axes.set_xlabel("accuracy in percent (number of clips)")
         handles = [Patch(color=colour, label=label) for label, colour in colours.items()]
@@ -237,7 +237,7 @@ def difference_figure(differences: Sequence[Difference], path: Path, reference: 
             for row in shown
         ]
         axes.barh(range(len(shown)), values, 0.7, color=colours)
-        axes.hlines(range(len(shown)), interval[:, 0], interval[:, 1], color=INK, linewidth=0.8)
+        _draw_intervals(axes, interval)
         reach = max(5.0, 1.05 * np.abs(interval).max(initial=0))
         for i, row in enumerate(shown):
             text = f"{row.difference:+.1f}  ({row.reference:.0f} to {row.accuracy:.0f})"
@@ -263,6 +263,11 @@ def _bars(path: Path, names: Sequence[str], title: str) -> Iterator[Axes]:
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.set_title(title, fontsize=11, loc="left", pad=24)
+
+
+def _draw_intervals(axes: Axes, interval_K2: np.ndarray) -> None:
+    for colour, width in (("white", 2.6), (INK, 1.2)):  # to be seen on bars and beside them
+        axes.hlines(range(len(interval_K2)), *interval_K2.T, color=colour, linewidth=width)
 
 
 def reliability_figure(curve: Sequence[Bin], error: float, by_chance: float, path: Path) -> None:

@@ -14,12 +14,15 @@ from skag.analysis import (
     analyse,
     calibration_error_by_chance,
     confused_pairs,
+    confusion_groups,
     confusion_matrix,
+    confusion_order,
     difference_overall,
     difference_per_class,
     difficulty_sets,
     expected_calibration_error,
     fuse,
+    nearest_is_own,
     pair_clips,
     per_class,
     reliability_curve,
@@ -237,3 +240,31 @@ def test_the_document_has_the_promised_shape(predictions):
     assert (last["n"], last["accuracy"], last["difference"]) == (0, None, None)
     assert set(document["pairs"][0]) == {"true", "predicted", "count", "rate"}
     assert sum(pair["count"] for pair in document["pairs"]) == round(200 * (1 - document["top1"] / 100))
+
+
+def test_classes_that_are_confused_stand_together():
+    matrix = 20 * np.eye(9, dtype=int)
+    for members in ((0, 4, 8), (1, 7)):
+        for m in members:
+            for n in members:
+                matrix[m, n] += 3 * (m != n)
+    order = confusion_order(matrix).tolist()
+    assert sorted(order) == list(range(9))
+    for members in ((0, 4, 8), (1, 7)):
+        places = sorted(order.index(k) for k in members)
+        assert places[-1] - places[0] == len(members) - 1
+    assert [sorted(group.tolist()) for group in confusion_groups(matrix)] == [[0, 4, 8], [1, 7]]
+    assert all(len(group) <= 2 for group in confusion_groups(matrix, most=2))
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 5])
+def test_nothing_confused_has_an_order_and_no_groups(num_classes):
+    matrix = np.zeros((num_classes, num_classes), int)
+    assert sorted(confusion_order(matrix).tolist()) == list(range(num_classes))
+    assert confusion_groups(matrix) == []
+
+
+def test_the_nearest_sentence_is_found_by_direction():
+    text = np.array([[10.0, 0.0], [0.0, 0.1]])
+    clips = np.array([[1, 0.5], [0.5, 1], [1, 0]], np.float16)
+    assert nearest_is_own(clips, np.array([0, 1, 1]), text) == pytest.approx(200 / 3)

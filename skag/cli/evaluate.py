@@ -188,7 +188,7 @@ def _print_classes(output: Output, classes: list[dict[str, Any]], compared: bool
     rows = [[_short(row["class"]), row["n"], row["accuracy"], _interval(row["low"], row["high"])] for row in shown]
     title = "Accuracy per class, the worst first"
     if compared:
-        columns = ["class", "clips", "%", "reference %", "difference", "interval", "adjusted p"]
+        columns = ["class", "clips", "%", "reference", "points", "95 % interval", "adj. p"]
         title = "Accuracy per class against the reference, the greatest loss first (* clear)"
         rows = [
             [
@@ -214,9 +214,9 @@ def _print_pairs(output: Output, pairs: list[dict[str, Any]], top: int) -> None:
         trained = ""
         if change is not None:
             shares = [100 * change[n] / change[f"{n}_clips"] for n in ("before", "after")]
-            trained = f"{shares[0]:.0f} to {shares[1]:.0f} % (epoch {change['epoch']} to {change['after_epoch']})"
+            trained = f"{shares[0]:.0f} to {shares[1]:.0f} ({change['epoch']}, {change['after_epoch']})"
         rows.append([_short(pair["true"]), _short(pair["predicted"]), pair["count"], f"{pair['rate']:.0f}", trained])
-    columns = ["true class", "taken for", "clips", "%", "in training, around its first refresh"]
+    columns = ["true class", "taken for", "clips", "%", "% in training (epochs)"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     output.table("Most confused pairs (% of the true class)", columns, rows)
@@ -259,16 +259,16 @@ def _print_calibration(output: Output, result: dict[str, Any]) -> None:
     if result["ece"] > result["ece_by_chance"]:
         verdict = "too sure" if result["mean_confidence"] > result["top1"] else "not sure enough"
     output.line(
-        f"Expected calibration error {result['ece']:.1f} %, {verdict}: a calibrated run stays below "
-        f"{result['ece_by_chance']:.1f} %.\n"
+        f"Expected calibration error {result['ece']:.1f} %, {verdict} (calibrated: below "
+        f"{result['ece_by_chance']:.1f} %).\n"
         f"On average {result['mean_confidence']:.1f} % sure and {result['top1']:.1f} % right."
     )
 
 
-def _short(name: str) -> str:
+def _short(name: str, length: int = _NAME_LENGTH) -> str:
     from ..figures import shortened
 
-    return shortened(name, _NAME_LENGTH)
+    return shortened(name, length)
 
 
 def _interval(low: float, high: float, form: str = ".1f") -> str:
@@ -281,4 +281,6 @@ def _course(row: dict[str, Any], whose: str) -> str:
 
 
 def _listed(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(_short(name, 40) for name in names[:most]) + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
