@@ -137,6 +137,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
         best = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(best["model"])
         epoch = best.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them runs code
         raise RunError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train the run again.") from None
     return Run(

@@ -32,7 +32,7 @@ _MOST_NAMED = 40  # joints of a layout that are named
 
 def topology_figure(graphs: np.ndarray, joints: Sequence[str], path: Path) -> None:
     """Learned topology (the paper's Fig. 6): the graphs `[B, V, V]` of all blocks, each the mean over its subsets
-    (`learned_topology`), small, and their mean, large. Rows give to columns."""
+    (`confusion.learned_topology`), small, and their mean, large. Rows give to columns."""
     from matplotlib.colors import CenteredNorm
 
     num_blocks, num_joints = len(graphs), len(joints)
@@ -43,8 +43,7 @@ def topology_figure(graphs: np.ndarray, joints: Sequence[str], path: Path) -> No
     with saved_figure(path, margin + side + 1.4 + columns * (small + 0.1), margin + side + 0.5, dpi=110) as figure:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
-        reach = float(np.abs(mean).max())
-        image = axes.imshow(mean, cmap="PuOr_r", norm=CenteredNorm(0, reach), interpolation="nearest")
+        image = axes.imshow(mean, cmap="PuOr_r", norm=CenteredNorm(float(mean.mean())), interpolation="nearest")
         ticks, labels = range(num_joints), [shortened(name, 20) for name in joints]
         if not named:
             ticks, labels = range(0, num_joints, 5), [str(v + 1) for v in range(0, num_joints, 5)]
@@ -54,13 +53,14 @@ def topology_figure(graphs: np.ndarray, joints: Sequence[str], path: Path) -> No
         axes.set_ylabel("from joint")
         axes.set_title(f"Learned graph of the joints, mean of {num_blocks} blocks", fontsize=12)
         bar = figure.add_axes(((margin + side + 0.15) / width, margin / height, 0.15 / width, side / height))
-        figure.colorbar(image, cax=bar).set_label("weight", fontsize=9)
-        reach = float(np.abs(graphs).max())
+        figure.colorbar(image, cax=bar).set_label("weight (white: their mean)", fontsize=9)
+        centre = float(graphs.mean())
+        reach = float(np.abs(graphs - centre).max()) or 1.0
         for number, graph in enumerate(graphs):
             x = margin + side + 1.2 + (number // 3) * (small + 0.1)
             y = margin + side - (number % 3 + 1) * (small + 0.25) + 0.05
             part = figure.add_axes((x / width, y / height, small / width, small / height))
-            part.imshow(graph, cmap="PuOr_r", norm=CenteredNorm(0, reach), interpolation="nearest")
+            part.imshow(graph, cmap="PuOr_r", norm=CenteredNorm(centre, reach), interpolation="nearest")
             part.set_xticks([])
             part.set_yticks([])
             part.set_title(f"block {number + 1}", fontsize=8, pad=2)
@@ -89,7 +89,7 @@ def embedding_figure(
             for k, (colour, marker) in zip(shown, _SIGNS, strict=False):
                 axes.scatter(*spots[labels == k].T, s=22, color=colour, marker=marker, linewidths=0, alpha=0.75)
             for i, (k, (colour, _)) in enumerate(zip(shown, _SIGNS, strict=False), 1):
-                axes.scatter(*stars[k], s=330, color=colour, marker="*", edgecolors="white", linewidths=1, zorder=3)
+                axes.scatter(*stars[k], s=230, color=colour, marker="*", edgecolors="white", linewidths=1, zorder=3)
                 axes.annotate(
                     str(i),
                     stars[k],

@@ -150,14 +150,14 @@ def _refresh(record: dict[str, Any], index: dict[str, int], told: dict[str, str]
     for name in {told[key] for key in record["exchanges"] if key in told}:
         asked[index[name], [index[other] for other in record["similar"].get(name, ())]] = True
     return Refresh(
-        epoch=record["epoch"],
-        effective=record.get("effective", record["epoch"] + 1),
+        epoch=int(record["epoch"]),
+        effective=int(record.get("effective", record["epoch"] + 1)),
         confusions=confusions,
         asked=asked,
         changed={
             row["class"]: (
-                Told(row["sentence_before"], tuple(row["joints_before"])),
-                Told(row["sentence"], tuple(row["joints"])),
+                Told(str(row["sentence_before"]), tuple(map(str, row["joints_before"]))),
+                Told(str(row["sentence"]), tuple(map(str, row["joints"]))),
             )
             for row in record["changed"]
         },
