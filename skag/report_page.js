@@ -283,7 +283,7 @@ function renderOverview() {
     tile("Calibration error", percent(ece, 1), ece > ece_by_chance ? "more than chance makes" : "within chance"),
     ...(comparison ? [tile("Against the reference", signed(comparison.difference), `${comparison.difference_low.toFixed(1)} to ${comparison.difference_high.toFixed(1)}, ${comparison.clear ? "a clear difference" : "within noise"}`)] : []),
     tile("Clips", tested.toLocaleString("en"), "split " + report.split),
-    tile("Classes", size.toLocaleString("en"), count(new Set(pairs.map(([m]) => m)).size, "has errors", "have errors")),
+    ...(comparison ? [] : [tile("Classes", size.toLocaleString("en"), count(new Set(pairs.map(([m]) => m)).size, "has errors", "have errors"))]),
   );
   const names = { hard: "below 70 %", medium: "70 to 90 %", easy: "above 90 %" }, bar = make("div", { className: "set-bar", ariaHidden: "true" });
   const list = make("ul", {});
@@ -315,7 +315,7 @@ function renderTraining() {
   const x = epoch => left + (w - left - 8) * (epoch - 1) / Math.max(final - 1, 1), y = value => top + (h - top - bottom) * (1 - value / 100);
   const picture = make("svg:svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `Accuracy after every epoch: on the clips that choose the epoch ${percent(held_out[0])} at first and ${percent(held_out[held_out.length - 1])} at last` });
   for (const value of [0, 50, 100]) picture.append(painted(line([[left, y(value)], [w - 8, y(value)]], {}), { stroke: "var(--line)" }), svgText(left - 6, y(value) + 4, value, "end"));
-  const asking = report.refreshes.filter(({ classes: asked }) => asked.length);
+  const asking = report.refreshes.filter(({ classes: entries }) => entries.some(({ said }) => said));
   for (const { epoch } of asking) picture.append(painted(line([[x(epoch), h - bottom - 9], [x(epoch), h - bottom]], {}), { stroke: "var(--mark)", strokeWidth: 3 }));
   const drawn = values => values.map((value, at) => [x(epochs[at]), y(value)]);
   picture.append(painted(line(drawn(train), {}), { stroke: "var(--bone)", strokeWidth: 1.5 }), painted(line(drawn(held_out), {}), { stroke: "var(--right)", strokeWidth: 2.5 }));
@@ -723,7 +723,7 @@ function dialogueOf(k) {
   if (!rounds.length) return [plain("h3", "Dialogue"), plain("p", "This run has no dialogue about the class.", "note")];
   const told = [...new Set(rounds.map(({ by }) => by))].join(", ");
   const list = make("ol", { className: "rounds" }, ...rounds.map(said => make("li", {}, plain("h4", "Round " + said.round), ...spoken(said))));
-  const asked = report.refreshes.filter(({ classes: entries }) => entries.some(entry => entry.class === k));
+  const asked = report.refreshes.filter(({ classes: entries }) => entries.some(entry => entry.class === k && entry.said));
   const where = asked.length ? make("p", { className: "note" }, "Asked again at the refreshes after epoch ", ...asked.flatMap(({ epoch }, at) => [at ? ", " : "", make("a", { href: "#refresh-" + epoch, textContent: String(epoch) })]), ".") : null;
   return [plain("h3", "Dialogue"), plain("p", "Answered by " + told + ".", "note"), where, list];
 }
@@ -740,7 +740,8 @@ function renderRefreshes() {
     const { asked_before, asked_after, other_before, other_after } = report.analysis.refreshes[at];
     const share = (before, after) => before === null ? "unknown" : before.toFixed(1) + (after === null ? "" : " → " + after.toFixed(1));
     const changed = refresh.classes.filter(({ change }) => change).length;
-    const what = refresh.classes.length ? `${count(refresh.classes.length, "class", "classes")} asked about, ${changed} changed` : "nobody was confused with anybody";
+    const told = refresh.classes.filter(({ said }) => said).length;
+    const what = told ? `${count(told, "class", "classes")} asked about, ${changed} changed` : refresh.classes.length ? "nothing new to ask" : "nobody was confused with anybody";
     const body = make("div", { className: "refresh" });
     const details = make("details", { id: "refresh-" + refresh.epoch, ontoggle: () => { if (details.open && !body.firstChild) fillRefresh(refresh, body); } }, make("summary", {}, `After epoch ${refresh.epoch} `, plain("span", "· " + what + (asked_after === null || !changed ? "" : ` · ${share(asked_before, asked_after)} % of training clips in pairs asked about, ${share(other_before, other_after)} % in others`))), body);
     list.append(details);
@@ -764,7 +765,7 @@ function changeOf({ class: k, similar, said, change }) {
   if (said) part.append(make("details", { className: "question" }, plain("summary", "Question"), plain("p", text(said.question), "said asked")), ...(said.came === null ? [] : [plain("p", "mended: " + text(said.came), "note")]));
   if (!change) {
     if (said) part.append(plain("p", text(said.answer), "said"));
-    part.append(plain("p", "Joints and sentence stayed as they were.", "note"));
+    part.append(plain("p", said ? "Joints and sentence stayed as they were." : "Not asked about: joints and sentence stayed as they were.", "note"));
     return part;
   }
   const [before, after] = change.sentence, [old, now] = change.joints;
