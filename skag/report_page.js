@@ -628,7 +628,7 @@ const columns = [
   { name: "class", value: k => classes[k].toLowerCase(), cell: k => make("th", { scope: "row" }, classLink(k)) },
   { name: "clips", value: k => total[k], cell: k => plain("td", String(total[k]), "number"), number: true },
   { name: "right", value: k => rows[k].accuracy ?? 101, cell: k => plain("td", percent(rows[k].accuracy), "number"), number: true },
-  { name: "95 % interval", value: k => rows[k].low ?? 101, cell: intervalCell, optional: true },
+  { name: "interval", value: k => rows[k].low ?? 101, cell: intervalCell, optional: true },
   ...(hasReference ? [{ name: "difference", value: k => rows[k].difference ?? 0, cell: k => plain("td", rows[k].difference === null ? "" : signed(rows[k].difference) + (rows[k].clear ? " *" : ""), "number"), number: true }] : []),
   { name: "taken for", value: k => takenFor(k)[0]?.[2] ?? 0, cell: takenCell },
 ];

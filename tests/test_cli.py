@@ -107,6 +107,7 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     figures = ("confusion", "class-accuracy", "reliability", "topology", "embeddings", "critical-joints")
     assert list(analysed["figures"]) == list(figures) and analysed["missing"] == []
     assert all((run / "figures" / f"{name}.png").stat().st_size > 1000 for name in figures)
+    assert analysed["report"] == str(run / "report.html") and CLASSES[0] in (run / "report.html").read_text()
     assert len(analysed["refreshes"]) == 1 and 0 <= analysed["refreshes"][0]["asked_before"] <= 100
 
     shown = invoke("analyze-confusion", run, "--reference", run)
