@@ -738,12 +738,12 @@ function renderRefreshes() {
   }
   for (const [at, refresh] of report.refreshes.entries()) {
     const { asked_before, asked_after, other_before, other_after } = report.analysis.refreshes[at];
-    const share = (before, after) => before === null ? "unknown" : before.toFixed(1) + (after === null ? "" : " → " + after.toFixed(1));
+    const course = (before, after) => before.toFixed(1) + " → " + after.toFixed(1);
     const changed = refresh.classes.filter(({ change }) => change).length;
     const told = refresh.classes.filter(({ said }) => said).length;
     const what = told ? `${count(told, "class", "classes")} asked about, ${changed} changed` : refresh.classes.length ? "nothing new to ask" : "nobody was confused with anybody";
     const body = make("div", { className: "refresh" });
-    const details = make("details", { id: "refresh-" + refresh.epoch, ontoggle: () => { if (details.open && !body.firstChild) fillRefresh(refresh, body); } }, make("summary", {}, `After epoch ${refresh.epoch} `, plain("span", "· " + what + (asked_after === null || !changed ? "" : ` · ${share(asked_before, asked_after)} % of training clips in pairs asked about, ${share(other_before, other_after)} % in others`))), body);
+    const details = make("details", { id: "refresh-" + refresh.epoch, ontoggle: () => { if (details.open && !body.firstChild) fillRefresh(refresh, body); } }, make("summary", {}, `After epoch ${refresh.epoch} `, plain("span", "· " + what + (asked_after === null || !changed ? "" : ` · ${course(asked_before, asked_after)} % of training clips in pairs asked about, ${course(other_before, other_after)} % in others`))), body);
     list.append(details);
   }
 }

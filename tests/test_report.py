@@ -516,10 +516,12 @@ def test_names_are_text_in_a_browser_too(visit: Any, tmp_path: Path) -> None:
     assert HOSTILE in page.inner_text("#refresh-2") and page.locator("img, b").count() == 0
 
 
-def test_a_run_without_agents_says_so(visit: Any, tmp_path: Path, store_path: Path) -> None:
+def test_flat_recordings_of_a_run_without_agents(visit: Any, tmp_path: Path) -> None:
+    store_path = make_store(tmp_path / "data.h5", CLASSES, load_layout("coco"))
     page = visit(written(make_run(tmp_path / "run", store_path, agents=False), store_path), "#class-0")
     assert "This run had no refresh" in page.inner_text("#refreshes")
     assert "no dialogue about the class" in page.inner_text("#class")
+    assert page.locator("#class .stage").count() == 3 and page.locator("text=Turn").count() == 0
 
 
 def test_four_hundred_classes_can_be_used(visit: Any, tmp_path: Path) -> None:
