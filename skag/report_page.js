@@ -590,20 +590,23 @@ function renderPair(m, n) {
     parts.push(plain("p", found ? "The page holds no clip of this confusion." : "No clip of the one was taken for the other.", "note"));
   }
   const trained = report.analysis.trained.find(([one, other]) => one === m && other === n);
-  if (trained) parts.push(plain("h3", "In training"), make("ul", { className: "trained" }, ...trained[2].map(became)));
   if (report.critical) {
     parts.push(plain("h3", "What tells them apart"), make("div", { className: "sides" }, apart(m, n), apart(n, m)));
     const first = plain("span", "", "swatch mark");
     parts.push(make("p", { className: "note" }, first, " critical joints; outlined are those of both classes. The kept network was trained with these sentences."));
+  }
+  if (trained) {
+    parts.push(plain("h3", "In training"), plain("p", "Share of its training clips that were taken for the other class when a refresh asked about the pair, and once its answers had been trained with:", "note"));
+    parts.push(make("ul", { className: "chips" }, ...trained[2].map(became)));
   }
   panel.replaceChildren(...parts);
   const row = view.order.indexOf(m), column = view.order.indexOf(n);
   if (row >= 0 && column >= 0) moveTo(row, column);
 }
 
-function became({ epoch, before, before_clips, after_epoch, after, after_clips }) {  // what a refresh that asked about the pair did
-  const of = (number, all) => `${number} of ${all} (${percent(100 * number / all)})`;
-  return make("li", {}, "Asked about after epoch ", make("a", { href: "#refresh-" + epoch, textContent: String(epoch) }), `, with ${of(before, before_clips)} confused; ` + (after === null ? "training ended before the next count." : `${of(after, after_clips)} after epoch ${after_epoch}, trained with the answers.`));
+function became({ epoch, before, before_clips, after, after_clips }) {
+  const share = (number, all) => Math.round(100 * number / Math.max(all, 1));
+  return make("li", {}, make("a", { href: "#refresh-" + epoch, textContent: "epoch " + epoch }), `: ${share(before, before_clips)} → ${after === null ? "not counted again" : share(after, after_clips) + " %"}`);
 }
 
 function renderPairs() {
@@ -626,7 +629,7 @@ function renderPairs() {
 const hasReference = rows.some(row => row.reference !== undefined);
 const columns = [
   { name: "class", value: k => classes[k].toLowerCase(), cell: k => make("th", { scope: "row" }, classLink(k)) },
-  { name: "clips", value: k => total[k], cell: k => plain("td", String(total[k]), "number"), number: true },
+  { name: "clips", value: k => total[k], cell: k => plain("td", String(total[k]), "number optional"), number: true, optional: true },
   { name: "right", value: k => rows[k].accuracy ?? 101, cell: k => plain("td", percent(rows[k].accuracy), "number"), number: true },
   { name: "interval", value: k => rows[k].low ?? 101, cell: intervalCell, optional: true },
   ...(hasReference ? [{ name: "difference", value: k => rows[k].difference ?? 0, cell: k => plain("td", rows[k].difference === null ? "" : signed(rows[k].difference) + (rows[k].clear ? " *" : ""), "number"), number: true }] : []),
