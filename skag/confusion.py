@@ -38,17 +38,23 @@ def analyze_confusion(
     """Analyse the predictions of a run, write RUN/analysis.json and RUN/figures/*.png, and return the document.
 
     `reference` is a run on the same clips to compare with, `split` and `data` as in `evaluate.evaluate_runs`; `note`
-    is told of progress. Predictions that `skag eval` saved are taken, else made. The document is `analysis.analyse`'s,
-    and `missing` says what could not be shown of this run and why. Raises `RunError`, `DataError`.
+    is told of progress. Predictions that `skag eval` saved are taken, else made. The document is `analysis.analyse`'s;
+    `remarks` says where clips were not new to a run, and `missing` what could not be shown and why. Raises `RunError`,
+    `DataError`.
     """
     with ExitStack() as stack:
         run, store = evaluation.open_run(folder, data, device, stack, note)
+        opened = [(run, store)]
+        if reference is not None:
+            opened.append(evaluation.open_run(reference, data, device, stack, note))
+            if opened[1][0].classes != run.classes:
+                raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
         predictions = saved_or_predicted(run, store, split, device, note)
         before = None
         if reference is not None:
-            other_run, other_store = evaluation.open_run(reference, data, device, stack, note)
-            other = saved_or_predicted(other_run, other_store, predictions.split, device, note)
+            other = saved_or_predicted(*opened[1], predictions.split, device, note)
             before = _paired(folder, predictions, reference, other)
+        remarks = [remark for each in opened for remark in _not_held_out(*each, predictions.split)]
         labels, classes, probabilities = predictions.labels, predictions.classes, predictions.probabilities
         document = analysis.analyse(labels, probabilities, classes, before)
         predicted = probabilities.argmax(axis=1)
@@ -82,7 +88,7 @@ def analyze_confusion(
             }
         )
         document["strongest_links"] = _strongest_links(topology.mean(axis=0), run.layout.joints)
-        document["missing"] = missing
+        document["remarks"], document["missing"] = remarks, missing
 
         note("Drawing.")
         places: dict[str, Path] = {}
@@ -132,12 +138,26 @@ def saved_or_predicted(
 
 def _paired(folder: Path, predictions: Predictions, reference: Path, other: Predictions) -> np.ndarray:
     """What the reference predicts of the run's clips, in their order."""
-    if other.classes != predictions.classes:
-        raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
     order = analysis.pair_clips(predictions.names, other.names)
     if not np.array_equal(other.labels[order], predictions.labels):
         raise RunError(f"{reference} was tested with other labels than {folder}: evaluate both on one store.")
     return other.probabilities.argmax(axis=1)[order]
+
+
+def _not_held_out(run: Run, store: SkeletonStore, split: str) -> list[str]:
+    """Why a run's accuracy on a split is no estimate for new clips."""
+    found = []
+    if run.config.train.select_on == "test" and split == store.protocol(run.config.data.protocol)[1]:
+        found.append(f"{run.folder}: the test split chose the epoch, so its accuracy is no estimate for new clips")
+    trained = runs.read_json(run.folder, runs.DATA).get("training")
+    if isinstance(trained, list) and store.fingerprint == run.fingerprint:
+        known = int(np.isin(store.splits[split], np.array(trained, np.int64)).sum())
+        if known:
+            count = len(store.splits[split])
+            found.append(
+                f"{run.folder} learned from {known} of these {count} clips, so its accuracy says little of new ones"
+            )
+    return found
 
 
 def learned_topology(model: Recogniser) -> np.ndarray:

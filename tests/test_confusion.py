@@ -85,7 +85,7 @@ def test_a_run_with_agents_is_explained_and_drawn(run: Path) -> None:
     assert [each["epoch"] for each in document["sentence_match"]] == [0, 5]
     assert set(document["figures"]) == WITHOUT_AGENTS | {"embeddings", "critical-joints"}
     assert all(Path(path).stat().st_size > 1000 for path in document["figures"].values())
-    assert document["missing"] == []
+    assert document["missing"] == document["remarks"] == []
     assert json.loads((run / "analysis.json").read_text()) == document
 
 
@@ -137,6 +137,16 @@ def test_a_reference_of_other_clips_or_classes_is_refused(run: Path, tiny_store:
         with pytest.raises(RunError, match=cause) as caught:
             analyze_confusion(run, reference=other, device=CPU)
         assert "\n" not in str(caught.value)
+
+
+def test_clips_that_a_run_learned_from_are_remarked(run: Path, tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        tested = store.splits["xsub_test"]
+    source = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(source | {"training": [0, int(tested[0]), int(tested[1])]}))
+    assert analyze_confusion(run, device=CPU)["remarks"] == [
+        f"{run} learned from 2 of these 16 clips, so its accuracy says little of new ones"
+    ]
 
 
 def test_the_learned_graph_is_the_mean_over_subsets() -> None:
