@@ -166,12 +166,13 @@ def _draw(found: _Found, document: dict[str, Any], seed: int) -> dict[str, Path]
         network_figures.embedding_figure(found.snapshots, classes, shown, place("embeddings"), seed)
     if found.told is not None:
         shown = np.sort(confused[: network_figures.MOST_BODIES])
-        training = found.store.splits[found.store.protocol(run.config.data.protocol)[0]]
+        store, split = found.store, found.predictions.split
+        trained = next((train for train, test in store.protocols().values() if test == split), split)
         network_figures.critical_joints_figure(
             run.layout,
             [classes[k] for k in shown],
             np.array([[joint in found.told[k].joints for joint in run.layout.joints] for k in shown]),
-            typical_poses(found.store, training, shown),
+            typical_poses(store, store.splits[trained], shown),
             place("critical-joints"),
             total=len(classes),
         )
@@ -203,7 +204,7 @@ def _paired(folder: Path, predictions: Predictions, reference: Path, other: Pred
 def _not_held_out(run: Run, store: SkeletonStore, split: str) -> list[str]:
     """Why a run's accuracy on a split is no estimate for new clips."""
     found = []
-    if run.config.train.select_on == "test" and split == store.protocol(run.config.data.protocol)[1]:
+    if run.config.train.select_on == "test" and split in {test for _, test in store.protocols().values()}:
         found.append(f"{run.folder}: the test split chose the epoch, so its accuracy is no estimate for new clips")
     trained = runs.read_json(run.folder, runs.DATA).get("training")
     if isinstance(trained, list) and store.fingerprint == run.fingerprint:

@@ -139,6 +139,17 @@ def test_a_reference_of_other_clips_or_classes_is_refused(run: Path, tiny_store:
         assert "\n" not in str(caught.value)
 
 
+def test_a_run_is_analysed_on_recordings_that_have_no_training_split(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.h5"
+    with write_store(path, load_layout("kinect-v1")) as writer:
+        for label in range(4):
+            clip = np.random.default_rng(label).random((1, 9, 20, 3)).astype(np.float32)
+            writer.add(Clip(f"new {label}", label, clip, splits=("all",)))
+        writer.finish(CLASSES)
+    document = analyze_confusion(run, data=path, split="all", device=CPU)
+    assert document["clips"] == 4 and "critical-joints" in document["figures"]
+
+
 def test_clips_that_a_run_learned_from_are_remarked(run: Path, tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         tested = store.splits["xsub_test"]
