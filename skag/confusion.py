@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from . import analysis, figures, network_figures, refreshes, report, runs
 from . import evaluate as evaluation
 from .errors import RunError
 from .evaluate import Predictions, Run
+from .exchanges import Exchange
 from .model import Recogniser
 from .store import SkeletonStore
 
@@ -39,83 +41,150 @@ def analyze_confusion(
     document.
 
     `reference` is a run on the same clips to compare with, `split` and `data` as in `evaluate.evaluate_runs`; `note`
-    is told of progress. Predictions that `skag eval` saved are taken, else made. The document is `analysis.analyse`'s,
-    and `missing` says what could not be shown of this run and why. Raises `RunError`, `DataError`.
+    is told of progress. Predictions that `skag eval` saved are taken, else made. The document is `analysis.analyse`'s;
+    `remarks` says where clips were not new to a run, and `missing` what could not be shown and why. Raises `RunError`,
+    `DataError`.
     """
     with ExitStack() as stack:
-        run, store = evaluation.open_run(folder, data, device, stack, note)
-        predictions = saved_or_predicted(run, store, split, device, note)
-        before = None
-        if reference is not None:
-            other_run, other_store = evaluation.open_run(reference, data, device, stack, note)
-            other = saved_or_predicted(other_run, other_store, predictions.split, device, note)
-            before = _paired(folder, predictions, reference, other)
-        labels, classes, probabilities = predictions.labels, predictions.classes, predictions.probabilities
-        document = analysis.analyse(labels, probabilities, classes, before)
-        predicted = probabilities.argmax(axis=1)
-        matrix = analysis.confusion_matrix(labels, predicted, len(classes))
-
-        dialogue = refreshes.read_dialogue(folder)
-        history = refreshes.read_refreshes(folder, classes, dialogue)
-        epoch = run.config.train.epochs if run.epoch is None else run.epoch
-        told = refreshes.told_at(epoch, dialogue, history, classes, run.layout, run.config.agents)
-        pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, classes), classes, told, history)
-        snapshots = refreshes.read_snapshots(folder, _SHOWN_EPOCHS) if run.config.agents.beta else []
-        topology = learned_topology(run.model)
-        missing = _missing(run, told, history, snapshots)
-        document |= analysis.rounded(
-            {
-                "run": str(folder),
-                "split": predictions.split,
-                "epoch": run.epoch,
-                "compared_with": None if reference is None else str(reference),
-                "pairs": [_pair_row(pair) for pair in pairs],
-                "refreshes": [asdict(row) for row in refreshes.summarise(history, reference)],
-                "sentence_match": [
-                    {
-                        "epoch": each.epoch,
-                        "nearest_is_own": analysis.nearest_is_own(
-                            each.clip_embeddings, each.clip_labels, each.text_before
-                        ),
-                    }
-                    for each in snapshots
-                ],
-            }
-        )
-        document["strongest_links"] = _strongest_links(topology.mean(axis=0), run.layout.joints)
-        document["missing"] = missing
-
+        found = _collect(stack, folder, reference, split, data, device, note)
+        document = _document(found)
         note("Drawing.")
-        places: dict[str, Path] = {}
-
-        def place(name: str) -> Path:
-            places[name] = folder / FIGURES / f"{name}.png"
-            return places[name]
-
-        confused = _by_confusion(matrix)
-        figures.confusion_figure(matrix, classes, place("confusion"))
-        figures.class_accuracy_figure(analysis.per_class(labels, predicted, classes), place("class-accuracy"))
-        if before is not None:
-            changes = analysis.difference_per_class(labels, predicted, before, classes)
-            figures.difference_figure(changes, place("difference"), str(reference))
-        curve = analysis.reliability_curve(labels, probabilities)
-        figures.reliability_figure(curve, document["ece"], document["ece_by_chance"], place("reliability"))
-        network_figures.topology_figure(topology, run.layout.joints, place("topology"))
-        if snapshots:
-            shown = np.sort(confused[:_SHOWN_CLASSES])
-            network_figures.embedding_figure(snapshots, classes, shown, place("embeddings"), seed)
-        if told is not None:
-            most = np.sort(confused[: network_figures.MOST_BODIES])
-            poses = typical_poses(store, store.splits[store.protocol(run.config.data.protocol)[0]], most)
-            mask = np.array([[joint in told[k].joints for joint in run.layout.joints] for k in most])
-            names = [classes[k] for k in most]
-            network_figures.critical_joints_figure(
-                run.layout, names, mask, poses, place("critical-joints"), total=len(classes)
-            )
-        document["report"] = str(report.write_report(run, store, predictions, document, dialogue, history, told))
-    document["figures"] = {name: str(path) for name, path in places.items()}
+        document["figures"] = {name: str(path) for name, path in _draw(found, document, seed).items()}
+        page = report.write_report(
+            found.run, found.store, found.predictions, document, found.dialogue, found.history, found.told
+        )
+        document["report"] = str(page)
     runs.write_json(folder / ANALYSIS, document)
     return document
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Everything that is analysed and drawn."""
+
+    run: Run
+    store: SkeletonStore
+    predictions: Predictions
+    reference: Path | None
+    before: np.ndarray | None  # [n] what the reference predicts
+    dialogue: list[Exchange]
+    told: list[refreshes.Told] | None
+    history: list[refreshes.Refresh]
+    snapshots: list[refreshes.Snapshot]
+    topology: np.ndarray  # [B, V, V]
+    remarks: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.predictions.classes
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.predictions.probabilities.argmax(axis=1)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        return analysis.confusion_matrix(self.predictions.labels, self.predicted, len(self.classes))
+
+
+def _collect(
+    stack: ExitStack,
+    folder: Path,
+    reference: Path | None,
+    split: str | None,
+    data: Path | None,
+    device: torch.device,
+    note: Callable[[str], None],
+) -> _Found:
+    run, store = evaluation.open_run(folder, data, device, stack, note)
+    opened = [(run, store)]
+    if reference is not None:
+        opened.append(evaluation.open_run(reference, data, device, stack, note))
+        if opened[1][0].classes != run.classes:
+            raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
+    predictions = saved_or_predicted(run, store, split, device, note)
+    before = None
+    if reference is not None:
+        other = saved_or_predicted(*opened[1], predictions.split, device, note)
+        before = _paired(folder, predictions, reference, other)
+    dialogue = refreshes.read_dialogue(folder)
+    history = refreshes.read_refreshes(folder, run.classes, dialogue)
+    epoch = run.config.train.epochs if run.epoch is None else run.epoch
+    return _Found(
+        run=run,
+        store=store,
+        predictions=predictions,
+        reference=reference,
+        before=before,
+        dialogue=dialogue,
+        told=refreshes.told_at(epoch, dialogue, history, run.classes, run.layout, run.config.agents),
+        history=history,
+        snapshots=refreshes.read_snapshots(folder, _SHOWN_EPOCHS) if run.config.agents.beta else [],
+        topology=learned_topology(run.model),
+        remarks=[remark for each in opened for remark in _not_held_out(*each, predictions.split)],
+    )
+
+
+def _document(found: _Found) -> dict[str, Any]:
+    predictions, classes = found.predictions, found.classes
+    pairs = analysis.confused_pairs(found.matrix, classes)
+    explained = refreshes.explain_pairs(pairs, classes, found.told, found.history)
+    matches = [
+        (each.epoch, analysis.nearest_is_own(each.clip_embeddings, each.clip_labels, each.text_before))
+        for each in found.snapshots
+    ]
+    more = {
+        "run": str(found.run.folder),
+        "split": predictions.split,
+        "epoch": found.run.epoch,
+        "compared_with": None if found.reference is None else str(found.reference),
+        "pairs": [_pair_row(pair) for pair in explained],
+        "refreshes": [asdict(row) for row in refreshes.summarise(found.history, found.reference)],
+        "sentence_match": [{"epoch": epoch, "nearest_is_own": share} for epoch, share in matches],
+    }
+    return {
+        **analysis.analyse(predictions.labels, predictions.probabilities, classes, found.before),
+        **analysis.rounded(more),
+        "strongest_links": _strongest_links(found.topology.mean(axis=0), found.run.layout.joints),
+        "remarks": found.remarks,
+        "missing": _missing(found),
+    }
+
+
+def _draw(found: _Found, document: dict[str, Any], seed: int) -> dict[str, Path]:
+    """Draws all figures that there is something for; returns them by name."""
+    folder, run, classes, labels = found.run.folder / FIGURES, found.run, found.classes, found.predictions.labels
+    drawn: dict[str, Path] = {}
+
+    def place(name: str) -> Path:
+        drawn[name] = folder / f"{name}.png"
+        return drawn[name]
+
+    confused = _by_confusion(found.matrix)
+    figures.confusion_figure(found.matrix, classes, place("confusion"))
+    figures.class_accuracy_figure(analysis.per_class(labels, found.predicted, classes), place("class-accuracy"))
+    if found.before is not None:
+        differences = analysis.difference_per_class(labels, found.predicted, found.before, classes)
+        figures.difference_figure(differences, place("difference"), str(found.reference))
+    curve = analysis.reliability_curve(labels, found.predictions.probabilities)
+    figures.reliability_figure(curve, document["ece"], document["ece_by_chance"], place("reliability"))
+    network_figures.topology_figure(found.topology, run.layout.joints, place("topology"))
+    if found.snapshots:
+        shown = np.sort(confused[:_SHOWN_CLASSES])
+        network_figures.embedding_figure(found.snapshots, classes, shown, place("embeddings"), seed)
+    if found.told is not None:
+        shown = np.sort(confused[: network_figures.MOST_BODIES])
+        store, split = found.store, found.predictions.split
+        trained = next((train for train, test in store.protocols().values() if test == split), split)
+        network_figures.critical_joints_figure(
+            run.layout,
+            [classes[k] for k in shown],
+            np.array([[joint in found.told[k].joints for joint in run.layout.joints] for k in shown]),
+            typical_poses(store, store.splits[trained], shown),
+            place("critical-joints"),
+            total=len(classes),
+        )
+    return drawn
 
 
 def saved_or_predicted(
@@ -134,12 +203,26 @@ def saved_or_predicted(
 
 def _paired(folder: Path, predictions: Predictions, reference: Path, other: Predictions) -> np.ndarray:
     """What the reference predicts of the run's clips, in their order."""
-    if other.classes != predictions.classes:
-        raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
     order = analysis.pair_clips(predictions.names, other.names)
     if not np.array_equal(other.labels[order], predictions.labels):
         raise RunError(f"{reference} was tested with other labels than {folder}: evaluate both on one store.")
     return other.probabilities.argmax(axis=1)[order]
+
+
+def _not_held_out(run: Run, store: SkeletonStore, split: str) -> list[str]:
+    """Why a run's accuracy on a split is no estimate for new clips."""
+    found = []
+    if run.config.train.select_on == "test" and split in {test for _, test in store.protocols().values()}:
+        found.append(f"{run.folder}: the test split chose the epoch, so its accuracy is no estimate for new clips")
+    trained = runs.read_json(run.folder, runs.DATA).get("training")
+    if isinstance(trained, list) and store.fingerprint == run.fingerprint:
+        known = int(np.isin(store.splits[split], np.array(trained, np.int64)).sum())
+        if known:
+            count = len(store.splits[split])
+            found.append(
+                f"{run.folder} learned from {known} of these {count} clips, so its accuracy says little of new ones"
+            )
+    return found
 
 
 def learned_topology(model: Recogniser) -> np.ndarray:
@@ -187,23 +270,17 @@ def _by_confusion(matrix: np.ndarray) -> np.ndarray:
     return np.argsort(-counts, kind="stable")
 
 
-def _missing(
-    run: Run,
-    told: Sequence[refreshes.Told] | None,
-    history: Sequence[refreshes.Refresh],
-    snapshots: Sequence[refreshes.Snapshot],
-) -> list[str]:
-    agents = run.config.agents
-    if told is None:
+def _missing(found: _Found) -> list[str]:
+    if found.told is None:
         return ["sentences, critical joints, refreshes and embeddings: this run was trained without agents"]
-    found = []
-    if not history:
-        found.append("refreshes: there were none in this run")
-    if not agents.beta:
-        found.append("embeddings: this run was trained without alignment (beta 0)")
-    elif not snapshots:
-        found.append("embeddings: the run has no refreshes/epoch-NNN.npz, an earlier skag trained it")
-    return found
+    missing = []
+    if not found.history:
+        missing.append("refreshes: there were none in this run")
+    if not found.run.config.agents.beta:
+        missing.append("embeddings: this run was trained without alignment (beta 0)")
+    elif not found.snapshots:
+        missing.append("embeddings: the run has no refreshes/epoch-NNN.npz, an earlier skag trained it")
+    return missing
 
 
 def _pair_row(found: refreshes.ExplainedPair) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _analysis(document: dict[str, Any]) -> dict[str, Any]:
     them in training."""
     number = {row["class"]: k for k, row in enumerate(document["per_class"])}
     shown = ("clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence")
-    shown += ("sets", "per_class", "calibration", "compared_with", "comparison", "refreshes", "missing")
+    shown += ("sets", "per_class", "calibration", "comparison", "refreshes", "remarks", "missing")
     return {name: document[name] for name in shown if name in document} | {
         "trained": [
             [number[pair["true"]], number[pair["predicted"]], pair["refreshes"]]

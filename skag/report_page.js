@@ -275,6 +275,7 @@ byId("motion").addEventListener("click", () => {
 function renderOverview() {
   const { top1, top1_low, top1_high, top5, mean_class, ece, ece_by_chance, clips: tested, comparison } = report.analysis;
   byId("facts").append(...report.facts.map(([name, value]) => make("div", {}, plain("dt", name), plain("dd", value))));
+  byId("facts").after(...report.analysis.remarks.map(remark => plain("p", remark, "notice")));
   const tile = (name, value, remark) => make("div", {}, plain("dt", name), plain("dd", value), plain("dd", remark));
   byId("tiles").append(
     tile("Top-1", percent(top1, 1), `95 % interval ${top1_low.toFixed(1)} to ${top1_high.toFixed(1)}`),

@@ -230,13 +230,14 @@ def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelC
         strides=config.network.strides,
         joint_embedding=config.network.joint_embedding,
         dropout=config.network.dropout,
+        present_bodies_only=config.network.present_bodies_only,
         embedding_dim=text_width,
         learned_scale=config.agents.beta > 0 and config.agents.alignment_scale == "learned",
     )
 
 
 def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents: Agents) -> _State:
-    settings, device = config.train, clips.rows.device
+    settings, device = config.train, clips.device
     model = Recogniser(model_config)
     if config.network.graph != "noise":
         model.begin_graphs(torch.from_numpy(GRAPHS[config.network.graph](clips.layout)).float())
@@ -246,6 +247,9 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents:
     averaged = None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
+    if settings.compile:  # after the averaged copy, which validates and stays as it is
+        for block in model.blocks:
+            block.compile(dynamic=True)
     tower, tokenise = agents.open_tower() if agents.open_tower else (None, None)
     trained = [*model.parameters(), *(tower.parameters() if tower is not None else ())]
     optimizer = _optimizer(config, trained)
@@ -302,15 +306,11 @@ def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 def _optimizer(config: Config, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     settings = config.train
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    common["fused"] = trained[0].device.type in ("cpu", "cuda")
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        trained,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
+        return torch.optim.AdamW(trained, **common)
+    return torch.optim.SGD(trained, momentum=settings.momentum, nesterov=settings.momentum > 0, **common)
 
 
 def _steps_per_epoch(config: Config, num_clips: int) -> int:
@@ -321,7 +321,7 @@ def _steps_per_epoch(config: Config, num_clips: int) -> int:
 
 def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agents, watcher: Watcher) -> dict[str, Any]:
     """One pass over the training clips; returns its mean loss terms and accuracy in percent."""
-    started, device = time.perf_counter(), clips.rows.device
+    started, device = time.perf_counter(), clips.device
     state.epoch += 1
     draw = int(torch.randint(2**62, (1,), generator=state.generator))
     torch.manual_seed(draw + distributed.rank())  # for dropout, whatever was drawn before
@@ -339,8 +339,9 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
         return terms | {"train_top1": 100 * right}
 
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
+    settings = config.train
     batches = data.training_batches(
-        clips, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
+        clips, config.data, config.augment, settings.batch_size, settings.repeats, state.generator, settings.balance
     )
     for x, labels in batches:
         sums += _step(state, config, clips.layout, x, labels, text)

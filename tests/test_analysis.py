@@ -146,7 +146,7 @@ def pairs_of(gained: int, lost: int, both: int, none: int) -> tuple[np.ndarray, 
 
 
 def test_a_paired_difference_by_the_published_example():
-    """Airway hyper-responsiveness of 21 children before and after a transplant (Fagerland et al. 2014, table I)."""
+    """Airway hyper-responsiveness of 21 children before and after a transplant (Fagerland et al. 2014)."""
     found = difference_overall(*pairs_of(gained=1, lost=7, both=1, none=12))
     assert (found.n, found.gained, found.lost) == (21, 1, 7)
     assert found.difference == pytest.approx(100 * -6 / 21)

@@ -85,7 +85,7 @@ def test_a_run_with_agents_is_explained_and_drawn(run: Path) -> None:
     assert [each["epoch"] for each in document["sentence_match"]] == [0, 5]
     assert set(document["figures"]) == WITHOUT_AGENTS | {"embeddings", "critical-joints"}
     assert all(Path(path).stat().st_size > 1000 for path in document["figures"].values())
-    assert document["missing"] == []
+    assert document["missing"] == document["remarks"] == []
     assert json.loads((run / "analysis.json").read_text()) == document
 
 
@@ -137,6 +137,27 @@ def test_a_reference_of_other_clips_or_classes_is_refused(run: Path, tiny_store:
         with pytest.raises(RunError, match=cause) as caught:
             analyze_confusion(run, reference=other, device=CPU)
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_is_analysed_on_recordings_that_have_no_training_split(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.h5"
+    with write_store(path, load_layout("kinect-v1")) as writer:
+        for label in range(4):
+            clip = np.random.default_rng(label).random((1, 9, 20, 3)).astype(np.float32)
+            writer.add(Clip(f"new {label}", label, clip, splits=("all",)))
+        writer.finish(CLASSES)
+    document = analyze_confusion(run, data=path, split="all", device=CPU)
+    assert document["clips"] == 4 and "critical-joints" in document["figures"]
+
+
+def test_clips_that_a_run_learned_from_are_remarked(run: Path, tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        tested = store.splits["xsub_test"]
+    source = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(source | {"training": [0, int(tested[0]), int(tested[1])]}))
+    assert analyze_confusion(run, device=CPU)["remarks"] == [
+        f"{run} learned from 2 of these 16 clips, so its accuracy says little of new ones"
+    ]
 
 
 def test_the_learned_graph_is_the_mean_over_subsets() -> None:

@@ -134,7 +134,7 @@ def gather(folder: Path, store: SkeletonStore, epoch: int | None = 4) -> tuple:
     pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, store.classes), store.classes, told, history)
     document["pairs"] = [confusion._pair_row(pair) for pair in pairs]
     document["refreshes"] = [asdict(row) for row in refreshes.summarise(history)]
-    document["missing"] = []
+    document["remarks"], document["missing"] = ["the clips chose the epoch"], ["embeddings: an earlier skag trained it"]
     return run, store, predictions, document, dialogue, history, told
 
 
@@ -386,6 +386,8 @@ def cell(page: Any, row: int, column: int) -> dict[str, float]:
 def test_the_matrix_is_read_and_opened_by_pointer(visit: Any, page_path: Path) -> None:
     page = visit(page_path)
     assert page.inner_text("#tiles div:first-child dd >> nth=0") == "66.7 %"
+    assert page.inner_text(".notice") == "the clips chose the epoch"
+    assert "Not shown: embeddings: an earlier skag trained it." in page.inner_text("#footer")
     page.hover("#matrix", position=cell(page, 1, 1))
     assert page.inner_text("#readout") == "lower right hand, recognised as such: 3 of 4 clips (75 %)"
     page.click("#matrix", position=cell(page, 1, 2))

@@ -160,6 +160,8 @@ def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
             f"{compared['gained']} clips gained, {compared['lost']} lost, p = {compared['p']:g}, "
             f"{'a clear difference' if compared['clear'] else 'within noise'}"
         )
+    for remark in result["remarks"]:
+        output.line(f"{remark}.")
     _print_sets(output, result["sets"], compared is not None)
     _print_classes(output, result["per_class"], compared is not None)
     _print_pairs(output, result["pairs"], top)
