@@ -144,13 +144,15 @@ def _analysis(document: dict[str, Any]) -> dict[str, Any]:
     them in training."""
     number = {row["class"]: k for k, row in enumerate(document["per_class"])}
     shown = ("clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence")
-    shown += ("sets", "per_class", "calibration", "comparison", "refreshes", "remarks", "missing")
+    shown += ("sets", "per_class", "calibration", "comparison", "refreshes")
     return {name: document[name] for name in shown if name in document} | {
+        "remarks": [_plain(text) for text in document["remarks"]],
+        "missing": [_plain(text) for text in document["missing"]],
         "trained": [
             [number[pair["true"]], number[pair["predicted"]], pair["refreshes"]]
             for pair in document["pairs"]
             if pair["refreshes"]
-        ]
+        ],
     }
 
 
