@@ -1,8 +1,8 @@
 """The report of a run: one page that shows what it confuses and why, for any browser, without a network.
 
-`report_data` gathers everything as plain values, `write_report` puts them into `report_page.html` with its style and
-script. What comes from files and models (names, dialogues) is data to the script, which only ever shows it as text;
-the page's content policy allows its own script and style by their hashes and nothing else.
+`report_data` gathers everything as plain values, `write_report` puts them into the page of `report_page/` with its
+style and scripts. What comes from files and models (names, dialogues) is data to the script, which only ever shows it
+as text; the page's content policy allows its own script and style by their hashes and nothing else.
 
 Moving skeletons are stored with two characters a coordinate and a bounded number of clips, so that the page of 60
 classes stays under 5 MB.
@@ -33,7 +33,8 @@ from .selector import FormatProblem, read_critical_joints
 from .store import SkeletonStore
 
 REPORT = "report.html"
-_PAGE, _STYLE, _SCRIPT = (Path(__file__).with_name(f"report_page.{kind}") for kind in ("html", "css", "js"))
+_FOLDER = Path(__file__).with_name("report_page")
+_SCRIPTS = ("data", "clips", "overview", "matrix", "pairs", "classes", "refreshes", "main")  # as they are joined
 _DIGITS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "S1")
 _REACH = 1.5  # points lie within -1 to 1 but for joints that jump away
 _LEVELS = 4094  # of a coordinate, in two digits; the number after the last stands for no joint
@@ -68,8 +69,9 @@ def write_report(
     `history` and `told` are what `refreshes` reads in the run folder. Raises `RunError` or `DataError`.
     """
     data = report_data(run, store, predictions, document, dialogue, history, told)
-    style, script = (path.read_text(encoding="utf-8") for path in (_STYLE, _SCRIPT))
-    page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
+    page = Template((_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(data["title"]),
         style=style,
         script=script,
