@@ -68,5 +68,6 @@ from . import train  # noqa: E402, F401
 from . import recipes  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401
 from . import runs  # noqa: E402, F401
+from . import export  # noqa: E402, F401
 from . import dialogues  # noqa: E402, F401
 from . import doctor  # noqa: E402, F401
