@@ -89,7 +89,8 @@ def export(
     probabilities `[recordings, classes]`; what it holds and what is left outside stands in its metadata. Before
     anything is written it is run with ONNX Runtime on clips of `split` (by default the test split) of the run's
     skeleton store, or of `store`, and compared with what `skag eval` computes; where the store is gone, on synthetic
-    clips drawn with `seed`. Raises `RunError` where packages are missing or the two differ, `DataError` for stores that do not fit.
+    clips drawn with `seed`. Raises `RunError` where packages are missing or the two differ, `DataError` for stores
+    that do not fit.
     """
     _require_packages()
     if out.is_dir():

@@ -30,6 +30,7 @@ import numpy as np
 from . import __version__
 from .config import Config, config_from_dict
 from .errors import RunError
+from .suggestions import did_you_mean
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
     import torch
@@ -73,7 +74,9 @@ def append_line(path: Path, value: Any) -> None:
 def read_json(run: Path, name: str) -> dict[str, Any]:
     """A JSON object of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
     if not run.is_dir():
-        raise RunError(f"no run folder {run}: make one with `skag train DATA.h5 --out {run}`.")
+        otherwise = f"make one with `skag train DATA.h5 --out {run}`."
+        step = did_you_mean(run, otherwise, lambda path: (path / CONFIG).is_file())
+        raise RunError(f"no run folder {run}: {step}")
     path = run / name
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -195,7 +198,8 @@ def list_runs(folder: Path) -> list[RunSummary]:
     there is no such folder.
     """
     if not folder.is_dir():
-        raise RunError(f"no folder {folder}: `skag train DATA.h5` makes runs in runs/, or name another folder.")
+        otherwise = "`skag train DATA.h5` makes runs in runs/, or name another folder."
+        raise RunError(f"no folder {folder}: {did_you_mean(folder, otherwise, Path.is_dir)}")
     found = []
     for here, folders, files in os.walk(folder):
         if len(set(_TELLTALE) & set(files)) > 1:

@@ -19,11 +19,11 @@ def doctor(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Tell what is installed and reachable, and what to do about the rest.
+    """Tell what is installed and reachable.
 
-    Python and packages, device, memory, threads, Ollama and its models, which API keys are set, text encoders and
-    their weights, caches, disk. Reads no secret and writes nothing. What is "missing" is optional; exit code 1 where
-    something is "wrong".
+    And what to do about the rest: Python and packages, device, memory, threads, Ollama and its models, which API
+    keys are set, text encoders and their weights, caches, disk. Reads no secret and writes nothing. What is
+    "missing" is optional; exit code 1 where something is "wrong".
     """
     from ..doctor import examine
 

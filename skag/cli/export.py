@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, SeedOption, app
+from .app import JsonOption, QuietOption, RunArgument, SeedOption, app
 from .output import Output
 
 
 @app.command(epilog="Example: skag export runs/ucla-j ucla.onnx")
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
+    run_folder: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model to write.")],
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write OUT.int8.onnx with 8-bit weights, and compare the two.")
@@ -34,13 +34,13 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a run as one ONNX graph, from recorded joints to probabilities.
+    """Write a run as one ONNX graph.
 
-    The preparation of recordings, the views and the network are inside; class names, joints in their order,
-    fingerprints and what is left outside are in the metadata. Needs no skag, no PyTorch and no language model to run.
-    Reads a run folder and clips of its skeleton store: what ONNX Runtime makes of them must equal what PyTorch does,
-    within 0.0001. Writes OUT.onnx, and OUT.int8.onnx. Needs `pip install 'skag[onnx]'`. --seed draws the synthetic
-    clips to compare on where the skeleton store is gone.
+    From recorded joints to probabilities: the preparation of recordings, the views and the network are inside;
+    class names, joints in their order, fingerprints and what is left outside are in the metadata. Needs no skag,
+    no PyTorch and no language model to run. Reads a run folder and clips of its skeleton store: what ONNX Runtime
+    makes of them must equal what PyTorch does, within 0.0001. Writes OUT.onnx, and OUT.int8.onnx. Needs `pip
+    install 'skag[onnx]'`. --seed draws the synthetic clips to compare on where the skeleton store is gone.
     """
     from ..export import export as run_export
 

@@ -20,11 +20,12 @@ def runs(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List runs with their results, the one that was written to last at the end.
+    """List runs with their results.
 
-    Reads all run folders in and below FOLDER and writes nothing. "running?" is a run that wrote something just now,
-    "interrupted" one that `skag train --resume RUN` goes on with, "damaged" one that cannot be read. Validation top-1
-    is the highest of all epochs on the clips that chose the epoch; test top-1 is there once `skag eval` has run.
+    Reads all run folders in and below FOLDER and writes nothing; the run that was written to last is at the end.
+    "running?" is a run that wrote something just now, "interrupted" one that `skag train --resume RUN` goes on
+    with, "damaged" one that cannot be read. Validation top-1 is the highest of all epochs on the clips that chose
+    the epoch; test top-1 is there once `skag eval` has run.
     """
     from ..runs import list_runs
 
