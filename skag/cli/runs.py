@@ -14,9 +14,7 @@ from .output import Output
 
 @app.command(epilog="Example: skag runs")
 def runs(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Folder with run folders in it.", show_default=True)
-    ] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with run folders in it.")] = Path("runs"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
