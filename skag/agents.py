@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,26 +13,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from . import selector, text
+from . import runs, selector, text
 from .backends import open_backend, open_fallback
 from .backends.base import TIMEOUT
 from .config import AgentConfig
 from .describe import described_with, load, unusable_before
 from .dialogues import DialogueStore
-from .errors import DialogueError
+from .errors import DialogueError, RunError
 from .exchanges import Conversation, Exchange
 from .interview import Question, Respondent
 from .layouts import Layout
-from .prompts import load_prompts
-from .questioner import Refresh, ask_distinctions, release_similar_classes, similar_classes
+from .prompts import ROUNDS, load_prompts
+from .questioner import (
+    DISTINCTION_ROUND,
+    Refresh,
+    ask_distinctions,
+    not_yet_told,
+    release_similar_classes,
+    similar_classes,
+)
 from .replay import identities_of
 from .store import SkeletonStore
 from .text_folders import load_imported
+from .transfer import read_lines
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
-Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]]], Refresh]
+Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]], int | None], Refresh]
 INACTIVE_TEXT_WIDTH = 8  # of the unused embedding head where no agent takes part
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the Selector reads in the conversations."""
+
+    joints: np.ndarray  # uint8 [K, V], the critical joints
+    sentences: list[str]  # what distinguishes every class
+    text: np.ndarray  # float32 [K, D], the embedded sentences
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A refresh on its way."""
+
+    epoch: int  # the counts were taken in
+    confusions: np.ndarray  # [K, K]
+    similar: dict[int, tuple[int, ...]]  # of all classes that are confused
+    started: float  # by `time.perf_counter`
+    answers: Future[tuple[Refresh, Reading]]
+    effective: int = 0  # the first epoch that may use the answers
 
 
 @dataclass
@@ -39,6 +71,9 @@ class Agents:
 
     `ask` puts round 6 to a language model, `embed` is the frozen text encoder. Without conversations the
     agents are inactive: every joint is critical and no sentence is known.
+
+    A refresh begins with the confusions of an epoch (`begin_refresh`), is asked by a thread of its own, and is taken
+    over when its answers are complete (`finish_refresh`). There is at most one on its way.
     """
 
     config: AgentConfig
@@ -47,11 +82,16 @@ class Agents:
     conversations: tuple[Conversation, ...] = ()
     ask: Ask | None = None
     embed: Embed | None = None
+    answers_late: bool = False  # a server answers: it is not waited for, unless the configuration says so
     open_tower: Callable[[], tuple[Any, Any]] | None = None  # the text encoder to be trained along, and its tokeniser
     num_refreshes: int = 0
     num_asked: int = 0
     llm: str = ""  # who described the classes and answers round 6
     missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
+    on_its_way: Asking | None = None
+    recorded: dict[int, dict[str, Any]] = field(default_factory=dict)  # refreshes to be repeated, by epoch
+    repeats: bool = False  # nobody is asked: only what is recorded happens
+    sentences: list[str] = field(init=False)  # what distinguishes every class, as the dialogue has it now
     text: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
     exchanges: dict[str, Exchange] = field(init=False)  # everything that shaped the run, by key
@@ -61,79 +101,156 @@ class Agents:
         self.exchanges = {exchange.key: exchange for exchange in used}
         self.joints = np.ones((self.num_classes, self.layout.num_joints), np.uint8)
         self.text = np.zeros((self.num_classes, INACTIVE_TEXT_WIDTH), np.float32)
+        self.sentences = []
         if self.conversations:
-            self._select()
+            self._use(self._read(self.conversations))
 
     @property
     def active(self) -> bool:
-        return self.ask is not None
+        return bool(self.conversations)
 
     @property
     def text_width(self) -> int:
         return self.text.shape[1]
 
-    @property
-    def sentences(self) -> list[str]:
-        """What distinguishes every class, as the dialogue has it now."""
-        return selector.sentences(self.conversations)
-
     def mask(self, stream: str) -> np.ndarray:
         """Critical joints as a stream sees them, float32 `[K, V]`."""
         return self.layout.stream_mask(self.joints, stream).astype(np.float32)
 
-    def _select(self) -> list[str]:
-        """Let the Selector read all conversations anew; returns the sentences."""
+    def _read(self, conversations: Sequence[Conversation]) -> Reading:
+        """Let the Selector read all conversations anew."""
         with_distinctions = self.config.joints_from_distinctions
-        self.joints = selector.critical_mask(self.conversations, self.layout, with_distinctions=with_distinctions)
-        sentences = self.sentences
-        if self.config.beta:  # nobody else looks at the sentences' embeddings
-            self.text = self.embed(sentences)
-        return sentences
+        joints = selector.critical_mask(conversations, self.layout, with_distinctions=with_distinctions)
+        sentences = selector.sentences(conversations)
+        # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
+        used = self.config.beta and (self.open_tower is None or not self.sentences)
+        return Reading(joints, sentences, self.embed(sentences) if used else self.text)
 
-    def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:
-        """Ask what separates the classes confused in `confusions` `[K, K]`, and take the answers over.
+    def _use(self, reading: Reading) -> None:
+        self.joints, self.sentences, self.text = reading.joints, reading.sentences, reading.text
 
-        Returns the record of the refresh: who was confused with whom, what was asked, and for every class
-        that changed its critical joints and sentence before and after.
+    def begin_refresh(self, confusions: np.ndarray, epoch: int) -> None:
+        """Let a thread ask what separates the classes confused in `confusions` `[K, K]`, those confused most first.
+
+        A class whose similar classes are those that its distinction was asked against is not asked about again. A
+        refresh that is `recorded` for this epoch is repeated: nobody is asked.
         """
         started = time.perf_counter()
         if self.config.confusion_rule == "release":
             similar = release_similar_classes(confusions, self.config.max_similar)
         else:
             similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
-        joints, sentences = self.joints, self.sentences
-        result = self.ask(self.conversations, similar)
-        self.conversations = result.conversations
-        new_sentences = self._select()
-        self.num_refreshes += 1
+        errors = confusions.sum(1) - confusions.diagonal()
+        conversations, answers = self.conversations, Future()
+        if epoch in self.recorded:
+            record = self.recorded[epoch]
+            result = self._as_recorded(record)
+            answers.set_result((result, self._read(result.conversations)))
+            self.on_its_way = Asking(epoch, confusions, similar, started, answers, record["effective"])
+            return
+        if self.repeats:
+            return
+        by_errors = {m: similar[m] for m in sorted(similar, key=lambda m: -errors[m])}
+        to_ask = not_yet_told(by_errors, conversations)
+        budget = self.config.max_questions
+        left = None if budget is None else max(0, budget - self.num_asked)
+
+        def work() -> None:
+            try:
+                result = self.ask(conversations, to_ask, left)
+                answers.set_result((result, self._read(result.conversations)))
+            except BaseException as error:
+                answers.set_exception(error)
+
+        self.on_its_way = Asking(epoch, confusions, similar, started, answers)
+        threading.Thread(target=work, daemon=True).start()
+
+    def finish_refresh(self, effective: int, patience: float | None = None) -> dict[str, Any] | None:
+        """Take the answers over, from epoch `effective` on, if they come within `patience` seconds (None: however
+        long it takes). Returns the record of the refresh; None where there is none, or it is still on its way."""
+        if self.on_its_way is None or effective < self.on_its_way.effective:
+            return None
+        if not wait([self.on_its_way.answers], patience).done:
+            return None
+        asking, self.on_its_way = self.on_its_way, None
+        result, reading = asking.answers.result()
         self.num_asked += result.asked
-        self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
         self.missing += result.missing
-        names = [conversation.class_name for conversation in self.conversations]
-        changed = [
-            {
-                "class": names[k],
-                "sentence_before": sentences[k],
-                "sentence": new_sentences[k],
-                "joints_before": self._joint_names(joints[k]),
-                "joints": self._joint_names(self.joints[k]),
-            }
-            for k in range(self.num_classes)
-            if sentences[k] != new_sentences[k] or (joints[k] != self.joints[k]).any()
-        ]
-        true, predicted = np.nonzero(confusions)
-        return {
-            "epoch": epoch,
-            "num_classes": self.num_classes,
-            "confusions": [[int(m), int(n), int(confusions[m, n])] for m, n in zip(true, predicted, strict=True)],
-            "similar": {names[m]: [names[n] for n in others] for m, others in similar.items()},
+        seen = {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
+        record = {
+            "epoch": asking.epoch,
+            "effective": effective,
+            "similar": self._named(asking.similar),
             "asked": result.asked,
             "cached": result.cached,
             "failed": [list(failure) for failure in result.failed],
-            "changed": changed,
+            "over_budget": list(result.over_budget),
             "exchanges": [exchange.key for exchange in result.exchanges],
-            "seconds": round(time.perf_counter() - started, 3),
         }
+        return self._taken_over(record, asking.confusions, result.conversations, seen, reading, asking.started)
+
+    def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:
+        """Ask about the classes confused in `confusions` `[K, K]`, wait for the answers and take them over."""
+        self.begin_refresh(confusions, epoch)
+        return self.finish_refresh(epoch + 1)
+
+    def _taken_over(
+        self,
+        record: dict[str, Any],
+        confusions: np.ndarray,
+        conversations: tuple[Conversation, ...],
+        seen: dict[str, Exchange],
+        reading: Reading,
+        started: float,
+    ) -> dict[str, Any]:
+        """Use what a refresh brought; its record, with the counts and all that it changed."""
+        joints, sentences = self.joints, self.sentences
+        self.conversations = conversations
+        self.num_refreshes += 1
+        self.exchanges |= seen
+        self._use(reading)
+        changed = [
+            {
+                "class": conversation.class_name,
+                "sentence_before": sentences[k],
+                "sentence": self.sentences[k],
+                "joints_before": self._joint_names(joints[k]),
+                "joints": self._joint_names(self.joints[k]),
+            }
+            for k, conversation in enumerate(conversations)
+            if sentences[k] != self.sentences[k] or (joints[k] != self.joints[k]).any()
+        ]
+        true, predicted = np.nonzero(confusions)
+        counts = [[int(m), int(n), int(confusions[m, n])] for m, n in zip(true, predicted, strict=True)]
+        seconds = round(time.perf_counter() - started, 3)
+        return record | {
+            "num_classes": self.num_classes,
+            "confusions": counts,
+            "changed": changed,
+            "seconds": seconds,
+        }
+
+    def repeat(self, records: Sequence[dict[str, Any]], told: Mapping[str, Exchange], only: bool = False) -> None:
+        """Let the refreshes of `records` happen again when their epochs come, with their answers (`told`, by key) and
+        taking effect when they did; with `only` nothing else is asked. Raises `KeyError` for an answer not told."""
+        self.exchanges |= {key: told[key] for record in records for key in record["exchanges"]}
+        self.recorded, self.repeats = {record["epoch"]: record for record in records}, only
+
+    def _as_recorded(self, record: dict[str, Any]) -> Refresh:
+        told = [self.exchanges[key] for key in record["exchanges"]]
+        by_class = {exchange.class_name: exchange for exchange in told}
+        conversations = tuple(
+            replace(each, exchanges=each.exchanges | {DISTINCTION_ROUND: by_class[each.class_name]})
+            if each.class_name in by_class
+            else each
+            for each in self.conversations
+        )
+        failed = tuple((name, reason) for name, reason in record["failed"])
+        return Refresh(conversations, tuple(told), 0, len(told), failed, over_budget=tuple(record["over_budget"]))
+
+    def _named(self, similar: Mapping[int, Sequence[int]]) -> dict[str, list[str]]:
+        names = [conversation.class_name for conversation in self.conversations]
+        return {names[m]: [names[n] for n in others] for m, others in similar.items()}
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on: plain values, and arrays under "text" and "joints"."""
@@ -143,17 +260,25 @@ class Agents:
             "num_asked": self.num_asked,
             "text": self.text,
             "joints": self.joints,
+            "on_its_way": None if self.on_its_way is None else self.on_its_way.epoch,
+            "confusions": np.zeros(0, np.int64) if self.on_its_way is None else self.on_its_way.confusions,
         }
 
     def restore(self, state: dict[str, Any], exchanges: dict[str, Exchange]) -> None:
-        """Go on from a `state`, with the run's `exchanges` by key. Raises `KeyError` for one that is not there."""
+        """Go on from a `state`, with the run's `exchanges` by key; what was on its way is asked again.
+
+        Raises `KeyError` for an exchange that is not there.
+        """
         self.conversations = tuple(
             replace(conversation, exchanges={n: exchanges[key] for n, key in used.items()})
             for conversation, used in zip(self.conversations, state["used"], strict=True)
         )
-        self.exchanges |= exchanges
+        self.exchanges = {**exchanges, **self.exchanges}  # in the order in which they were told
         self.num_refreshes, self.num_asked = state["num_refreshes"], state["num_asked"]
         self.text, self.joints = state["text"], state["joints"]
+        self.sentences = selector.sentences(self.conversations)
+        if state["on_its_way"] is not None:
+            self.begin_refresh(state["confusions"], state["on_its_way"])
 
     def _joint_names(self, mask_V: np.ndarray) -> list[str]:
         return [self.layout.joints[v] for v in np.flatnonzero(mask_V)]
@@ -217,7 +342,9 @@ def open_agents(
         conversations = (load_imported if imported else load)(kept, classes, layout, identity=identity)
         texts = load_prompts(prompts)
 
-        def ask(conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]]) -> Refresh:
+        def ask(
+            conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]], budget: int | None
+        ) -> Refresh:
             if imported:  # there is nobody to ask: it stays as it was imported
                 return Refresh(tuple(conversations), (), 0, 0, ())
             return ask_distinctions(
@@ -231,23 +358,77 @@ def open_agents(
                 jobs=jobs,
                 fallback=second,
                 recall=config.recall_distinctions,
+                budget=budget,
             )
 
-        seen: set[str] = set()
-
-        def embed(sentences: list[str]) -> np.ndarray:
-            cache = dialogues.with_name("text.h5")
-            vectors = text.embed(sentences, config.text_encoder, weights=text_weights, cache=cache, device=device)
-            new = {name: said for name, said in zip(classes, sentences, strict=True) if said not in seen}
-            if remark := text.length_remark(list(new), list(new.values()), config.text_encoder, weights=text_weights):
-                note(f"Note: {remark}")
-            seen.update(sentences)
-            return vectors
-
-        tower = None
-        if config.train_text_encoder and config.beta:
-            tower = partial(text.open_trainable, config.text_encoder, weights=text_weights, device=device)
-        agents = Agents(config, layout, len(classes), conversations, ask, embed, tower, llm=llm)
+        embed, tower = _open_text(config, classes, dialogues, text_weights, device, note)
+        served = model != "" and not llm.startswith("file:") and not imported and not offline
+        if served and config.beta:  # its weights are read now, not by a thread beside the training
+            text.open_encoder(config.text_encoder, weights=text_weights, device=device).encode([classes[0]])
+        agents = Agents(config, layout, len(classes), conversations, ask, embed, served, tower, llm=llm)
         earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents
+
+
+def recorded_agents(
+    run: Path,
+    store: SkeletonStore,
+    *,
+    dialogues: Path,
+    text_weights: Path | None = None,
+    device: str = "cpu",
+    note: Callable[[str], None] = lambda text: None,
+) -> Agents:
+    """The agents of a run of skag, to say again what they said then and when: nobody is asked, no dialogue store is
+    read. Sentence embeddings are cached beside `dialogues`. Raises `RunError` where the run did not get so far."""
+    config, classes = runs.read_config(run).agents, store.classes
+    if not config.alpha and not config.beta:
+        return Agents(config, store.layout, len(classes))
+    text.check_encoder(config.text_encoder)
+    try:
+        used = torch.load(run / "last.pt", map_location="cpu", weights_only=True)["agents"]["used"]
+    except Exception as error:  # a file that is missing, damaged or of another version fails in many ways
+        raise RunError(f"{run} cannot be repeated: its last.pt cannot be read ({_first_line(error)}).") from None
+    told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
+    try:
+        conversations = tuple(
+            Conversation(k, name, {number: told[key] for number, key in used[k].items() if number <= ROUNDS[-1]})
+            for k, name in enumerate(classes)
+        )
+        embed, tower = _open_text(config, classes, dialogues, text_weights, device, note)
+        agents = Agents(config, store.layout, len(classes), conversations, embed=embed, open_tower=tower)
+        agents.repeat(runs.read_lines(run / runs.REFRESHES), told, only=True)
+    except (KeyError, IndexError) as error:
+        raise RunError(f"{run} cannot be repeated: its {runs.DIALOGUES} lacks the exchange {error}.") from None
+    return agents
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _open_text(
+    config: AgentConfig,
+    classes: Sequence[str],
+    dialogues: Path,
+    weights: Path | None,
+    device: str,
+    note: Callable[[str], None],
+) -> tuple[Embed, Callable[[], tuple[Any, Any]] | None]:
+    """(what embeds sentences, what opens the text encoder where it is trained along)."""
+    seen: set[str] = set()
+
+    def embed(sentences: list[str]) -> np.ndarray:
+        cache = dialogues.with_name("text.h5")
+        vectors = text.embed(sentences, config.text_encoder, weights=weights, cache=cache, device=device)
+        new = {name: said for name, said in zip(classes, sentences, strict=True) if said not in seen}
+        if remark := text.length_remark(list(new), list(new.values()), config.text_encoder, weights=weights):
+            note(f"Note: {remark}")
+        seen.update(sentences)
+        return vectors
+
+    tower = None
+    if config.train_text_encoder and config.beta:
+        tower = partial(text.open_trainable, config.text_encoder, weights=weights, device=device)
+    return embed, tower

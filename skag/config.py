@@ -109,6 +109,9 @@ class AgentConfig:
     alignment_target: Literal["uniform", "softmax"] = "uniform"
     query_period: int = 5  # epochs between two refreshes
     max_similar: int = 10  # k of eq. 3
+    # False: answers come in while training goes on, and count from the epoch after they are complete.
+    wait_for_answers: bool = False
+    max_questions: int | None = None  # that a run may ask while it trains; None: as many as it takes
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
@@ -121,6 +124,8 @@ class AgentConfig:
         _within(self, 0, _MANY, "alpha", "beta")
         _within(self, 1e-4, _MANY, "temperature")
         _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
+        if self.max_questions is not None:
+            _within(self, 0, _MANY, "max_questions")
         if self.train_text_encoder and not self.text_encoder.startswith("open_clip:"):
             raise RunError(f"train_text_encoder trains open_clip:NAME, not {self.text_encoder}: change one of the two.")
 
@@ -221,7 +226,7 @@ def _parsed(wanted: Any, text: str) -> Any:
     if type(None) in get_args(wanted) and text.lower() in ("", "none"):
         return None
     for kind in (int, float):
-        if wanted is kind:
+        if kind in (get_args(wanted) or (wanted,)):
             try:
                 return kind(text)
             except ValueError:

@@ -162,6 +162,14 @@ def predict(
     return torch.cat(found).cpu().numpy()
 
 
+def embed_clips(model: Recogniser, clips: data.Clips, config: DataConfig, batch_size: int) -> np.ndarray:
+    """Where the network puts all clips beside the classes' sentences (`Output.embedding`), float16 `[n, D]`."""
+    model.eval()
+    with torch.inference_mode():
+        found = [model(x[:, 0]).embedding.half() for x in data.test_batches(clips, config, batch_size)]
+    return torch.cat(found).cpu().numpy()
+
+
 def split_clips(run: Run, store: SkeletonStore, split: str) -> ClipSet:
     """The clips of one split of the store. Raises `RunError` where store and run do not fit."""
     if store.classes != run.classes:

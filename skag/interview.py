@@ -57,6 +57,10 @@ class NotStored(BackendError):
         self.question = question
 
 
+class BudgetSpent(BackendError):
+    """As many questions were asked as may be."""
+
+
 @dataclass
 class Respondent:
     """Who answers: a backend, or, where nobody may be asked, the store by the identities one had."""
@@ -90,9 +94,11 @@ class Interview:
     fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
     structured: bool = False  # ask servers to hold the model to a JSON schema
     jobs: int = 1  # questions asked at the same time
+    budget: int | None = None  # questions that may be asked, those asked again included; None: as many as it takes
     usage: Usage = field(default_factory=Usage)  # of the questions asked
     usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
     by_fallback: int = 0
+    _spent: int = 0  # of the budget
     seen: dict[str, Exchange] = field(default_factory=dict)  # all exchanges that had a say, by key
     _down: dict[str, BackendDown] = field(default_factory=dict)  # by the backend's spec
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,7 +118,8 @@ class Interview:
     def ask(self, topic: Topic, history: Sequence[Message], similar: tuple[str, ...] = ()) -> Exchange:
         """The usable exchange of one round.
 
-        Raises `BackendError` where the backend cannot answer, `FormatProblem` where its answers cannot be used.
+        Raises `BackendError` where the backend cannot answer, `FormatProblem` where its answers cannot be used,
+        `BudgetSpent` where it may not be asked any more.
         """
         values = {"class_name": topic.class_name, "joints": self.layout.numbered()}
         if similar:
@@ -134,7 +141,7 @@ class Interview:
         """The second model's answer to what the first one refuses."""
         try:
             exchange = self._usable(self.fallback, messages, topic, similar)
-        except NotStored:
+        except (NotStored, BudgetSpent):
             raise
         except (BackendError, FormatProblem) as error:
             raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
@@ -207,13 +214,20 @@ class Interview:
             return self._counted(self.store.add(exchange), asked=True)
 
     def _answer(self, backend: Backend, messages: list[Message], topic: Topic, schema: dict | None) -> Answer:
-        """What a backend answers; once it is down it is not asked again."""
+        """What a backend answers; once it is down, or the budget is spent, it is not asked again."""
         if backend.spec in self._down:
             raise BackendDown(str(self._down[backend.spec]))
+        with self._lock:
+            if self.budget is not None and self._spent >= self.budget:
+                raise BudgetSpent("as many questions were asked as may be")
+            self._spent += 1
         try:
             return backend.ask(messages, topic, schema)
-        except BackendDown as error:
-            self._down[backend.spec] = error
+        except BackendError as error:
+            with self._lock:
+                self._spent -= 1
+            if isinstance(error, BackendDown):
+                self._down[backend.spec] = error
             raise
 
     def _schema(self, identity: dict, number: int) -> dict | None:

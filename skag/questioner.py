@@ -14,7 +14,7 @@ from .backends import Backend, Topic
 from .dialogues import DialogueStore
 from .errors import BackendError
 from .exchanges import Conversation, Exchange, label_set_id
-from .interview import Interview, NotStored, Question, Respondent, in_parallel
+from .interview import BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
 from .layouts import Layout
 from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
@@ -33,6 +33,7 @@ class Refresh:
     failed: tuple[tuple[str, str], ...]  # (class name, reason)
     missing: tuple[Question, ...] = ()  # of the failed: what the store does not answer, where nobody may be asked
     consulted: tuple[Exchange, ...] = ()  # `exchanges`, and those whose answers did not fit
+    over_budget: tuple[str, ...] = ()  # classes that were not asked about, since the budget is spent; not in `failed`
 
 
 def similar_classes(confusion: np.ndarray, k: int = 10, min_confusions: int = 1) -> dict[int, tuple[int, ...]]:
@@ -59,6 +60,18 @@ def release_similar_classes(confusion: np.ndarray, k: int = 10) -> dict[int, tup
     return {index: tuple(sorted(row.tolist())) for index, row in enumerate(ranked)}
 
 
+def not_yet_told(
+    similar: Mapping[int, Sequence[int]], conversations: Sequence[Conversation]
+) -> dict[int, tuple[int, ...]]:
+    """Of `similar` (class -> similar classes) those whose distinction so far was not asked against the same set."""
+    found = {}
+    for index, others in similar.items():
+        told = conversations[index].exchanges.get(DISTINCTION_ROUND)
+        if told is None or set(told.similar) != {conversations[other].class_name for other in others}:
+            found[index] = tuple(others)
+    return found
+
+
 def ask_distinctions(
     backend: Backend | None,
     store: DialogueStore,
@@ -72,13 +85,15 @@ def ask_distinctions(
     progress: Callable[[int, int], None] | None = None,
     fallback: Respondent | None = None,
     recall: bool = False,
+    budget: int | None = None,
 ) -> Refresh:
-    """Ask round 6 for the classes of `similar` (class -> similar classes), after their rounds 1 to 5.
+    """Ask round 6 for the classes of `similar` (class -> similar classes), in that order, after their rounds 1 to 5.
 
     `conversations` holds all classes in their order. With `recall` a class's distinction so far, and the question it
     answers, stand between round 5 and the new question. What the backend refuses or answers unusably is asked of
-    `fallback`. Without a backend the store alone answers, by any of `identities`. Trouble with the backend or its
-    answers is reported in `failed`, never raised: training goes on with what there is.
+    `fallback`. Without a backend the store alone answers, by any of `identities`. With a `budget` at most so many
+    questions are asked; answers that the store holds cost nothing. Trouble with the backend or its answers is reported
+    in `failed`, never raised: training goes on with what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
@@ -89,7 +104,8 @@ def ask_distinctions(
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
-    interview = Interview(first, store, prompts, layout, label_set_id(names, layout), step, fallback, jobs=jobs)
+    label_set = label_set_id(names, layout)
+    interview = Interview(first, store, prompts, layout, label_set, step, fallback, jobs=jobs, budget=budget)
 
     def one(index: int) -> Exchange | BackendError | FormatProblem:
         others = tuple(int(other) for other in similar[index])
@@ -110,12 +126,18 @@ def ask_distinctions(
         if isinstance(result, Exchange):
             exchanges = {**updated[index].exchanges, DISTINCTION_ROUND: result}
             updated[index] = replace(updated[index], exchanges=exchanges)
+    over_budget = {i for i, result in results.items() if isinstance(result, BudgetSpent)}
     return Refresh(
         conversations=tuple(updated),
         exchanges=tuple(result for result in results.values() if isinstance(result, Exchange)),
         asked=interview.asked,
         cached=interview.cached,
-        failed=tuple((names[i], str(result)) for i, result in results.items() if not isinstance(result, Exchange)),
+        failed=tuple(
+            (names[i], str(result))
+            for i, result in results.items()
+            if not isinstance(result, Exchange) and i not in over_budget
+        ),
         missing=tuple(result.question for result in results.values() if isinstance(result, NotStored)),
         consulted=tuple(consulted),
+        over_budget=tuple(names[i] for i in results if i in over_budget),
     )

@@ -4,7 +4,8 @@
     data.json          path and fingerprint of the skeleton store, clip numbers of training and validation
     environment.json   versions, device, command
     metrics.jsonl      one line per epoch, every loss term apart
-    refreshes.jsonl    one line per refresh: epoch, confusions, similar classes, masks and sentences
+    refreshes.jsonl    one line per refresh: epoch, confusions, similar classes, joints and sentences before and after
+    refreshes/         one file per refresh: masks, sentence embeddings, embeddings of the clips that choose the epoch
     dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
@@ -90,10 +91,8 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    """The JSON lines of a file that were written to their end; none where there is no file."""
+    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
 
 
 def write_run_facts(
@@ -155,10 +154,33 @@ def check_fingerprint(run: Path, store: SkeletonStore) -> None:
 
 def keep_epochs(run: Path, epochs: int) -> None:
     """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again."""
-    for path in (run / METRICS, run / REFRESHES):
+    for path, latest in ((run / METRICS, "epoch"), (run / REFRESHES, "effective")):
         if path.exists():
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
-            write_lines(path, [line for line in whole if json.loads(line)["epoch"] <= epochs])
+            until = epochs + (latest == "effective")  # what takes effect in the next epoch was written in the last one
+            write_lines(path, [line for line in _whole_lines(path) if json.loads(line)[latest] <= until])
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that were written to their end, each with it."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+
+
+def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], None]:
+    """What writes an epoch's metrics for TensorBoard, to `run`/tensorboard, where TensorBoard is installed; else what
+    does nothing. A run that goes on hides what was written of epochs after `epochs_done`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return lambda metrics: None
+    writer = SummaryWriter(run / "tensorboard", purge_step=epochs_done + 1 if epochs_done else None)
+
+    def write(metrics: dict[str, Any]) -> None:
+        for name, value in metrics.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, metrics["epoch"])
+        writer.flush()
+
+    return write
 
 
 def read_config(run: Path) -> Config:

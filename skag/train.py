@@ -20,7 +20,7 @@ from .agents import Agents
 from .analysis import accuracy, confusion_matrix
 from .config import Config
 from .errors import RunError
-from .evaluate import predict
+from .evaluate import embed_clips, predict
 from .graph import GRAPHS
 from .layouts import Layout
 from .losses import add_confusions, alignment_loss, mixing_loss
@@ -28,13 +28,17 @@ from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
 from .transfer import read_lines, to_line
 
+MAX_CLIPS_RECORDED = 2000  # of those that choose the epoch, at a refresh
+STORED_ANSWERS_TAKE = 0.5  # seconds that answers are given at the end of an epoch: enough for those in the store
+
 
 class Watcher(Protocol):
     """Who is told how training goes: the terminal, or nobody."""
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None: ...
-    def step_done(self) -> None: ...
+    def step_done(self, means: Callable[[], dict[str, float]]) -> None: ...  # of the epoch so far; waits for the device
     def epoch_done(self, metrics: dict[str, Any]) -> None: ...
+    def asking(self, epoch: int, classes: int) -> None: ...  # the answers of a refresh are waited for in the background
     def refreshed(self, record: dict[str, Any]) -> None: ...
 
 
@@ -49,6 +53,7 @@ class TrainReport:
     selected_on: str  # "validation", or "test" where these were the test split's
     refreshes: int
     asked: int
+    too_late: int | None = None  # the epoch of a refresh whose answers did not come before the end
 
 
 @dataclass
@@ -109,18 +114,17 @@ def train(
     state = _start(config, model_config, train_clips, agents)
     if resume:
         _go_on(state, agents, run, device)
+    if agents.active and state.epoch == 0:
+        _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, validation)
+    write_scalars = runs.scalar_writer(run, state.epoch)
     while state.epoch < config.train.epochs:
         metrics = _train_epoch(state, config, train_clips, agents, watcher)
         metrics |= _validate(state, config, val_clips)
         runs.append_line(run / runs.METRICS, metrics)
+        write_scalars(metrics)
         watcher.epoch_done(metrics)
-        if agents.active and state.epoch % config.agents.query_period == 0 and state.epoch < config.train.epochs:
-            on_validation = config.agents.confusion == "val"
-            counts = state.val_confusions if on_validation else state.confusions.cpu().numpy()
-            record = agents.refresh(counts, state.epoch)
-            runs.append_line(run / runs.REFRESHES, record)
-            _write_dialogues(run, agents)
-            watcher.refreshed(record)
+        if agents.active and state.epoch < config.train.epochs:
+            _refresh(state, config, agents, run, watcher, val_clips, validation)
         _save(state, agents, run, is_best=state.best_epoch == state.epoch)
     return TrainReport(
         str(run),
@@ -130,7 +134,69 @@ def train(
         config.train.select_on,
         agents.num_refreshes,
         agents.num_asked,
+        None if agents.on_its_way is None else agents.on_its_way.epoch,
     )
+
+
+def _refresh(
+    state: _State,
+    config: Config,
+    agents: Agents,
+    run: Path,
+    watcher: Watcher,
+    val_clips: data.Clips,
+    numbers: np.ndarray,
+) -> None:
+    """At the end of an epoch: take over the refresh whose answers are there, and begin one if it is time for it.
+
+    Answers of a server that come later count from a later epoch on, unless the configuration says to wait.
+    """
+    waits = config.agents.wait_for_answers or not agents.answers_late
+
+    def take_over(patience: float) -> None:
+        before = agents.joints, agents.text
+        record = agents.finish_refresh(state.epoch + 1, None if waits else patience)
+        if record is not None:
+            _write_dialogues(run, agents)
+            runs.append_line(run / runs.REFRESHES, record)
+            _record_vectors(state, config, agents, before, run, record["epoch"], val_clips, numbers)
+            watcher.refreshed(record)
+
+    take_over(0)
+    if agents.on_its_way is None and state.epoch % config.agents.query_period == 0:
+        on_validation = config.agents.confusion == "val"
+        counts = state.val_confusions if on_validation else state.confusions.cpu().numpy()
+        agents.begin_refresh(counts, state.epoch)
+        take_over(STORED_ANSWERS_TAKE)
+    if agents.on_its_way is not None:
+        watcher.asking(agents.on_its_way.epoch, len(agents.on_its_way.similar))
+
+
+def _record_vectors(
+    state: _State,
+    config: Config,
+    agents: Agents,
+    before: tuple[np.ndarray, np.ndarray],
+    run: Path,
+    epoch: int,
+    clips: data.Clips,
+    numbers: np.ndarray,
+) -> None:
+    """Write `refreshes/epoch-NNN.npz`: critical joints and sentence embeddings before and after a refresh, and where
+    the network puts the clips that choose the epoch (at most `MAX_CLIPS_RECORDED`), to be looked at later."""
+    shown = np.linspace(0, len(numbers) - 1, min(len(numbers), MAX_CLIPS_RECORDED)).round().astype(np.int64)
+    arrays = {
+        "joints_before": before[0],
+        "joints": agents.joints,
+        "text_before": before[1],
+        "text": agents.text,
+        "clip_embeddings": embed_clips(state.evaluated, clips, config.data, config.train.batch_size)[shown],
+        "clip_labels": clips.labels.cpu().numpy()[shown],
+        "clip_numbers": numbers[shown],
+    }
+    path = run / "refreshes" / f"epoch-{epoch:03}.npz"
+    path.parent.mkdir(exist_ok=True)
+    runs.write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def _write_dialogues(run: Path, agents: Agents) -> None:
@@ -217,6 +283,7 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     """One pass over the training clips; returns its mean loss terms and accuracy in percent."""
     started, device = time.perf_counter(), clips.rows.device
     state.epoch += 1
+    torch.manual_seed(int(torch.randint(2**62, (1,), generator=state.generator)))  # of dropout, whoever drew before
     state.confusions.zero_()
     state.model.train()
     text = torch.from_numpy(agents.text).to(device)  # K D
@@ -225,6 +292,12 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
     sums = torch.zeros(6, device=device)
     shown = 0
+
+    def means() -> dict[str, float]:
+        loss, cls, con, align, mix, right = (sums / shown).tolist()
+        terms = {"loss": loss, "loss_cls": cls, "loss_con": con, "loss_align": align, "loss_mix": mix}
+        return terms | {"train_top1": 100 * right}
+
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
     batches = data.training_batches(
         clips, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
@@ -232,19 +305,9 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     for x, labels in batches:
         sums += _step(state, config, clips.layout, x, labels, text) * len(labels)
         shown += len(labels)
-        watcher.step_done()
-    loss, cls, con, align, mix, right = (sums / shown).tolist()
-    return {
-        "epoch": state.epoch,
-        "lr": state.scheduler.get_last_lr()[0],
-        "loss": loss,
-        "loss_cls": cls,
-        "loss_con": con,
-        "loss_align": align,
-        "loss_mix": mix,
-        "train_top1": 100 * right,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
+        watcher.step_done(means)
+    seconds = round(time.perf_counter() - started, 2)
+    return {"epoch": state.epoch, "lr": state.scheduler.get_last_lr()[0], **means(), "seconds": seconds}
 
 
 def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
@@ -339,11 +402,11 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
         state.best_top1, state.highest_top1 = last["best_top1"], last["highest_top1"]
         if agents.active:
             told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
+            # What took effect after the checkpoint and before the end takes effect then again.
+            records = runs.read_lines(run / runs.REFRESHES)
+            agents.repeat([record for record in records if record["effective"] > state.epoch + 1], told)
             kept = last["agents"]
-            agents.restore(kept | {name: kept[name].cpu().numpy() for name in ("text", "joints")}, told)
-        torch.set_rng_state(last["rng"].cpu())
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(last["device_rng"].cpu())
+            agents.restore(kept | {name: kept[name].cpu().numpy() for name in ("text", "joints", "confusions")}, told)
     except Exception as error:  # a damaged file, or one of another version, fails in many ways
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be gone on from ({cause}): train the run again.") from None
@@ -373,7 +436,5 @@ def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for name, value in agents.state().items()
         },
-        "rng": torch.get_rng_state(),
-        "device_rng": torch.cuda.get_rng_state() if state.confusions.is_cuda else None,
     }
     runs.write_whole(run / "last.pt", lambda file: torch.save(last, file))

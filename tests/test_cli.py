@@ -85,7 +85,8 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert Path("cache/dialogues.h5").exists()
 
     trained = document("train", "tiny.h5", "--recipe", "demo", "--epochs", 5, "--seed", 3)
-    assert set(trained) == {"run", "epochs", "best_epoch", "val_top1", "selected_on", "refreshes", "asked"}
+    facts = {"run", "epochs", "best_epoch", "val_top1", "selected_on", "refreshes", "asked", "too_late"}
+    assert set(trained) == facts
     assert trained["epochs"] == 5 and trained["refreshes"] == 1
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
@@ -360,6 +361,11 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     Path("tiny.h5").rename("moved.h5")
     assert document("train", "moved.h5", "--resume", "cut")["epochs"] == 5
+    again = document("train", "moved.h5", "--repeat", "cut")
+    assert (again["run"], again["asked"]) == ("cut-again", 0)
+    repeated, first = (torch.load(f"{name}/best.pt", weights_only=True)["model"] for name in ("cut-again", "cut"))
+    assert all(torch.equal(repeated[name], first[name]) for name in first)
+    assert document("train", "moved.h5", "--resume", "cut-again")["best_epoch"] == again["best_epoch"]
     for arguments, says, code in (
         (("train", "--resume", "cut"), "is gone: give the store, DATA.h5 --resume cut", 1),
         (("train", "moved.h5", "--resume", "cut", "--store", "other.h5"), "other.h5 lacks rounds 1 to 5", 1),
@@ -367,6 +373,9 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
         (("train",), "give DATA.h5, or --resume RUN", 2),
         (("train", "--resume", "cut", "--recipe", "demo"), "keeps its recipe", 2),
         (("train", "--resume", "absent"), "no run folder absent", 1),
+        (("train", "--repeat", "cut"), "is gone: give the store, DATA.h5 --repeat cut", 1),
+        (("train", "--repeat", "cut", "--alpha", "0"), "keeps its recipe", 2),
+        (("train", "--repeat", "cut", "--resume", "cut"), "not both", 2),
     ):
         found, printed = failure(monkeypatch, capsys, *arguments)
         assert found == code and says in " ".join(printed.split())

@@ -16,7 +16,7 @@ from skag.dialogues import DialogueStore
 from skag.exchanges import Conversation
 from skag.layouts import load_layout
 from skag.prompts import load_prompts
-from skag.questioner import Refresh, ask_distinctions, similar_classes
+from skag.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
 from skag.store import SkeletonStore
 from skag.verify import verify
 
@@ -159,3 +159,28 @@ def test_an_earlier_distinction_can_stand_before_the_question(
     plain = ask(ScriptedBackend(answer), store, now, similar={0: (1, 2)})
     assert len(sent[-1]) == len(first) and plain.asked == 1
     assert not any(finding.is_problem for finding in verify(store)[1])
+
+
+def test_a_class_is_not_asked_again_about_the_same_set(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    assert not_yet_told(SIMILAR, told) == SIMILAR
+    after = ask(good(), store, told).conversations
+    assert not_yet_told({0: (1, 3), 1: (0,), 2: (0, 1)}, after) == {1: (0,), 2: (0, 1)}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_budget_of_questions_is_kept(jobs: int, store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    similar = {3: (0,), 1: (0,), 0: (1,)}
+    refresh = ask(good(), store, told, similar=similar, budget=2, jobs=jobs)
+    assert (refresh.asked, len(refresh.over_budget), refresh.failed) == (2, 1, ())
+    if jobs == 1:
+        assert refresh.over_budget == ("pick up",)
+    again = ask(good(), store, refresh.conversations, similar=similar, budget=0)
+    assert (again.asked, again.cached, again.over_budget) == (0, 2, refresh.over_budget)
+
+
+def test_a_question_that_failed_is_not_counted(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    def answer(topic: Topic, messages: list[Message]) -> str | BackendError:
+        return BackendError("refused.") if topic.class_index == 0 else good_answer(topic, LAYOUT)
+
+    refresh = ask(ScriptedBackend(answer), store, told, similar={0: (1,), 1: (0,)}, budget=1)
+    assert (refresh.asked, refresh.over_budget) == (1, ()) and [name for name, _ in refresh.failed] == ["pick up"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from skag import evaluate, recipes, runs, text_open_clip
-from skag.agents import Agents, open_agents
+from skag.agents import Agents, open_agents, recorded_agents
 from skag.backends import open_backend
 from skag.config import Config, NetworkConfig, replace
 from skag.describe import describe
@@ -35,13 +37,17 @@ class Silent:
     def __init__(self) -> None:
         self.metrics: list[dict] = []
         self.records: list[dict] = []
+        self.asked: list[int] = []
         self.steps = 0
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
         self.promised = steps
 
-    def step_done(self) -> None:
+    def step_done(self, means: object) -> None:
         self.steps += 1
+
+    def asking(self, epoch: int, classes: int) -> None:
+        self.asked.append(epoch)
 
     def epoch_done(self, metrics: dict) -> None:
         self.metrics.append(metrics)
@@ -308,8 +314,8 @@ class StopsAt(Silent):
             if not self.left:
                 raise Stop
 
-    def step_done(self) -> None:
-        super().step_done()
+    def step_done(self, means: object) -> None:
+        super().step_done(means)
         self._maybe("step")
 
     def epoch_done(self, metrics: dict) -> None:
@@ -362,6 +368,80 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
                 line.pop(name, None)
         assert lines[0] == lines[1]
     assert (tmp_path / "whole" / runs.DIALOGUES).read_bytes() == (tmp_path / "cut" / runs.DIALOGUES).read_bytes()
+
+
+class Gate(Silent):
+    """Lets the answers of a refresh come in one epoch, and only then."""
+
+    def __init__(self, agents: Agents, epoch: int) -> None:
+        super().__init__()
+        self.agents, self.epoch, self.event, ask = agents, epoch, threading.Event(), agents.ask
+        agents.answers_late = True
+        agents.ask = lambda *arguments: self.event.wait() and ask(*arguments)
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        super().epoch_started(epoch, epochs, steps)
+        if epoch == self.epoch:
+            self.event.set()
+            wait([self.agents.on_its_way.answers])
+
+
+def test_training_goes_on_while_questions_are_being_answered(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a run with late answers is repeated bit for bit, since the epoch at which each took effect is recorded."""
+    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    config = small(epochs=6)
+    run, again = tmp_path / "run", tmp_path / "again"
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        watcher = Gate(agents, epoch=4)
+        train(store, config, run, agents, CPU, watcher)
+    late = watcher.records[0]
+    assert (late["epoch"], late["effective"], watcher.asked[:2]) == (2, 5, [2, 2])
+    vectors = np.load(run / "refreshes" / "epoch-002.npz")
+    assert (vectors["text"] != vectors["text_before"]).any() and len(vectors["clip_labels"]) == 16
+    with SkeletonStore(tiny_store) as store:
+        agents = recorded_agents(run, store, dialogues=tmp_path / "elsewhere.h5")
+        report = train(store, config, again, agents, CPU, Silent())
+    assert report.asked == 0
+    assert same(*(torch.load(path / "last.pt", weights_only=True)["training_model"] for path in (run, again)))
+    effective = [[line["effective"] for line in runs.read_lines(path / runs.REFRESHES)] for path in (run, again)]
+    assert effective[0] == effective[1]
+    waiting = replace(config, "agents", wait_for_answers=True)
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        agents.answers_late, watcher = True, Silent()
+        train(store, waiting, tmp_path / "waiting", agents, CPU, watcher)
+    assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 3), (4, 5)]
+    assert not watcher.asked
+
+
+def test_what_was_on_its_way_is_asked_again_after_an_interruption(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    config, run = small(epochs=6), tmp_path / "run"
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        gate = Gate(agents, epoch=99)
+        with pytest.raises(Stop):
+            train(store, config, run, agents, CPU, StopsAt("epoch", 3))
+    assert gate.agents.on_its_way.epoch == 2 and not runs.read_lines(run / runs.REFRESHES)
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        watcher = Silent()
+        train(store, config, run, agents, CPU, watcher, resume=True)
+    gate.event.set()
+    assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 4), (4, 5)]
+
+
+def test_answers_that_come_too_late_for_a_run_are_reported(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    config = small(epochs=3)
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
+        gate = Gate(agents, epoch=99)
+        report = train(store, config, tmp_path / "run", agents, CPU, gate)
+        gate.event.set()
+    assert (report.too_late, report.refreshes) == (2, 0)
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(tiny_store: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -41,6 +43,11 @@ Streams = StrEnum("Streams", [*Stream.__members__, "all"])
 class Faithful(StrEnum):
     paper = "paper"
     release = "release"
+
+
+class Confusion(StrEnum):
+    train = "train"
+    val = "val"
 
 
 class SelectOn(StrEnum):
@@ -92,6 +99,25 @@ def train(
     beta: Annotated[
         float | None, typer.Option("--beta", min=0, help="Weight of the alignment.  [default: the recipe's]")
     ] = None,
+    confusion: Annotated[
+        Confusion | None,
+        typer.Option("--confusion", help="Clips whose confusions are asked about: the epoch's, or those held out."),
+    ] = None,
+    min_confusions: Annotated[
+        int | None,
+        typer.Option(
+            "--min-confusions", min=1, help="Confused clips that make a class similar.  [default: the recipe's]"
+        ),
+    ] = None,
+    max_questions: Annotated[
+        int | None, typer.Option("--max-questions", min=0, help="Questions that may be asked.  [default: no limit]")
+    ] = None,
+    wait_for_answers: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-answers", help="Train on with the answers only, so that the run can be repeated exactly."
+        ),
+    ] = False,
     text_encoder: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +142,12 @@ def train(
             metavar="RUN",
             help="Go on with a run that was interrupted, as if it never had been.",
             autocompletion=run_folders,
+        ),
+    ] = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(
+            "--repeat", metavar="RUN", help="Train a finished run again: its answers when it had them, nobody is asked."
         ),
     ] = None,
     store: StoreOption = DIALOGUES,
@@ -153,13 +185,24 @@ def train(
         "train.select_on": select_on,
         "agents.alpha": alpha,
         "agents.beta": beta,
+        "agents.confusion": confusion,
+        "agents.min_confusions": min_confusions,
+        "agents.max_questions": max_questions,
+        "agents.wait_for_answers": True if wait_for_answers else None,
         "agents.text_encoder": text_encoder,
     }
     changes = [f"{field}={value}" for field, value in asked.items() if value is not None] + (assignments or [])
-    if resume is None and data is None:
+    given = bool(changes or recipe or faithful_to or dry_run or seed or stream is not Streams.j)
+    if resume is not None and repeat is not None:
+        raise typer.BadParameter("give --resume RUN or --repeat RUN, not both.")
+    if resume is None and repeat is None and data is None:
         raise typer.BadParameter("give DATA.h5, or --resume RUN to go on with a run.")
-    if resume is not None and (changes or recipe or out or faithful_to or dry_run or seed or stream is not Streams.j):
+    if resume is not None and (given or out):
         raise typer.BadParameter("a run that is resumed keeps its recipe, stream and folder: leave these options out.")
+    if repeat is not None and given:
+        raise typer.BadParameter("a run that is repeated keeps its recipe, stream and seed: leave these options out.")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # text encoders too
     keep_freed_memory()
     where = choose_device(device.value)
     asking = {
@@ -172,28 +215,31 @@ def train(
     }
     asking = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in asking.items()}
     server = {"base_url": base_url, "timeout": timeout, "jobs": jobs}
-    if resume is not None:
-        config, (path, recorded) = runs.read_config(resume), runs.read_source(resume)
+    if resume is not None or repeat is not None:
+        earlier = resume or repeat
+        config, (path, recorded) = runs.read_config(earlier), runs.read_source(earlier)
         moved = store != DIALOGUES or "dialogues" not in recorded
-        given = {name: value for name, value in asking.items() if value and (name != "dialogues" or moved)}
-        asking = asking | recorded | given
+        changed = {name: value for name, value in asking.items() if value and (name != "dialogues" or moved)}
+        asking = asking | recorded | changed
         if data is None and not path.is_file():
+            option = "--resume" if resume else "--repeat"
             raise RunError(
-                f"{path}, which {resume} was trained on, is gone: give the store, DATA.h5 --resume {resume}."
+                f"{path}, which {earlier} was trained on, is gone: give the store, DATA.h5 {option} {earlier}."
             )
+        run = resume or _new_folder(out or earlier.with_name(f"{earlier.name}-again"))
         with SkeletonStore(data or path) as clips:
-            runs.check_fingerprint(resume, clips)
-            output.note(f"Going on with {resume} ({where}).")
-            report, missing = _train_one(output, clips, config, resume, where, asking, server, resume=True)
-        output.note(f"Next: skag eval {resume}")
+            runs.check_fingerprint(earlier, clips)
+            output.note(f"Going on with {run} ({where})." if resume else f"Training {repeat} again in {run} ({where}).")
+            if repeat is not None:
+                asking |= {"repeat": str(repeat.resolve())}
+            report, missing = _train_one(output, clips, config, run, where, asking, server, bool(resume))
+        output.note(f"Next: skag eval {run}")
         output.document(report)
         if missing:
             raise missing_distinctions(missing)
         return
     folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        hint = f"go on with it by --resume {folder}" if (folder / runs.CONFIG).exists() else "remove it"
-        raise RunError(f"{folder} is there already: choose another folder with --out, or {hint}.")
+    _new_folder(folder)
     changes.append(f"train.seed={seed}")
     streams = STREAMS if stream is Streams.all else (stream.value,)
     reports, missing = [], []
@@ -228,6 +274,17 @@ def train(
         raise missing_distinctions(missing)
 
 
+def _new_folder(folder: Path) -> Path:
+    """`folder`, for a new run. Raises `RunError` where something is there already."""
+    from .. import runs
+    from ..errors import RunError
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = f"go on with it by --resume {folder}" if (folder / runs.CONFIG).exists() else "remove it"
+        raise RunError(f"{folder} is there already: choose another folder with --out, or {hint}.")
+    return folder
+
+
 @contextmanager
 def _agents(
     clips: SkeletonStore, config: Config, asking: dict[str, Any], server: dict[str, Any], **options: Any
@@ -253,18 +310,26 @@ def _train_one(
     resume: bool = False,
 ) -> tuple[dict[str, Any], list[Question]]:
     """Train one run, or go on with it; its report, and the questions that the store did not answer."""
+    from ..agents import recorded_agents
     from ..train import train as run_train
 
-    with (
-        _agents(clips, config, asking, server, device=where.type, note=output.note) as agents,
-        _Terminal(output) as watcher,
-    ):
-        if agents.active:
+    asking = dict(asking)
+    repeat = asking.pop("repeat", None)
+    with ExitStack() as stack:
+        if repeat is None:
+            agents = stack.enter_context(_agents(clips, config, asking, server, device=where.type, note=output.note))
+        else:
+            weights, store = asking["text_weights"] and Path(asking["text_weights"]), Path(asking["dialogues"])
+            options = {"dialogues": store, "text_weights": weights, "device": where.type, "note": output.note}
+            agents = recorded_agents(Path(repeat), clips, **options)
+        watcher = stack.enter_context(_Terminal(output))
+        if agents.active and repeat is None:
             fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
             alone = ", from the store alone" if asking["offline"] else ""
             output.note(f"Dialogues by {agents.llm}{fixed}{alone}.")
             asking = asking | {"llm": agents.llm}
-        report = run_train(clips, config, run, agents, where, watcher, asking=asking, resume=resume)
+        noted = asking if repeat is None else asking | {"repeat": repeat}
+        report = run_train(clips, config, run, agents, where, watcher, asking=noted, resume=resume)
     chosen_by = "held-out training clips"
     if report.selected_on == "test":
         chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
@@ -272,6 +337,10 @@ def _train_one(
         f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
         f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
     )
+    if report.too_late is not None:
+        output.note(
+            f"Note: what was asked at the end of epoch {report.too_late} was not answered before the last epoch."
+        )
     return vars(report), agents.missing
 
 
@@ -289,19 +358,33 @@ def _tell_plan(
     return {"refreshes": refreshes, "classes": agents.num_classes, "to_ask_at_most": most}
 
 
+def _losses(means: dict[str, float]) -> str:
+    """The loss with those of its terms that there are."""
+    names = [name for name in ("cls", "con", "align", "mix") if means[f"loss_{name}"]]
+    terms = " ".join(f"{name} {means[f'loss_{name}']:.3f}" for name in names)
+    return f"loss {means['loss']:.3f} ({terms})"
+
+
 class _Terminal:
-    """Progress on stderr: a bar per epoch, a line per epoch, a line per refresh."""
+    """Progress on stderr: a bar per epoch with the losses so far and what is being asked, a line per epoch, a line per
+    refresh."""
 
     def __init__(self, output: Output) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         hidden = output.quiet or not console.is_terminal
         self._output = output
         self._bar = Progress(*columns, console=console, disable=hidden, transient=True, redirect_stdout=False)
         self._task: Any = None
+        self._state, self._best, self._next_look = "", 0.0, 0.0
 
     def __enter__(self) -> _Terminal:
         self._bar.start()
@@ -311,27 +394,41 @@ class _Terminal:
         self._bar.stop()
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        self._epochs = epochs
+        self._epochs, self._epoch = epochs, f"epoch {epoch}/{epochs}"
+        if self._best:
+            self._epoch += f"  best val {self._best:.1f} %"
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(f"epoch {epoch}/{epochs}", total=steps)
+        self._task = self._bar.add_task(self._epoch + self._state, total=steps)
 
-    def step_done(self) -> None:
+    def step_done(self, means: Callable[[], dict[str, float]]) -> None:
         self._bar.advance(self._task)
+        if not self._bar.disable and (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + 0.5  # reading the losses waits for the device
+            self._bar.update(self._task, description=f"{self._epoch}  {_losses(means())}{self._state}")
+
+    def asking(self, epoch: int, classes: int) -> None:
+        if not self._state:
+            self._say(f"  refresh: asking about {classes} classes while training goes on")
+        self._state = f"  asking about {classes} classes since epoch {epoch}"
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
-        names = [name for name in ("cls", "con", "align", "mix") if metrics[f"loss_{name}"]]
-        terms = " ".join(f"{name} {metrics[f'loss_{name}']:.3f}" for name in names)
+        self._best = max(self._best, metrics["val_top1"])
         self._say(
-            f"epoch {metrics['epoch']:>3}/{self._epochs}  loss {metrics['loss']:.3f} ({terms})  "
+            f"epoch {metrics['epoch']:>3}/{self._epochs}  {_losses(metrics)}  "
             f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
         )
 
     def refreshed(self, record: dict[str, Any]) -> None:
-        self._say(
-            f"  refresh: {len(record['similar'])} of {record['num_classes']} classes confused, "
-            f"{record['asked']} asked, {record['cached']} from the store, {len(record['failed'])} failed"
-        )
+        self._state = ""
+        counts = [f"{len(record['similar'])} of {record['num_classes']} classes confused", f"{record['asked']} asked"]
+        counts.append(f"{record['cached']} from the store")
+        if record["over_budget"]:
+            counts.append(f"{len(record['over_budget'])} not asked, since the budget of --max-questions is spent")
+        if record["failed"]:
+            counts.append(f"{len(record['failed'])} failed and kept what they had ({record['failed'][0][1]})")
+        since = f" of epoch {record['epoch']}" if record["effective"] > record["epoch"] + 1 else ""
+        self._say(f"  refresh{since}: {', '.join(counts)}")
 
     def _say(self, text: str) -> None:
         if not self._output.quiet:
