@@ -38,14 +38,14 @@ from .text_weights import one_line
 INPUT, OUTPUT = "joints", "probabilities"
 TOLERANCE = 1e-4  # of a probability, between PyTorch and ONNX Runtime
 _OPSET = 18
-_CHECKED_CLIPS = 32
+_CHECKED_CLIPS, _COMPARED_CLIPS = 32, 500  # with PyTorch; with 8-bit weights
 _LONGEST = 300  # frames up to which a published sampling is tabulated, or the longest recording of the store
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Int8Report:
-    """What quantising came to, on all clips of the split; in percent, milliseconds a clip on one CPU thread."""
+    """What quantising came to, on at most 500 clips of the split; percent, and milliseconds on one CPU thread."""
 
     model: str
     bytes: int
@@ -109,7 +109,7 @@ def export(
         model = _to_onnx(Pipeline(run.model, run.layout, config, num_views, longest), sizes)
         outside += _describe(model, run, config, num_views, sizes, longest)
         content = model.SerializeToString()
-        chosen = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), _CHECKED_CLIPS)).astype(int)]
+        chosen = _spread(numbers, _CHECKED_CLIPS)
         expected = evaluate.predict(run.model, data.prepare(clips, chosen, config, _CPU), config, 16, num_views)
         found, milliseconds = _predict(content, clips, chosen, run.layout, num_bodies)
         difference = float(np.abs(found - expected).max())
@@ -120,7 +120,9 @@ def export(
             )
         quantised = None
         if int8:
-            quantised = _export_int8(model, out, clips, numbers, run.layout, num_bodies, split)
+            compared = _spread(numbers, _COMPARED_CLIPS)
+            note(f"Comparing 8-bit weights on {len(compared)} of {len(numbers)} clips of {split}.")
+            quantised = _export_int8(model, out, clips, compared, run.layout, num_bodies, split)
     out.parent.mkdir(parents=True, exist_ok=True)
     runs.write_whole(out, lambda file: file.write(content))
     return ExportReport(
@@ -135,6 +137,11 @@ def export(
         outside=tuple(outside),
         int8=quantised,
     )
+
+
+def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many clip numbers, evenly spread."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), most)).astype(int)]
 
 
 def _require_packages() -> None:
@@ -520,7 +527,7 @@ def _export_int8(
     num_bodies: int,
     split: str,
 ) -> Int8Report:
-    """Write the model with 8-bit weights beside `out`, and compare the two on all clips of a split.
+    """Write the model with 8-bit weights beside `out`, and compare the two on some clips of a split.
 
     Weights are quantised in advance and activations as they come ("dynamic"). The layers that read coordinates stay as
     they are: eight bits of a coordinate moved probabilities by up to 0.6. Unsigned weights, because ONNX Runtime's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_a_page_is_what_help_prints() -> None:
     words = command_pages.pages()["recipes.md"]
     assert done.stdout.split() == words.partition("show --help\n")[2].removesuffix("```\n").split()
     assert "\x1b" not in words and max(map(len, words.splitlines())) <= command_pages.WIDTH
+
+
+def test_every_page_has_an_example() -> None:
+    for text in command_pages.pages().values():
+        for names in re.findall(r"^\$ (skag .*) --help$", text, re.MULTILINE):
+            assert f"Example: {names}" in text, names
 
 
 def test_writing_removes_pages_of_commands_that_are_gone(tmp_path: Path) -> None:
