@@ -42,10 +42,10 @@ def runs(
                 run.state,
                 _percent(run.val_top1) + ("*" if run.selected_on == "test" and run.val_top1 is not None else ""),
                 _percent(run.test_top1),
-                run.date.replace("T", " ")[:16] if run.date else "",
+                run.date[5:16].replace("T", " ") if run.date else "",
             ]
         )
-    columns = ["run", "recipe", "stream", "data", "seed", "epochs", "state", "val %", "test %", "last written"]
+    columns = ["run", "recipe", "stream", "data", "seed", "epochs", "state", "val %", "test %", "written"]
     if rows:
         output.table(f"Runs in {folder}", columns, rows)
     else:
