@@ -64,7 +64,7 @@ def test_the_options_and_commands_that_are_named_exist(page: str) -> None:
     help_texts = "\n".join(pages.values())
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     text = re.sub(r"torchrun --nproc-per-node", "", text)  # another program's
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)):
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)):
         assert re.search(rf"{option}(?![\w-])", help_texts), option
     for command in set(re.findall(r"`skag ([a-z-]+)", text)):
         assert f"{command}.md" in pages, command
