@@ -530,8 +530,8 @@ def _export_int8(
     """Write the model with 8-bit weights beside `out`, and compare the two on some clips of a split.
 
     Weights are quantised in advance and activations as they come ("dynamic"). The layers that read coordinates stay as
-    they are: eight bits of a coordinate moved probabilities by up to 0.6. Unsigned weights, because ONNX Runtime's
-    convolutions of signed ones take twice as long.
+    they are, and weights are unsigned: with both, probabilities of UTKinect's test clips moved by at most 0.011; with
+    the first layer quantised too by 0.019, and with signed weights by 0.33, in twice the time.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
