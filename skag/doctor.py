@@ -24,11 +24,10 @@ from .text_weights import one_line
 # What pyproject.toml lists (a test compares them), since an installed package's own list may be older than its code.
 REQUIRED = (
     "torch", "torchvision", "open_clip_torch", "numpy", "h5py", "huggingface_hub", "typer", "rich", "ollama", "openai",
-    "matplotlib", "pillow", "tenacity", "filelock",
+    "matplotlib", "pillow", "tenacity", "filelock", "scipy", "scikit-learn",
 )  # fmt: skip
 EXTRAS = {
     "hf": (("transformers",), "BERT and sentence encoders as text encoders"),
-    "mat": (("scipy",), "UTD-MHAD's MATLAB files"),
     "parquet": (("pyarrow",), "Parquet files"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "skag export"),
 }
