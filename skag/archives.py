@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import DataError
+from .suggestions import did_you_mean
 
 MAX_MEMBER = 64 << 20
 MAX_MEMBERS = 2_000_000
@@ -119,8 +120,10 @@ def _kind(path: Path, shown: str) -> str:
     if path.is_dir():
         return "folder"
     if not path.is_file():
-        problem = "is neither file nor folder" if path.exists() else "does not exist"
-        raise DataError(f"{shown} {problem}: give a file, folder or archive of recordings.")
+        step = "give a file, folder or archive of recordings."
+        if path.exists():
+            raise DataError(f"{shown} is neither file nor folder: {step}")
+        raise DataError(f"{shown} does not exist: {did_you_mean(path, step)}")
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK\x03\x04") and path.suffix.lower() != ".npz":

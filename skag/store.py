@@ -27,6 +27,7 @@ import numpy as np
 
 from .errors import DataError
 from .layouts import Layout
+from .suggestions import did_you_mean
 
 FORMAT, VERSION = "skag-skeletons", 2
 UNKNOWN = -1
@@ -187,7 +188,9 @@ class SkeletonStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise DataError(f"no skeleton store {self.path}: make one with `skag convert SOURCE {self.path}`.")
+            otherwise = f"make one with `skag convert SOURCE {self.path}`."
+            step = did_you_mean(self.path, otherwise, lambda path: path.suffix == ".h5" and path.is_file())
+            raise DataError(f"no skeleton store {self.path}: {step}")
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:

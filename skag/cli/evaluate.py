@@ -7,10 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, app
+from .completion import run_folders
 from .output import Output
 
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders made by `skag train`.")]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Run folders made by `skag train`.", autocompletion=run_folders),
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Skeleton store, where it is no longer where training found it.")
 ]
@@ -111,9 +115,14 @@ def _print_evaluation(output: Output, result: Any) -> None:
     epilog="Example: skag analyze-confusion runs/ucla-j --reference runs/ucla-baseline",
 )
 def analyze_confusion(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
+    run_folder: RunArgument,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Run to compare with; it also sorts the classes by difficulty.")
+        Path | None,
+        typer.Option(
+            "--reference",
+            help="Run to compare with; it also sorts the classes by difficulty.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     split: SplitOption = None,
     data: DataOption = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
+from .completion import layout_names, recipe_names
 from .output import Output
 
 
@@ -20,7 +21,8 @@ def convert(
         str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]")
+        str | None,
+        typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]", autocompletion=layout_names),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
@@ -34,7 +36,12 @@ def convert(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Of a published checkpoint: the recipe it was trained with.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Of a published checkpoint: the recipe it was trained with.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     stream: Annotated[Stream, typer.Option("--stream", help="Of a published checkpoint: its stream.")] = Stream.j,
     seed: SeedOption = 0,
