@@ -221,6 +221,7 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": str(args.threads)}
     options = ["--batch", args.batch, "--steps", args.steps, "--device", args.device, "--threads", args.threads]
+    path = args.out or RESULTS / f"train-step-{args.device}.json"
     found: dict[str, dict] = {}
     print(f"{'variant':<12}{'seconds':>9}{'clips/s':>9}{'peak GiB':>10}{'GMAC/clip':>11}  (forward and backward)")
     for variant in args.variants:
@@ -233,30 +234,42 @@ def main() -> None:
             + (f"  {row['share_of_bf16_rate']:.1%} of the card's bf16 rate" if "share_of_bf16_rate" in row else ""),
             flush=True,
         )
-    ratios = {}
-    if "plain" in found:
-        for variant, row in found.items():
-            if not variant.startswith("plain"):
-                ratios[variant] = {
-                    "times_faster": round(found["plain"]["seconds"] / row["seconds"], 2),
-                    "share_of_memory": round(row["peak_gib"] / found["plain"]["peak_gib"], 3),
-                }
-                print(
-                    f"{variant} against plain: {ratios[variant]['times_faster']:.1f} times as fast, "
-                    f"{ratios[variant]['share_of_memory']:.0%} of the memory"
-                )
-    document = {
+        path.write_text(json.dumps(document(args, found), indent=1) + "\n")  # what a broken-off run has, stays
+    for variant, ratio in against_plain(found).items():
+        print(
+            f"{variant} against plain: {ratio['times_faster']:.1f} times as fast, "
+            f"{ratio['share_of_memory']:.0%} of the memory"
+        )
+
+
+def against_plain(found: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Of every variant but the plain ones, how many times faster than "plain" it is, and its share of the memory."""
+    if "plain" not in found:
+        return {}
+    plain = found["plain"]
+    return {
+        variant: {
+            "times_faster": round(plain["seconds"] / row["seconds"], 2),
+            "share_of_memory": round(row["peak_gib"] / plain["peak_gib"], 3),
+        }
+        for variant, row in found.items()
+        if not variant.startswith("plain")
+    }
+
+
+def document(args: argparse.Namespace, found: dict[str, dict]) -> dict:
+    on_gpu = args.device == "cuda"
+    return {
         "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         "torch": torch.__version__,
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "machine": torch.cuda.get_device_name() if on_gpu else platform.machine(),
         "batch": args.batch,
         "single_person_share": round(SINGLE * args.batch) / args.batch,
-        "seconds": "wall, fastest step" if device.type == "cuda" else "processor time, fastest step",
+        "seconds": "wall, fastest step" if on_gpu else "processor time, fastest step",
+        "load_at_the_end": [round(load, 1) for load in os.getloadavg()],  # other processes slow a step down
         "variants": found,
-        "against_plain": ratios,
+        "against_plain": against_plain(found),
     }
-    path = args.out or RESULTS / f"train-step-{args.device}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
