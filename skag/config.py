@@ -138,7 +138,7 @@ class TrainConfig:
     """Optimisation, and which epoch is kept."""
 
     epochs: int = 150
-    batch_size: int = 16
+    batch_size: int = 16  # clips per step, of each process
     optimizer: Literal["sgd", "adamw"] = "sgd"  # sgd (Nesterov, as published) or adamw (converges in fewer epochs)
     lr: float = 0.025  # cosine per step to 0
     warmup: int = 0  # epochs of linear rise to lr
@@ -156,6 +156,7 @@ class TrainConfig:
     # whose result is then no estimate for new recordings; every output says so.
     select_on: Literal["validation", "test"] = "validation"
     keep: Literal["near-highest", "highest", "last"] = "near-highest"  # near: within a standard error
+    sync_batch_norm: bool = False  # several processes: batch norm over the whole batch, not each process's part
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import transforms
+from . import distributed, transforms
 from .config import AugmentConfig, DataConfig
 from .errors import DataError
 from .layouts import Layout
@@ -149,14 +149,16 @@ def training_batches(
     """One epoch of shuffled, augmented batches: clips `[N, M, T, V, C]` and labels `[N]`.
 
     All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
-    cannot use it.
+    cannot use it. Where several processes train, a batch holds `batch_size` clips for each of them: labels are of all,
+    clips of this process's part (`distributed.part_of`).
     """
     order = epoch_order(clips.labels.cpu(), repeats, balance, generator)
-    for chosen in order.split(batch_size):
-        if len(chosen) > 1:
+    for chosen in order.split(batch_size * distributed.size()):
+        if len(chosen) >= 2 * distributed.size():
+            part = distributed.part_of(len(chosen))
             draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
-            x = augmented(clips, chosen, config, augment, draw, noise_seed)
+            x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
             yield x, clips.labels[chosen.to(clips.device)]
 
 
