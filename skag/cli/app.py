@@ -67,4 +67,5 @@ from . import ask  # noqa: E402, F401
 from . import train  # noqa: E402, F401
 from . import recipes  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401
+from . import predict  # noqa: E402, F401
 from . import dialogues  # noqa: E402, F401
