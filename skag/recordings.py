@@ -20,6 +20,7 @@ from .convert import present_bodies, without_gaps
 from .errors import DataError
 from .layouts import Layout, layout_names
 from .readers import FORMATS, OWN, reader
+from .readers.arrays import MAX_ROW
 from .readers.labels import UNLABELLED
 from .readers.source import Options, Skipped, Unusable
 from .store import UNKNOWN, Clip, SkeletonStore, in_layout
@@ -98,6 +99,9 @@ def open_recordings(
             return
         if split is not None:
             raise DataError(f"{printable(str(path), 400)} is no skeleton store and has no splits: leave --split out.")
+        if path.suffix.lower() == ".npy" and path.is_file() and path.stat().st_size > MAX_ROW:
+            yield iter([Recording(path, _mapped(path, layout))])
+            return
         files = Files(path)
         module = reader(files, format)
         own = module in OWN
@@ -138,6 +142,15 @@ def _of_store(store: SkeletonStore, split: str | None) -> Iterator[Clip]:
         )
 
 
+def _mapped(path: Path, layout: Layout) -> Clip:
+    """The recording of a .npy file that is too long for the reader; frames stay on the disk until they are wanted."""
+    try:
+        keypoints = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError):  # numpy's: no array, an array of objects, or shorter than it claims
+        raise DataError(f"{path} is a damaged .npy file, or holds no numbers: write it anew.") from None
+    return replace(of_array(keypoints, None, layout), name=path.stem)
+
+
 def of_array(keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout) -> Clip:
     """A recording from an array `[T, V, C]` or `[M, T, V, C]` of numbers; the confidence is `[T, V]` or `[M, T, V]`, or
     the last of one coordinate more than the layout has. Raises `DataError`."""
@@ -156,14 +169,22 @@ def of_array(keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layou
     return Clip("the array", UNKNOWN, keypoints, confidence)
 
 
+def check_shape(clip: Clip, layout: Layout) -> None:
+    """Raise `Unusable` with the reason where a recording's arrays do not fit the layout, or have no frames."""
+    shape, wanted = clip.keypoints.shape, (layout.num_recorded, layout.dims)
+    if len(shape) != 4 or shape[2:] not in (wanted, (layout.num_joints, layout.dims)):
+        raise Unusable(
+            f"has the shape {list(shape)}, not [bodies, frames, {wanted[0]}, {wanted[1]}] of layout {layout.name}"
+        )
+    if 0 in shape:
+        raise Unusable("has no frames")
+    if clip.confidence is not None and clip.confidence.shape != shape[:3]:
+        raise Unusable("has a confidence that does not fit its key points")
+
+
 def cleaned(clip: Clip, layout: Layout) -> Clip:
     """A recording as a conversion would have put it into a store: float32, what was not seen 0, without bodies that are
     never there, with the joints that the layout derives. Raises `Unusable` with the reason where it cannot be used."""
-    try:
-        clip = in_layout(present_bodies(without_gaps(clip)[0]), layout)
-    except DataError:
-        wanted = f"[bodies, frames, {layout.num_recorded}, {layout.dims}] of layout {layout.name}"
-        raise Unusable(f"has the shape {list(clip.keypoints.shape)}, not {wanted} with at least one frame") from None
-    if clip.confidence is not None and clip.confidence.shape != clip.keypoints.shape[:3]:
-        raise Unusable("has a confidence that does not fit its key points")
+    check_shape(clip, layout)
+    clip = in_layout(present_bodies(without_gaps(clip)[0]), layout)
     return replace(clip, name=printable(clip.name, 255))

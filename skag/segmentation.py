@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from .archives import printable
 from .errors import DataError
 from .predict import Predictor
 from .readers.source import Unusable
-from .recordings import Failure, Recording, cleaned, of_array
+from .recordings import Failure, Recording, check_shape, cleaned, of_array
 from .store import Clip
 
 # Of 0, 0.25, 0.5, 1 and 2, on the recordings of the subject that a UTKinect run held out: windows of 15, 20, 30 and 40
@@ -78,7 +79,7 @@ class Duration:
     @classmethod
     def parse(cls, text: str) -> Duration:
         """`3s`, `0.5s` or `90f`. Raises `ValueError`."""
-        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([sf])", text.strip())
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([sf])", text.strip())
         if not match or not float(match[1]) or (match[2] == "f" and "." in match[1]):
             raise ValueError(f"{text!r} is no time span: write seconds such as 3s, or frames such as 90f")
         return cls(float(match[1]), match[2])
@@ -145,8 +146,7 @@ def segments(
     if not 1 <= stride <= length:
         raise ValueError(f"windows of {length} frames every {stride}: the stride must be 1 to {length}")
     threshold = predictor.threshold(abstain)
-    if clip.keypoints.ndim != 4 or not clip.keypoints.shape[1]:
-        raise Unusable("has no frames")
+    check_shape(clip, predictor.layout)
     frames = clip.keypoints.shape[1]
     starts = window_starts(frames, length, stride)
     spread = Slots(frames, length, stride, len(predictor.classes))
@@ -199,7 +199,7 @@ def _batches(
             part = slice(start, start + length)
             confidence = None if clip.confidence is None else clip.confidence[:, part]
             window = replace(clip, keypoints=np.asarray(clip.keypoints[:, part]), confidence=confidence)
-            if window.keypoints.any():
+            with suppress(Unusable):  # nobody is in it
                 windows[start] = cleaned(window, predictor.layout)
         if windows:
             uncalibrated = predictor.uncalibrated(predictor.prepare(list(windows.values())))

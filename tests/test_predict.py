@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 import skag
-from skag import calibration, evaluate, predict, recordings
+from skag import calibration, evaluate, predict, recordings, runs
 from skag.config import replace
 from skag.errors import DataError, RunError
 from skag.layouts import load_layout
@@ -31,7 +33,7 @@ def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells the classes of the tiny store apart, trained with dialogues; copy it before writing into it."""
     folder = tmp_path_factory.mktemp("trained")
     described = dialogues.__wrapped__(tiny_store, folder)
-    config = replace(small(epochs=25, query_period=5), "train", repeats=3, batch_size=8)
+    config = replace(small(epochs=22, query_period=11), "train", repeats=3, ema=0.0, lr=4e-3)
     run_training(config, tiny_store, described, folder / "run")
     return folder / "run"
 
@@ -203,8 +205,10 @@ def test_joints_that_were_not_seen_stay_unseen_when_held_still() -> None:
 
 def test_sentences_are_those_that_the_kept_network_was_trained_with(run_folder: Path) -> None:
     run = evaluate.load_run(run_folder, CPU)
+    later = [key for record in runs.read_lines(run_folder / "refreshes.jsonl") for key in record["exchanges"]]
+    assert later
     refreshes = [
-        {"epoch": 2, "exchanges": [], "changed": [{"class": CLASSES[0], "sentence": "early"}]},
+        {"epoch": 2, "exchanges": later, "changed": [{"class": CLASSES[0], "sentence": "early"}]},
         {"epoch": 3, "effective": 5, "exchanges": [], "changed": [{"class": CLASSES[0], "sentence": "late"}]},
         {"epoch": 8, "exchanges": [], "changed": [{"class": CLASSES[1], "sentence": "too late"}]},
     ]
@@ -285,7 +289,7 @@ def test_a_bad_file_is_one_line_and_the_others_go_on(
     assert all("error" in line for line in lines[2:])
     told = printed.err.splitlines()
     assert len(told) == len(files) - 2 + 1
-    assert told[-1].startswith(f"skag: {len(files) - 2} recordings or files could not be used, 2 were predicted")
+    assert told[-1].startswith(f"skag: recordings or files that could not be used: {len(files) - 2}, predicted: 2;")
     for line, words in zip(told, ("20", "no frames", "no joint", "needs", "no reader", "does not exist", "nturgb+d"),
                            strict=False):  # fmt: skip
         assert words in line and line.startswith("skag: ")
@@ -342,3 +346,54 @@ def test_cleaned_recordings_are_what_a_store_holds(tiny_store: Path) -> None:
         np.testing.assert_array_equal(clean.keypoints, keypoints)
     with pytest.raises(Unusable, match="confidence"):
         recordings.cleaned(Clip("x", -1, keypoints, np.ones((1, 3, 20))), load_layout("kinect-v1"))
+
+
+def test_a_long_numpy_file_stays_on_the_disk(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "long.npy", clip(0))
+    layout = load_layout("kinect-v1")
+    monkeypatch.setattr(recordings, "MAX_ROW", 100)
+    (found,) = recordings.each_recording([tmp_path / "long.npy"], layout)
+    assert isinstance(found.clip.keypoints, np.memmap) and found.clip.name == "long"
+    data = (tmp_path / "long.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(data[:-9])
+    np.save(tmp_path / "objects.npy", np.array([{}] * 200, object), allow_pickle=True)
+    for name in ("cut", "objects"):
+        (found,) = recordings.each_recording([tmp_path / f"{name}.npy"], layout)
+        assert isinstance(found, recordings.Failure) and "damaged" in found.reason
+
+
+def test_a_long_recording_of_utkinect_needs_no_labels(run_folder: Path, tmp_path: Path) -> None:
+    rows = ["{} {}".format(n, " ".join(map(str, frame.ravel()))) for n, frame in enumerate(clip(0)[0])]
+    (tmp_path / "joints_s01_e02.txt").write_text("\n".join(rows))
+    (one,) = answers(opened(run_folder), tmp_path / "joints_s01_e02.txt")
+    assert (one.name, one.frames, one.prediction.label) == ("s01_e02", 14, "raise right hand")
+
+
+# ---- the examples of docs/predict.md
+
+
+def examples(kind: str) -> list[str]:
+    """The code blocks of a kind; the first blocks of commands have none."""
+    text = (Path(__file__).parents[1] / "docs" / "predict.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def as_in_the_docs(run_folder: Path, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    run_folder.rename("runs/ucla-j")
+    untrained(tiny_store, Path("runs/ucla-b"), "b")
+    np.save("tomorrow.npy", clip(0))
+    np.save("long.npy", np.concatenate([clip(0, 1, 100), clip(2, 2, 100)], 1))
+
+
+@pytest.mark.parametrize("number", range(len(examples("python"))))
+def test_python_examples_run(number: int, as_in_the_docs: None, capsys: pytest.CaptureFixture) -> None:
+    exec(compile(examples("python")[number], f"docs/predict.md, example {number}", "exec"), {})
+    assert "right hand" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", re.findall(r"^skag (.*)$", "".join(examples("")), re.MULTILINE))
+def test_commands_run(command: str, as_in_the_docs: None) -> None:
+    assert "hand" in invoke(*shlex.split(command))

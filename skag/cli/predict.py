@@ -37,7 +37,7 @@ def predict(
             "--abstain",
             min=0,
             max=0.5,
-            help="Answer `none of these` where no class is as probable as in all but this share of the clips held out "
+            help="Answer `none of these` where a recording is less sure than all but this share of the clips held out "
             "from training.  [default: always name a class]",
         ),
     ] = None,
@@ -123,7 +123,7 @@ def predict(
         output.note(shown.throughput(seconds, where.type, reasons))
     if failed:
         raise DataError(
-            f"{failed} recordings or files could not be used, {shown.count} were predicted: the reasons are above."
+            f"recordings or files that could not be used: {failed}, predicted: {shown.count}; the reasons are above."
         )
     if not shown.count:
         raise DataError("there were no recordings in the files given: see docs/formats.md for what is read.")
@@ -175,7 +175,7 @@ class _Answers:
         if not self._rows:
             return
         calibrated = self._predictor.calibration
-        title = f"{self.count} recording{'s' if self.count > 1 else ''}, probabilities in percent"
+        title = f"{_counted(self.count)}, probabilities in percent"
         title += f", calibrated on {calibrated.fitted_on} clips" if calibrated else ", not calibrated"
         columns = ["recording", "class", "%", "next", "carried by (held still together: what it would be)"]
         self._output.table(title, columns[: len(self._rows[0])], self._rows)
@@ -185,7 +185,7 @@ class _Answers:
             self._output.line(f"  {name}: {sentence}")
 
     def throughput(self, seconds: float, device: str, reasons: bool) -> str:
-        text = f"{self.count} recordings in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second"
+        text = f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second"
         if not reasons:
             return f"{text}, reading included."
         from ..predict import MOST_CARRIERS
@@ -228,9 +228,13 @@ class _Segments:
 
     def throughput(self, seconds: float, device: str, reasons: bool) -> str:
         return (
-            f"{self._windows} windows of {self.count} recordings in {seconds:.1f} s on {device}: "
+            f"{self._windows} windows of {_counted(self.count)} in {seconds:.1f} s on {device}: "
             f"{self._windows / seconds:.0f} clips per second, reading included."
         )
+
+
+def _counted(recordings: int) -> str:
+    return "1 recording" if recordings == 1 else f"{recordings} recordings"
 
 
 def _name(item: Predicted | Segmented, several: bool) -> str:
