@@ -216,8 +216,10 @@ class Predictor:
     def _held_still(self, prepared: Sequence[data.Clips], which: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Calibrated probabilities `[n, K]` of one prepared recording with each of `which` joints held still."""
         found = []
-        for start in range(0, len(which), self.batch_size):
-            some = which[start : start + self.batch_size]
+        longest = max(len(clips.rows) for clips in prepared)
+        size = max(1, min(self.batch_size, MAX_BATCH_FRAMES // longest))
+        for start in range(0, len(which), size):
+            some = which[start : start + size]
             varied = [_copies([held_still(clips.rows, v, self.layout) for v in some], clips) for clips in prepared]
             found.append(self.calibrated(self.uncalibrated(varied)))
         return np.clip(np.concatenate(found), 1e-15, 1 - 1e-15)
