@@ -113,6 +113,17 @@ class Agents:
     def text_width(self) -> int:
         return self.text.shape[1]
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the network is trained with, for processes that have no agents of their own."""
+        names = ("joints", "sentences", "text", "open_tower")
+        return {name: getattr(self, name) for name in names}
+
+    def hear(self, told: dict[str, Any]) -> None:
+        """Take what `told` says."""
+        for name, value in told.items():
+            setattr(self, name, value)
+
     def mask(self, stream: str) -> np.ndarray:
         """Critical joints as a stream sees them, float32 `[K, V]`."""
         return self.layout.stream_mask(self.joints, stream).astype(np.float32)

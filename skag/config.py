@@ -82,6 +82,9 @@ class NetworkConfig:
     # What the learned graphs begin as: noise (published), or first some adjacency of the skeleton (`graph.py`).
     graph: Literal["noise", "binary", "spatial", "stgcn_spatial"] = "noise"
     dropout: float = 0.0
+    # Bodies that are not there (published: zeros that go through the network) are left out, in batch norm's statistics
+    # and in the mean over bodies: other numbers, and half the work for clips of one person among those of two.
+    present_bodies_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.strides):
@@ -135,7 +138,7 @@ class TrainConfig:
     """Optimisation, and which epoch is kept."""
 
     epochs: int = 150
-    batch_size: int = 16
+    batch_size: int = 16  # clips per step, of each process
     optimizer: Literal["sgd", "adamw"] = "sgd"  # sgd (Nesterov, as published) or adamw (converges in fewer epochs)
     lr: float = 0.025  # cosine per step to 0
     warmup: int = 0  # epochs of linear rise to lr
@@ -143,11 +146,17 @@ class TrainConfig:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     repeats: int = 1  # how often an epoch shows every clip
+    # How far rare classes are shown more often: a class of n clips in proportion to n ** (1 - balance), 0 as they come,
+    # 1 all equally often (q = 1 - balance in Kang et al., "Decoupling Representation and Classifier for Long-Tailed
+    # Recognition", ICLR 2020, eq. 1).
+    balance: float = 0.0
+    compile: bool = False  # torch.compile of the network's blocks: faster steps after minutes of compiling
     ema: float = 0.0  # decay per step of the averaged weights that are validated and kept (0: off)
     # Clips that choose the epoch: held out from training, or (as the published code does) those of the test split,
     # whose result is then no estimate for new recordings; every output says so.
     select_on: Literal["validation", "test"] = "validation"
     keep: Literal["near-highest", "highest", "last"] = "near-highest"  # near: within a standard error
+    sync_batch_norm: bool = False  # several processes: batch norm over the whole batch, not each process's part
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -155,6 +164,7 @@ class TrainConfig:
         _within(self, 2, _MANY, "batch_size")
         _within(self, 0, _MANY, "lr", "warmup", "weight_decay")
         _within(self, 0, 0.99999, "momentum", "label_smoothing", "ema")
+        _within(self, 0, 1, "balance")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import transforms
+from . import distributed, transforms
 from .config import AugmentConfig, DataConfig
 from .errors import DataError
 from .layouts import Layout
@@ -47,21 +47,35 @@ def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: i
 
 @dataclass(frozen=True)
 class Clips:
-    """Normalised clips, frames one after another, on one device."""
+    """Normalised clips, frames one after another, on the device or, where they do not fit there, in the host's memory.
+
+    Of clips in the host's memory, the frames of a batch are read there and copied to the device while it computes.
+    """
 
     rows: Tensor  # [R, M, V, C] joints; streams are taken per batch
-    first_row: Tensor  # [n]
-    frames: Tensor  # [n]
-    labels: Tensor  # [n]
-    widths: Tensor | None  # [n] of the images, where joints lie in pixels
+    first_row: Tensor  # [n], beside the rows
+    frames: Tensor  # [n], beside the rows
+    labels: Tensor  # [n], on the device
+    widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
     layout: Layout
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches arrive."""
+        return self.labels.device
+
+
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether clips of that size are to be kept on the device: on a GPU in at most half of its free memory, the rest is
+    the network's."""
+    return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] // 2
+
 
 def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
-    """Read and normalise the given clips, once for the whole run."""
+    """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
     rows, frames, widths = [], [], []
     in_pixels = store.layout.dims == 2 and config.pixels
     for number in numbers:
@@ -70,11 +84,12 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         frames.append(len(clip))
         if in_pixels:
             widths.append(_width(clip, int(store.widths[number])))
-    lengths = torch.tensor(frames)
+    lengths, joined = torch.tensor(frames), torch.from_numpy(np.concatenate(rows))
+    home = device if fits(joined.nbytes, device) else torch.device("cpu")
     return Clips(
-        rows=torch.from_numpy(np.concatenate(rows)).to(device),
-        first_row=(lengths.cumsum(0) - lengths).to(device),
-        frames=lengths.to(device),
+        rows=joined.to(home),
+        first_row=(lengths.cumsum(0) - lengths).to(home),
+        frames=lengths.to(home),
         labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
         widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
@@ -129,18 +144,39 @@ def training_batches(
     batch_size: int,
     repeats: int,
     generator: torch.Generator,
+    balance: float = 0.0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of shuffled, augmented batches: clips `[N, M, T, V, C]` and labels `[N]`.
 
     All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
-    cannot use it.
+    cannot use it. Where several processes train, a batch holds `batch_size` clips for each of them: labels are of all,
+    clips of this process's part (`distributed.part_of`).
     """
-    order = torch.cat([torch.randperm(len(clips), generator=generator) for _ in range(repeats)])
-    for chosen in order.split(batch_size):
-        if len(chosen) > 1:
+    order = epoch_order(clips.labels.cpu(), repeats, balance, generator)
+    for chosen in order.split(batch_size * distributed.size()):
+        if len(chosen) >= 2 * distributed.size():
+            part = distributed.part_of(len(chosen))
             draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
-            yield augmented(clips, chosen, config, augment, draw, noise_seed), clips.labels[chosen]
+            x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
+            yield x, clips.labels[chosen.to(clips.device)]
+
+
+def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:
+    """Which clips an epoch shows, in order: numbers `[repeats * n]` for the clips' classes `labels` `[n]`.
+
+    Without `balance` every clip comes once in each of `repeats` shuffled passes. With it, clips of a class of m are
+    shown in proportion to m ** -balance, so that classes come in proportion to m ** (1 - balance); each clip as often
+    as its share says, rounded down or up at random (systematic sampling, which varies less than independent draws).
+    """
+    if balance == 0:
+        return torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(repeats)])
+    total = repeats * len(labels)
+    weights = labels.bincount()[labels].double() ** -balance
+    ends = (weights / weights.sum()).cumsum(0) * total + torch.rand((), generator=generator, dtype=torch.double)
+    ends[-1] = total  # whatever was lost in rounding: the shares sum to the whole
+    counts = ends.floor().diff(prepend=ends.new_zeros(1)).long()
+    return torch.arange(len(labels)).repeat_interleave(counts)[torch.randperm(total, generator=generator)]
 
 
 def augmented(
@@ -152,8 +188,8 @@ def augmented(
     noise_seed: int,
 ) -> Tensor:
     """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, num_draws]`, uniform in [0, 1)."""
-    device, layout = clips.rows.device, clips.layout
-    chosen, draw = chosen.to(device), draw.to(device)
+    device, home, layout = clips.device, clips.rows.device, clips.layout
+    chosen, draw = chosen.to(home), draw.to(home)
     share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
     frames = clips.frames[chosen]
     if config.sampling == "stretch":
@@ -164,6 +200,7 @@ def augmented(
         start = (draw[:, 1] * (frames - part + 1)).long()
         positions = start[:, None] + transforms.uniform_positions(part, config.num_frames, draw[:, 9:])
     x = _joints(clips, chosen, positions, config)
+    chosen, draw = chosen.to(device), draw.to(device)
     up = layout.up_axis[0]
     if augment.mirror:
         flip = draw[:, 2] < augment.mirror
@@ -190,13 +227,15 @@ def augmented(
 
 
 def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig) -> Tensor:
-    """Joints `[N, T, M, V, C]` at `positions`; for motions within the recording, `[N, 2 T, ...]` with the frames that
-    follow those behind them, so that both are augmented alike."""
+    """Joints `[N, T, M, V, C]` at `positions`, on the device; for motions within the recording, `[N, 2 T, ...]` with
+    the frames that follow those behind them, so that both are augmented alike."""
     first, frames = clips.first_row[chosen], clips.frames[chosen]
     x = transforms.gather_frames(clips.rows, first, frames, positions)
-    if not _follows_recording(config):
-        return x
-    return torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
+    if _follows_recording(config):
+        x = torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
+    if x.device != clips.device and clips.device.type == "cuda":
+        x = x.pin_memory()  # only from pinned memory does a copy run beside the device's work
+    return x.to(clips.device, non_blocking=True)
 
 
 def _follows_recording(config: DataConfig) -> bool:
@@ -234,6 +273,6 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
             positions = list(torch.from_numpy(every).to(device))
         views = [_joints(clips, chosen, position, config) for position in positions]
         if config.mirror_views:
-            widths = None if clips.widths is None else clips.widths[chosen]
+            widths = None if clips.widths is None else clips.widths[chosen.to(clips.device)]
             views += [transforms.mirror(view, clips.layout, widths=widths) for view in views]
         yield torch.stack([_stream(view, clips.layout, config) for view in views], 1)

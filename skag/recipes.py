@@ -301,7 +301,10 @@ def sources(config: Config) -> dict[str, str]:
         ),
         ("data.bone_confidence augment.mirror_kind", "code: pipelines/pose_related.py"),
         ("augment.mix", "code: tools.py (not in the paper)"),
-        ("network.channels network.strides network.joint_embedding network.graph", "code: models/gcns"),
+        (
+            "network.channels network.strides network.joint_embedding network.graph network.present_bodies_only",
+            "code: models/gcns",
+        ),
         ("network.dropout", "code: simple_head.py"),
         ("agents.temperature agents.alignment_scale", "paper: eq. 6, 7 (code: learned)"),
         ("agents.alignment_target", "paper: eq. 8 (code: softmax)"),

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from . import data, runs, transforms
+from . import data, distributed, runs, transforms
 from .agents import Agents
 from .analysis import accuracy, confusion_matrix
 from .config import Config
@@ -66,8 +67,10 @@ class _State:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
     confusions: Tensor  # [K, K] of the current epoch
+    forward: Callable[[Tensor], Any]  # the model, as it is trained
     val_confusions: np.ndarray | None = None  # [K, K] of the last validation
     tower: torch.nn.Module | None = None  # the text encoder, where it is trained along
+    encode: Callable[[Tensor], Tensor] | None = None  # tokens [n, L] to vectors [n, D], as the tower is trained
     tokenise: Callable[[list[str]], Tensor] | None = None
     epoch: int = 0
     highest_top1: float = 0.0  # on validation, of all epochs so far
@@ -98,34 +101,48 @@ def train(
     were opened. With `resume` a run that was interrupted goes on after its last finished epoch, to the same weights as
     if it never had been (on a CPU, bit for bit). Raises `DataError` where the split is too small, `RunError` where a
     run cannot be gone on with.
+
+    Several processes that torchrun started train one run together: `agents` are those of the one that leads, and are
+    not asked elsewhere.
     """
     train_split, test_split = store.protocol(config.data.protocol)
     training, validation = store.splits[train_split], store.splits[test_split]
     if config.train.select_on == "validation":
         training, validation = data.hold_out(store, training, config.data.val_fraction, config.train.seed)
+    numbers = validation[distributed.rank() :: distributed.size()]
+    if not len(numbers):
+        raise RunError(
+            f"{len(validation)} clips to choose the epoch by, for {distributed.size()} processes: use fewer."
+        )
+    agents.hear(distributed.share(agents.told))
     model_config = model_shape(config, store, agents.text_width)
-    if not resume:
+    leads = distributed.leads()
+    if not resume and leads:
         run.mkdir(parents=True, exist_ok=True)
         runs.write_run_facts(run, config, model_config, store, training, validation, device, asking or {})
         _write_dialogues(run, agents)
+    distributed.share(None)  # the run folder is there
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)
-    val_clips = data.prepare(store, validation, config.data, device)
+    val_clips = data.prepare(store, numbers, config.data, device)
+    val_labels = store.labels[validation].astype(np.int64)
     state = _start(config, model_config, train_clips, agents)
     if resume:
         _go_on(state, agents, run, device)
     if agents.active and state.epoch == 0:
-        _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, validation)
-    write_scalars = runs.scalar_writer(run, state.epoch)
+        _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, numbers)
+    write_scalars = runs.scalar_writer(run, state.epoch) if leads else None
     while state.epoch < config.train.epochs:
         metrics = _train_epoch(state, config, train_clips, agents, watcher)
-        metrics |= _validate(state, config, val_clips)
-        runs.append_line(run / runs.METRICS, metrics)
-        write_scalars(metrics)
-        watcher.epoch_done(metrics)
-        if agents.active and state.epoch < config.train.epochs:
-            _refresh(state, config, agents, run, watcher, val_clips, validation)
-        _save(state, agents, run, is_best=state.best_epoch == state.epoch)
+        metrics |= _validate(state, config, val_clips, val_labels)
+        if leads:
+            runs.append_line(run / runs.METRICS, metrics)
+            write_scalars(metrics)
+            watcher.epoch_done(metrics)
+            if agents.active and state.epoch < config.train.epochs:
+                _refresh(state, config, agents, run, watcher, val_clips, numbers)
+            _save(state, agents, run, is_best=state.best_epoch == state.epoch)
+        agents.hear(distributed.share(agents.told))
     return TrainReport(
         str(run),
         config.train.epochs,
@@ -213,20 +230,26 @@ def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelC
         strides=config.network.strides,
         joint_embedding=config.network.joint_embedding,
         dropout=config.network.dropout,
+        present_bodies_only=config.network.present_bodies_only,
         embedding_dim=text_width,
         learned_scale=config.agents.beta > 0 and config.agents.alignment_scale == "learned",
     )
 
 
 def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents: Agents) -> _State:
-    settings, device = config.train, clips.rows.device
+    settings, device = config.train, clips.device
     model = Recogniser(model_config)
     if config.network.graph != "noise":
         model.begin_graphs(torch.from_numpy(GRAPHS[config.network.graph](clips.layout)).float())
     model = model.to(device)
+    if settings.sync_batch_norm and distributed.size() > 1:
+        model = distributed.synchronise_batch_norm(model)
     averaged = None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
+    if settings.compile:  # after the averaged copy, which validates and stays as it is
+        for block in model.blocks:
+            block.compile(dynamic=True)
     tower, tokenise = agents.open_tower() if agents.open_tower else (None, None)
     trained = [*model.parameters(), *(tower.parameters() if tower is not None else ())]
     optimizer = _optimizer(config, trained)
@@ -241,14 +264,34 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents:
     K = model_config.num_classes
     return _State(
         model=model,
+        forward=_together(model, device),
         averaged=averaged,
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         generator=torch.Generator().manual_seed(settings.seed),
         confusions=torch.zeros(K, K, dtype=torch.long, device=device),
         tower=tower,
+        encode=None if tower is None else _together(_Encode(tower), device),
         tokenise=tokenise,
     )
+
+
+class _Encode(torch.nn.Module):
+    """A text tower whose forward is its `encode_text`, which is what is trained."""
+
+    def __init__(self, tower: torch.nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.tower.encode_text(tokens)
+
+
+def _together(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """A module whose gradients are those of all processes; itself where there is one process."""
+    if distributed.size() == 1:
+        return module
+    return DistributedDataParallel(module, [device] if device.type == "cuda" else None)
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
@@ -263,66 +306,74 @@ def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 def _optimizer(config: Config, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     settings = config.train
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    common["fused"] = trained[0].device.type in ("cpu", "cuda")
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        trained,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
+        return torch.optim.AdamW(trained, **common)
+    return torch.optim.SGD(trained, momentum=settings.momentum, nesterov=settings.momentum > 0, **common)
 
 
 def _steps_per_epoch(config: Config, num_clips: int) -> int:
-    shown, size = num_clips * config.train.repeats, config.train.batch_size
-    return shown // size + (shown % size > 1)
+    shown, processes = num_clips * config.train.repeats, distributed.size()
+    size = config.train.batch_size * processes
+    return shown // size + (shown % size >= 2 * processes)
 
 
 def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agents, watcher: Watcher) -> dict[str, Any]:
     """One pass over the training clips; returns its mean loss terms and accuracy in percent."""
-    started, device = time.perf_counter(), clips.rows.device
+    started, device = time.perf_counter(), clips.device
     state.epoch += 1
-    torch.manual_seed(int(torch.randint(2**62, (1,), generator=state.generator)))  # of dropout, whoever drew before
+    draw = int(torch.randint(2**62, (1,), generator=state.generator))
+    torch.manual_seed(draw + distributed.rank())  # for dropout, whatever was drawn before
     state.confusions.zero_()
     state.model.train()
     text = torch.from_numpy(agents.text).to(device)  # K D
     if state.tower is not None:
         text = state.tokenise(agents.sentences).to(device)  # K L
     state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
-    sums = torch.zeros(6, device=device)
-    shown = 0
+    sums = torch.zeros(7, device=device)
 
     def means() -> dict[str, float]:
-        loss, cls, con, align, mix, right = (sums / shown).tolist()
+        loss, cls, con, align, mix, right = (sums[:-1] / sums[-1]).tolist()
         terms = {"loss": loss, "loss_cls": cls, "loss_con": con, "loss_align": align, "loss_mix": mix}
         return terms | {"train_top1": 100 * right}
 
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
+    settings = config.train
     batches = data.training_batches(
-        clips, config.data, config.augment, config.train.batch_size, config.train.repeats, state.generator
+        clips, config.data, config.augment, settings.batch_size, settings.repeats, state.generator, settings.balance
     )
     for x, labels in batches:
-        sums += _step(state, config, clips.layout, x, labels, text) * len(labels)
-        shown += len(labels)
+        sums += _step(state, config, clips.layout, x, labels, text)
         watcher.step_done(means)
+    distributed.add_up(sums)
+    distributed.add_up(state.confusions)
     seconds = round(time.perf_counter() - started, 2)
     return {"epoch": state.epoch, "lr": state.scheduler.get_last_lr()[0], **means(), "seconds": seconds}
 
 
 def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right.
+    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right,
+    each times the number of clips, and that number.
 
     `text` holds the vectors of all classes' sentences `[K, D]`, or their tokens `[K, L]` where the tower is trained
-    along. With mixing the batch is doubled, and all but L_mix are of the clips as they were.
+    along. With mixing the batch is doubled, and all but L_mix are of the clips as they were. Where several processes
+    train, `labels` are of the whole batch, `x` is this process's part of it, and so is what is returned; gradients are
+    those of the whole batch, except that clips are mixed within a part.
     """
-    agents, count = config.agents, len(labels)
+    agents, everyone = config.agents, labels
+    labels = everyone[distributed.part_of(len(everyone))]
+    count = len(labels)
     if config.augment.mix:
-        draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], state.generator)
+        generator = state.generator
+        if distributed.size() > 1:
+            seed = int(torch.randint(2**62, (1,), generator=generator))
+            generator = torch.Generator().manual_seed(seed + distributed.rank())
+        draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], generator)
         mixed, weight = transforms.mix(x, layout, draw)
         x = torch.cat([x, mixed])
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-        out = state.model(x)
+        out = state.forward(x)
     logits = out.class_logits[:count].float()
     cls = F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
     con = align = mix = cls.new_zeros(())
@@ -332,14 +383,19 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
         learned = agents.alignment_scale == "learned"
         scale = state.model.alignment_scale if learned else 1 / agents.temperature
         if state.tower is None:
-            sentences = text[labels]
+            sentences = text[everyone]
         else:  # each sentence of the batch once
             present, place = labels.unique(return_inverse=True)
-            sentences = state.tower.encode_text(text[present]).float()[place]
-        align = alignment_loss(out.embedding[:count].float(), sentences, labels, scale, agents.alignment_target)
+            sentences = distributed.gather(state.encode(text[present]).float()[place], len(everyone))
+        embedding = distributed.gather(out.embedding[:count].float(), len(everyone))
+        align = alignment_loss(embedding, sentences, everyone, scale, agents.alignment_target)
     if config.augment.mix:
         mix = mixing_loss(out.class_logits[count:].float(), labels, draw.partner.to(x.device), weight)
-    loss = cls + agents.alpha * con + agents.beta * align + mix
+    # Processes average their gradients: a part's mean counts by its size. The alignment is of the whole batch in each.
+    share = count * distributed.size() / len(everyone)
+    loss = share * (cls + agents.alpha * con + mix) + agents.beta * align
+    if distributed.size() > 1:  # every parameter must get a gradient there, if only of zeros
+        loss = loss + 0 * (out.constraint_logits.sum() + out.embedding.sum())
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
@@ -348,19 +404,22 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
         state.averaged.update_parameters(state.model)
     add_confusions(state.confusions, labels, logits, agents.confusion_rule)
     right = (logits.argmax(1) == labels).float().mean()
-    return torch.stack([loss, cls, con, align, mix, right]).detach()
+    total = cls + agents.alpha * con + agents.beta * align + mix
+    return torch.stack([total, cls, con, align, mix, right, torch.ones_like(cls)]).detach() * count
 
 
-def _validate(state: _State, config: Config, clips: data.Clips) -> dict[str, float]:
-    """Top-1 in percent and loss on the clips that choose the epoch; notes whether this one is to be kept.
+def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarray) -> dict[str, float]:
+    """Top-1 in percent and loss on the clips that choose the epoch, which have `labels` and of which `clips` are this
+    process's; notes whether this epoch is to be kept.
 
     By default that is the last epoch within one standard error of the highest top-1 so far (the rule of Breiman et
     al., "Classification and Regression Trees", 1984, section 3.4.3, for choices among near-equals): on a hundred
     clips two epochs that differ by four points are equal, and the later one has had more of the schedule.
     """
     state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
+    distributed.share_buffers(state.evaluated)
     probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
-    labels = clips.labels.cpu().numpy()
+    probabilities = distributed.interleave(probabilities, len(labels))
     top1 = accuracy(labels, probabilities).top1
     state.val_confusions = confusion_matrix(labels, probabilities.argmax(1), probabilities.shape[1])
     loss = float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
@@ -385,7 +444,8 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
     """Put `state` and `agents` where `last.pt` left them; a run without one begins anew. Raises `RunError`."""
     path = run / "last.pt"
     if not path.exists():
-        runs.keep_epochs(run, 0)
+        if distributed.leads():
+            runs.keep_epochs(run, 0)
         return
     try:
         last = torch.load(path, map_location=device, weights_only=True)
@@ -410,7 +470,8 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
     except Exception as error:  # a damaged file, or one of another version, fails in many ways
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be gone on from ({cause}): train the run again.") from None
-    runs.keep_epochs(run, state.epoch)
+    if distributed.leads():
+        runs.keep_epochs(run, state.epoch)
 
 
 def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:

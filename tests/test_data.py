@@ -216,3 +216,40 @@ def test_the_order_of_bodies_does_not_change_the_logits(recording: tuple[Layout,
         one, other = model(x.double()), model(x.double()[:, [3, 0, 4, 1, 2]])
     for name in ("class_logits", "constraint_logits", "embedding"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("balance, wanted", [(0.0, [80, 16, 4]), (0.5, [60, 27, 13]), (1.0, [33, 33, 33])])
+def test_rare_classes_are_shown_as_often_as_the_balance_says(balance: float, wanted: list[int]) -> None:
+    labels = torch.tensor([0] * 80 + [1] * 16 + [2] * 4)
+    orders = [data.epoch_order(labels, 3, balance, torch.Generator().manual_seed(seed)) for seed in range(4)]
+    for order in orders:
+        assert len(order) == 300
+        shown = order.bincount(minlength=100)
+        for label, percent in enumerate(wanted):
+            own = shown[labels == label]
+            assert int(own.sum()) == pytest.approx(3 * percent, abs=6)
+            assert own.max() - own.min() <= 1  # every clip of a class as often as the next, but for rounding
+    assert not torch.equal(orders[0], orders[1])
+    again = data.epoch_order(labels, 3, balance, torch.Generator().manual_seed(0))
+    assert torch.equal(orders[0], again)
+
+
+def test_clips_that_do_not_fit_stay_in_host_memory(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device "meta" holds no values: what arrives there was read elsewhere."""
+    with SkeletonStore(tiny_store) as store:
+        numbers = store.splits["xsub_train"]
+        monkeypatch.setattr("skag.data.fits", lambda num_bytes, device: False)
+        clips = data.prepare(store, numbers, DataConfig(num_frames=8, stream="jm"), torch.device("meta"))
+    assert clips.rows.device.type == "cpu" and clips.device.type == "meta"
+    config = DataConfig(num_frames=8, stream="jm", mirror_views=True)
+    augment = AugmentConfig(heading=0.3, scale=0.1, mirror=0.5, part_drop=0.2)
+    chosen, draw = torch.arange(4), torch.rand(4, data.num_draws(config, augment))
+    x = data.augmented(clips, chosen, config, augment, draw, 0)
+    assert x.device.type == "meta" and x.shape == (4, 2, 8, 20, 3)
+    assert next(iter(data.test_batches(clips, config, 5, 2))).shape == (5, 4, 2, 8, 20, 3)
+
+
+def test_on_a_gpu_clips_may_take_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert data.fits(500, torch.device("cuda")) and not data.fits(501, torch.device("cuda"))
+    assert data.fits(10**15, torch.device("cpu"))

@@ -112,3 +112,95 @@ def test_clips_of_the_wrong_shape_are_named() -> None:
 def test_the_published_size() -> None:
     model = Recogniser(ModelConfig(num_classes=60, num_joints=25, num_bodies=2))
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.90e6, rel=0.01)
+
+
+def _with_absent_bodies(kind: str) -> torch.Tensor:
+    """Seven clips of two bodies in float64 of which some are zero everywhere."""
+    x = torch.randn(7, 2, 8, 5, 3, dtype=torch.double)
+    missing = {
+        "none": [],
+        "second": [(n, 1) for n in range(6)],
+        "either": [(0, 0), (1, 1), (2, 0), (2, 1), (5, 1), (6, 0)],
+        "all": [(n, m) for n in range(7) for m in range(2)],
+    }
+    for n, m in missing[kind]:
+        x[n, m] = 0
+    return x
+
+
+@pytest.mark.parametrize("joint_embedding", [True, False])
+@pytest.mark.parametrize("kind", ["none", "second", "either", "all"])
+def test_absent_bodies_are_computed_once_and_change_nothing(kind: str, joint_embedding: bool) -> None:
+    model = small(joint_embedding=joint_embedding, dropout=0.5).double()
+    x = _with_absent_bodies(kind)
+    for _ in range(3):  # running statistics that differ from place to place
+        model(x + torch.randn_like(x) + torch.arange(2.0)[:, None, None, None])
+    model.eval()
+    rows = []
+    model.blocks[0].register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+    with torch.no_grad():
+        packed = model(x)
+        x_pre = model.features(x).mean(3)
+        pooled = x_pre.mean((1, 3))
+        constraint = model.constraint_head(x_pre.sum(3)).mean((1, 2))[:, None]  # every joint is critical
+    assert (packed.class_logits - model.class_head(pooled)).abs().max() < 1e-12
+    assert (packed.embedding - model.embedding_head(pooled)).abs().max() < 1e-12
+    assert (packed.constraint_logits - constraint).abs().max() < 1e-12
+    assert rows[0] == {"none": 14, "second": 9, "either": 10, "all": 2}[kind]
+    assert rows[1] == 14
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_a_traced_network_computes_every_body(only: bool) -> None:
+    class ClassLogits(torch.nn.Module):
+        def __init__(self, model: Recogniser) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).class_logits
+
+    network = ClassLogits(small(present_bodies_only=only).double()).eval()
+    x = _with_absent_bodies("either")
+    traced = torch.export.export(network, (x,)).module()
+    with torch.no_grad():
+        for clips in (x, torch.randn_like(x)):
+            assert (traced(clips) - network(clips)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("joint_embedding", [True, False])
+def test_with_present_bodies_only_others_leave_no_trace(joint_embedding: bool) -> None:
+    """Clips of one person give, in training too, what a network for one body gives: statistics, outputs, gradients."""
+    model = small(present_bodies_only=True, joint_embedding=joint_embedding).double()
+    alone = small(num_bodies=1, joint_embedding=joint_embedding).double()
+    alone.load_state_dict(model.state_dict())
+    x = torch.randn(4, 2, 8, 5, 3, dtype=torch.double)
+    x[[0, 2], 1] = 0
+    x[[1, 3], 0] = 0  # who is alone need not be first
+    single = x[[0, 1, 2, 3], [0, 1, 0, 1]].unsqueeze(1)
+    out, expected = model(x), alone(single)
+    for name in ("class_logits", "constraint_logits", "embedding"):
+        assert (getattr(out, name) - getattr(expected, name)).abs().max() < 1e-12
+    for network, result in ((model, out), (alone, expected)):
+        (result.class_logits.square().sum() + result.constraint_logits.sum() + result.embedding.sum()).backward()
+        assert network.data_bn.weight.grad.abs().max() > 0
+    for (name, ours), theirs in zip(model.named_parameters(), alone.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).abs().max() < 1e-10, name
+    for (name, ours), theirs in zip(model.named_buffers(), alone.buffers(), strict=True):
+        assert (ours.double() - theirs.double()).abs().max() < 1e-12, name
+
+
+def test_with_present_bodies_only_a_clip_is_the_mean_of_its_own_people() -> None:
+    model = small(present_bodies_only=True).double().eval()
+    x = torch.randn(3, 2, 8, 5, 3, dtype=torch.double)
+    x[1, 1] = 0
+    x[2] = 0
+    with torch.no_grad():
+        every = model.features(x).mean((3, 4))  # N M C
+        wanted = model.class_head(torch.stack([every[0].mean(0), every[1, 0], every[2, 0]]))
+        assert (model(x).class_logits - wanted).abs().max() < 1e-12
+    model.train()
+    out = model(x)
+    (out.class_logits.square().sum() + out.embedding.sum() + out.constraint_logits.sum()).backward()
+    assert out.class_logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

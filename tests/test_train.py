@@ -269,6 +269,21 @@ def test_learned_graphs_can_begin_as_the_skeleton(graph: str, tiny_store: Path, 
         assert A[len(expected) :].std() > 0.01
 
 
+def test_bodies_left_out_classes_balanced_and_blocks_compiled(tiny_store: Path, tmp_path: Path) -> None:
+    config = small(epochs=1, alpha=0.0, beta=0.0)
+    config = replace(replace(config, "network", present_bodies_only=True), "data", num_bodies=2)
+    weights = {}
+    for name, compiled in (("plain", False), ("compiled", True)):
+        config = replace(config, "train", balance=0.5, compile=compiled)
+        with torch.compiler.set_stance("force_eager"):  # compiling takes minutes
+            report, _ = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / name)
+        assert np.isfinite(report.val_top1)
+        weights[name] = torch.load(tmp_path / name / "last.pt", weights_only=True)["training_model"]
+        assert evaluate.load_run(tmp_path / name, CPU).model.config.present_bodies_only
+    assert weights["plain"].keys() == weights["compiled"].keys()
+    assert all(torch.equal(value, weights["compiled"][name]) for name, value in weights["plain"].items())
+
+
 def test_the_text_encoder_can_be_trained_along(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
     """As in the published code; the cached vectors of the frozen encoder stay what they were."""
     add_model(tmp_path, "skag-along")

@@ -159,7 +159,7 @@ def train(
     dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """
-    from .. import recipes, runs
+    from .. import distributed, recipes, runs
     from ..config import override
     from ..device import choose_device, keep_freed_memory
     from ..errors import RunError
@@ -193,7 +193,9 @@ def train(
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # text encoders too
     keep_freed_memory()
-    where = choose_device(device.value)
+    where = distributed.begin(choose_device(device.value))
+    if not distributed.leads():
+        output = Output(False, True)
     asking = {
         "llm": llm,
         "dialogues": store,
@@ -222,12 +224,13 @@ def train(
             if repeat is not None:
                 asking |= {"repeat": str(repeat.resolve())}
             report, missing = _train_one(output, clips, config, run, where, asking, server, bool(resume))
+        distributed.end()
         output.note(f"Next: skag eval {run}")
         output.document(report)
         if missing:
             raise missing_distinctions(missing)
         return
-    folder = out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = distributed.share(out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}")
     _new_folder(folder)
     changes.append(f"train.seed={seed}")
     streams = STREAMS if stream is Streams.all else (stream.value,)
@@ -256,6 +259,7 @@ def train(
             report, unanswered = _train_one(output, clips, config, run, where, asking, server)
             reports.append(report)
             missing += unanswered
+    distributed.end()
     if not dry_run:
         output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
     output.document(reports[0] if len(streams) == 1 else {"runs": reports})
@@ -265,10 +269,10 @@ def train(
 
 def _new_folder(folder: Path) -> Path:
     """`folder`, for a new run. Raises `RunError` where something is there already."""
-    from .. import runs
+    from .. import distributed, runs
     from ..errors import RunError
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if distributed.leads() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         hint = f"go on with it by --resume {folder}" if (folder / runs.CONFIG).exists() else "remove it"
         raise RunError(f"{folder} is there already: choose another folder with --out, or {hint}.")
     return folder
@@ -299,13 +303,16 @@ def _train_one(
     resume: bool = False,
 ) -> tuple[dict[str, Any], list[Question]]:
     """Train one run, or go on with it; its report, and the questions that the store did not answer."""
-    from ..agents import recorded_agents
+    from .. import distributed
+    from ..agents import Agents, recorded_agents
     from ..train import train as run_train
 
     asking = dict(asking)
     repeat = asking.pop("repeat", None)
     with ExitStack() as stack:
-        if repeat is None:
+        if not distributed.leads():
+            agents = Agents(config.agents, clips.layout, len(clips.classes))
+        elif repeat is None:
             agents = stack.enter_context(_agents(clips, config, asking, server, device=where.type, note=output.note))
         else:
             weights, store = asking["text_weights"] and Path(asking["text_weights"]), Path(asking["dialogues"])
@@ -322,6 +329,8 @@ def _train_one(
     chosen_by = "held-out training clips"
     if report.selected_on == "test":
         chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
+    if not distributed.leads():
+        return vars(report), []
     output.line(
         f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
         f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"

@@ -1,0 +1,142 @@
+"""Several processes train what one would: two of them on the CPU, which talk by gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from skag import distributed, runs
+from skag.backends import open_backend
+from skag.config import AgentConfig, Config
+from skag.describe import describe
+from skag.dialogues import DialogueStore
+from skag.model import ModelConfig, Recogniser
+from skag.prompts import load_prompts
+from skag.store import SkeletonStore
+from skag.train import _State, _step
+
+OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
+SMALL = ["network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "agents.query_period=2"]
+
+
+@pytest.fixture
+def folder(tiny_store: Path, tmp_path: Path) -> Path:
+    """A folder with a store whose classes have been described."""
+    with SkeletonStore(tiny_store) as store, DialogueStore(tmp_path / "d.h5") as kept:
+        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+    return tmp_path
+
+
+def trained(folder: Path, store: Path, run: str, processes: int, *settings: str, resume: bool = False) -> dict:
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command += ["skag", "train"]
+    if resume:
+        command += ["--resume", run, "--device", "cpu", "--json", "--quiet"]
+    else:
+        command += [str(store), "--store", "d.h5", "--out", run, *OPTIONS]
+        command += [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_two_processes_train_what_one_does_with_the_double_batch(folder: Path, tiny_store: Path) -> None:
+    # AdamW makes whole steps of rounding errors.
+    sgd = ("train.optimizer=sgd", "train.lr=0.002", "train.seed=1", "train.epochs=2", "agents.query_period=1")
+    two = trained(folder, tiny_store, "two", 2, "train.batch_size=8", "train.sync_batch_norm=true", *sgd)
+    one = trained(folder, tiny_store, "one", 1, "train.batch_size=16", *sgd)
+    assert two | {"run": "one", "asked": 0} == one and one["refreshes"] == 1  # asked before, and stored
+    metrics = [runs.read_lines(folder / run / runs.METRICS)[0] for run in ("two", "one")]
+    for name in ("loss", "loss_cls", "loss_con", "loss_align", "train_top1", "val_loss", "val_top1"):
+        assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-4)
+    records = [runs.read_lines(folder / run / runs.REFRESHES) for run in ("two", "one")]
+    for record in (*records[0], *records[1]):
+        record.pop("seconds"), record.pop("asked"), record.pop("cached")
+    assert records[0] == records[1] and records[0][0]["confusions"]
+
+
+def test_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    """Of all terms, with parts of unequal size; in double precision (the losses in single), where no rounding error
+    tips a ReLU over."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", __name__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def compare_gradients() -> None:
+    """What `test_gradients_are_those_of_the_whole_batch` has two processes do."""
+    torch.set_default_dtype(torch.float64)
+    distributed.begin(torch.device("cpu"))
+    torch.manual_seed(0)
+    x, labels, text = torch.randn(15, 1, 8, 20, 3), torch.randint(0, 4, (15,)), torch.randn(4, 16).float()
+    shape = ModelConfig(4, 20, 1, channels=(16, 16), strides=(1, 2), embedding_dim=16)
+
+    def one_step(model: torch.nn.Module, forward: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = _State(
+            model=model,
+            averaged=None,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+            scheduler=SimpleNamespace(step=lambda: None),
+            generator=torch.Generator(),
+            confusions=torch.zeros(4, 4, dtype=torch.long),
+            forward=forward,
+        )
+        _step(state, Config("", agents=AgentConfig(alpha=0.2, beta=0.5)), None, x, labels, text)
+        return {name: weights.grad for name, weights in model.named_parameters()}
+
+    models = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        models.append(Recogniser(shape).train())
+    distributed.synchronise_batch_norm(models[0])
+    together = torch.nn.parallel.DistributedDataParallel(models[0])
+    found = one_step(models[0], together, x[distributed.part_of(15)])
+    distributed.end()
+    expected = one_step(models[1], models[1], x)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4, msg=name)
+    for name, buffer in models[1].named_buffers():
+        torch.testing.assert_close(models[0].get_buffer(name), buffer, msg=name)
+
+
+def test_without_synchronised_batch_norm_each_part_has_its_own(folder: Path, tiny_store: Path) -> None:
+    """And clips can be mixed, nobody asked, and the run gone on with."""
+    settings = ("train.batch_size=7", "agents.alpha=0", "agents.beta=0", "augment.mix=true", "network.dropout=0.2")
+    found = trained(folder, tiny_store, "run", 2, *settings)
+    assert (found["epochs"], found["refreshes"]) == (4, 0)
+    metrics = runs.read_lines(folder / "run" / runs.METRICS)
+    assert metrics[-1]["loss_cls"] < metrics[0]["loss_cls"] and metrics[0]["loss_mix"] > 0
+    last = torch.load(folder / "run" / "last.pt", weights_only=True)
+    assert int(last["confusions"].sum()) == 48 // 14 * 14 + 48 % 14
+    facts = json.loads((folder / "run" / "config.json").read_text())
+    facts["config"]["train"]["epochs"] = 5
+    (folder / "run" / "config.json").write_text(json.dumps(facts))
+    assert trained(folder, tiny_store, "run", 2, resume=True)["epochs"] == 5
+    assert [line["epoch"] for line in runs.read_lines(folder / "run" / runs.METRICS)] == [1, 2, 3, 4, 5]
+
+
+def test_one_process_keeps_everything_to_itself() -> None:
+    assert (distributed.size(), distributed.rank(), distributed.leads()) == (1, 0, True)
+    assert distributed.begin(torch.device("cpu")) == torch.device("cpu")
+    assert distributed.part_of(7) == slice(0, 7) and distributed.share([1]) == [1]
+    rows = torch.ones(3, 2)
+    assert distributed.gather(rows, 3) is rows
+    np.testing.assert_array_equal(distributed.interleave(rows.numpy(), 3), rows)
+
+
+if __name__ == "__main__":
+    compare_gradients()
