@@ -23,7 +23,7 @@ from .readers import FORMATS, OWN, reader
 from .readers.arrays import MAX_ROW
 from .readers.labels import UNLABELLED
 from .readers.source import Options, Skipped, Unusable
-from .store import UNKNOWN, Clip, SkeletonStore, in_layout
+from .store import UNKNOWN, Clip, SkeletonStore
 
 # Frames per second by format, where the data set's paper states them and its files hold all frames. UTKinect's leave
 # frames out; the other formats are of no one camera.
@@ -186,5 +186,12 @@ def cleaned(clip: Clip, layout: Layout) -> Clip:
     """A recording as a conversion would have put it into a store: float32, what was not seen 0, without bodies that are
     never there, with the joints that the layout derives. Raises `Unusable` with the reason where it cannot be used."""
     check_shape(clip, layout)
-    clip = in_layout(present_bodies(without_gaps(clip)[0]), layout)
-    return replace(clip, name=printable(clip.name, 255))
+    with np.errstate(over="ignore"):  # beyond float32 is infinite here, and then a gap
+        keypoints = np.array(clip.keypoints, np.float32)  # a copy: the caller's array stays as it is
+        confidence = None if clip.confidence is None else np.array(clip.confidence, np.float32)
+    clip = replace(clip, name=printable(clip.name, 255), keypoints=keypoints, confidence=confidence)
+    clip = present_bodies(without_gaps(clip)[0])
+    if clip.keypoints.shape[2] == layout.num_joints:
+        return clip
+    confidence = None if clip.confidence is None else layout.extend(clip.confidence, 2)
+    return replace(clip, keypoints=layout.extend(clip.keypoints, 2), confidence=confidence)

@@ -51,21 +51,6 @@ class Clip:
     height: int = UNKNOWN
 
 
-def in_layout(clip: Clip, layout: Layout) -> Clip:
-    """The clip with the layout's derived joints added. Raises `DataError` where its array does not fit the layout."""
-    if layout.derived and clip.keypoints.shape[2:3] == (layout.num_recorded,):
-        confidence = None if clip.confidence is None else layout.extend(clip.confidence, 2)
-        clip = replace(clip, keypoints=layout.extend(clip.keypoints, 2), confidence=confidence)
-    wanted = (layout.num_joints, layout.dims)
-    shape = clip.keypoints.shape
-    if len(shape) != 4 or shape[2:] != wanted or 0 in shape:
-        raise DataError(
-            f"clip {clip.name!r} has the shape {shape}; layout {layout.name!r} needs "
-            f"[bodies, frames, {wanted[0]}, {wanted[1]}] with at least one body and frame."
-        )
-    return clip
-
-
 class StoreWriter:
     """Appends clips to a store that is being made; see `write_store`."""
 
@@ -89,9 +74,17 @@ class StoreWriter:
 
     def add(self, clip: Clip) -> None:
         """Append one clip; the layout's derived joints are added. Raises `DataError` where its array does not fit."""
-        clip = in_layout(clip, self._layout)
+        if self._layout.derived and clip.keypoints.shape[2:3] == (self._layout.num_recorded,):
+            confidence = clip.confidence
+            confidence = None if confidence is None else self._layout.extend(confidence, 2)
+            clip = replace(clip, keypoints=self._layout.extend(clip.keypoints, 2), confidence=confidence)
         wanted = (self._layout.num_joints, self._layout.dims)
         shape = clip.keypoints.shape
+        if len(shape) != 4 or shape[2:] != wanted or 0 in shape:
+            raise DataError(
+                f"clip {clip.name!r} has the shape {shape}; layout {self._layout.name!r} needs "
+                f"[bodies, frames, {wanted[0]}, {wanted[1]}] with at least one body and frame."
+            )
         first = not self._names
         if not first and (clip.confidence is None) != (self._confidence is None):
             raise DataError(f"clip {clip.name!r}: some clips have a confidence per joint and some have none.")

@@ -348,6 +348,11 @@ def test_cleaned_recordings_are_what_a_store_holds(tiny_store: Path) -> None:
         keypoints = store.keypoints(0)
         clean = recordings.cleaned(Clip("x", -1, np.r_[keypoints, 0 * keypoints].astype(np.float64)), store.layout)
         np.testing.assert_array_equal(clean.keypoints, keypoints)
+    gap = keypoints.copy()
+    gap[0, 1, 2] = np.nan
+    given = gap.copy()
+    assert not recordings.cleaned(Clip("x", -1, given), load_layout("kinect-v1")).keypoints[0, 1, 2].any()
+    np.testing.assert_array_equal(given, gap)  # the caller's array stays as it is
     with pytest.raises(Unusable, match="confidence"):
         recordings.cleaned(Clip("x", -1, keypoints, np.ones((1, 3, 20))), load_layout("kinect-v1"))
 
@@ -401,3 +406,16 @@ def test_python_examples_run(number: int, as_in_the_docs: None, capsys: pytest.C
 @pytest.mark.parametrize("command", re.findall(r"^skag (.*)$", "".join(examples("")), re.MULTILINE))
 def test_commands_run(command: str, as_in_the_docs: None) -> None:
     assert "hand" in invoke(*shlex.split(command))
+
+
+def test_derived_joints_are_added_as_a_store_adds_them(tmp_path: Path) -> None:
+    layout = load_layout("coco-17+3")
+    recorded = np.random.default_rng(0).uniform(1, 9, (1, 4, 17, 2)).astype(np.float32)
+    confidence = np.full((1, 4, 17), 0.5, np.float32)
+    with write_store(tmp_path / "x.h5", layout) as writer:
+        writer.add(Clip("x", 0, recorded, confidence))
+        writer.finish(["a"])
+    clean = recordings.cleaned(Clip("x", -1, recorded, confidence), layout)
+    with SkeletonStore(tmp_path / "x.h5") as store:
+        np.testing.assert_array_equal(clean.keypoints, store.keypoints(0))
+        np.testing.assert_array_equal(clean.confidence, store.confidence(0))
