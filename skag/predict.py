@@ -146,7 +146,8 @@ class Predictor:
     def prepare(self, clips: Sequence[Clip]) -> list[data.Clips]:
         """Cleaned recordings as each of the runs sees them."""
         batch = _Batch(clips, self.layout)
-        return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
+        with np.errstate(all="ignore"):  # what is too large has no finite probabilities in the end
+            return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
 
     def uncalibrated(self, prepared: Sequence[data.Clips]) -> np.ndarray:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does."""
@@ -281,7 +282,7 @@ def predict_recordings(
             if np.isfinite(prediction.probabilities).all():
                 yield Predicted(item.path, clip.name, clip.keypoints.shape[1], prediction)
             else:
-                yield Failure(item.path, clip.name, "has coordinates that are too large for the network: check it")
+                yield Failure(item.path, clip.name, "has coordinates that are too large: check their unit")
         batch.clear()
 
     frames = 0
@@ -408,7 +409,7 @@ def class_sentences(run: Run) -> dict[str, str]:
     kept = kept_epoch(run.folder)
     try:
         refreshes = runs.read_lines(run.folder / runs.REFRESHES)
-        asked_later = {key for refresh in refreshes for key in refresh["exchanges"]}
+        asked_later = {key for refresh in refreshes for key in refresh.get("exchanges", ())}
         exchanges = [Exchange.from_record(record) for record in runs.read_lines(run.folder / runs.DIALOGUES)]
         at_first = [each for each in exchanges if each.rejected is None and each.key not in asked_later]
         found = {each.class_name: each.text.strip() for n in (5, 6) for each in at_first if each.round == n}

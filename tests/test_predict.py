@@ -110,6 +110,7 @@ def test_an_array_is_predicted_as_a_file_of_it(run_folder: Path, tmp_path: Path)
         np.zeros((5, 20, 3)),
         np.full((5, 20, 3), np.nan),
         np.full((1, 5, 20, 3), "x"),
+        np.random.default_rng(0).normal(0, 1e38, (9, 20, 3)),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused_in_a_line(array: np.ndarray, run_folder: Path) -> None:
