@@ -139,7 +139,8 @@ def segments(
 ) -> list[Segment]:
     """The actions in a recording (not cleaned yet), from windows of `length` frames every `stride` frames.
 
-    With `abstain` stretches in which no class reaches the threshold (`Calibration.threshold`) are "none of these". A
+    With `abstain` a segment is "none of these" if even the surest of the windows over it gives its class less than the
+    threshold (`Calibration.threshold`), which is that of clips cut to one action, as the best placed window is. A
     recording shorter than a window is one window. `progress` is told of windows done and in all. Raises `RunError` as
     `Predictor.threshold` does, and `Unusable` for a recording that does not fit the run.
     """
@@ -157,7 +158,10 @@ def segments(
         done += len(batch)
         progress(done, len(starts))
     slots = spread.mean()
-    return _merged(predictor.classes, slots, most_likely_sequence(slots, threshold, length / stride), stride, frames)
+    path = most_likely_sequence(slots, length / stride)
+    if threshold is not None:
+        path = without_unsure(path, spread.surest, threshold)
+    return _merged(predictor.classes, slots, path, stride, frames)
 
 
 def segments_of_array(
@@ -215,6 +219,7 @@ class Slots:
         count = -(-frames // stride)
         self._sum = np.zeros((count, num_classes), np.float32)
         self._weight = np.zeros(count, np.float32)
+        self.surest = np.zeros((count, num_classes), np.float32)  # highest probability of any window over a slot
 
     def add(self, start: int, probabilities: np.ndarray | None) -> None:
         """Take in the probabilities `[K]` of the window that begins at frame `start`; None: nobody is there."""
@@ -226,6 +231,7 @@ class Slots:
         weight = np.maximum(1 - away / (self._length / 2 + self._stride), 1e-3).astype(np.float32)
         self._weight[slots] += weight
         self._sum[slots] += weight[:, None] * probabilities.astype(np.float32)
+        self.surest[slots] = np.maximum(self.surest[slots], probabilities)
 
     def mean(self) -> np.ndarray:
         """Probabilities `[S, K]` of the slots; NaN where nobody was seen in any window over it."""
@@ -233,18 +239,14 @@ class Slots:
             return self._sum / self._weight[:, None]
 
 
-def most_likely_sequence(slots: np.ndarray, threshold: float | None, windows_per_slot: float) -> np.ndarray:
-    """What goes on in every slot `[S]`, given probabilities `[S, K]`: a class, K for none of them, K + 1 for nobody.
-
-    "None of these" counts as a class whose probability is everywhere the threshold, so that it wins where no class
-    reaches that for long. Evidence is counted once for every window over a slot, and so is the price of a change.
-    """
+def most_likely_sequence(slots: np.ndarray, windows_per_slot: float) -> np.ndarray:
+    """What goes on in every slot `[S]`, given probabilities `[S, K]`: a class, or K + 1 for nobody (K is for `none of
+    these`, see `without_unsure`). Evidence is counted once for every window over a slot, and so is the price of a
+    change."""
     S, K = slots.shape
     nobody = np.isnan(slots[:, 0])
     scores = np.full((S, K + 2), -np.inf)
     scores[:, :K] = np.log(np.maximum(slots, _LEAST))
-    if threshold is not None:
-        scores[:, K] = np.log(max(threshold, _LEAST))
     scores[nobody] = -np.inf
     scores[nobody, K + 1] = 0
     price = CHANGE * windows_per_slot
@@ -262,11 +264,26 @@ def most_likely_sequence(slots: np.ndarray, threshold: float | None, windows_per
     return path
 
 
+def _stretches(path: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First slot, and the slot after the last, of every stretch of equal slots."""
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
+    yield from zip(edges, edges[1:], strict=False)
+
+
+def without_unsure(path: np.ndarray, surest: np.ndarray, threshold: float) -> np.ndarray:
+    """The sequence `[S]` with K in the place of every stretch of a class that no window over it gives the threshold;
+    `surest` `[S, K]` are the highest probabilities of the windows over each slot."""
+    K, kept = surest.shape[1], path.copy()
+    for first, after in _stretches(path):
+        if path[first] < K and surest[first:after, path[first]].max() < threshold:
+            kept[first:after] = K
+    return kept
+
+
 def _merged(classes: tuple[str, ...], slots: np.ndarray, path: np.ndarray, stride: int, frames: int) -> list[Segment]:
     """Runs of equal slots as segments."""
-    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     found = []
-    for first, after in zip(edges, edges[1:], strict=False):
+    for first, after in _stretches(path):
         k = int(path[first])
         known = k < len(classes)
         found.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,37 +57,55 @@ def test_slots_hold_probabilities_between_those_of_their_windows(
     assert (found >= low - 1e-4).all() and (found <= high + 1e-4).all()
 
 
-def brute_force(slots: np.ndarray, threshold: float | None, windows_per_slot: float) -> float:
-    """The best score over all sequences."""
-    scores = np.log(np.maximum(slots, 1e-6))
-    if threshold is not None:
-        scores = np.c_[scores, np.full(len(slots), np.log(threshold))]
-    sequences = np.stack(np.meshgrid(*[range(scores.shape[1])] * len(scores)), -1).reshape(-1, len(scores))
-    total = scores[np.arange(len(scores)), sequences].sum(1)
-    return float((total - segmentation.CHANGE * windows_per_slot * (np.diff(sequences) != 0).sum(1)).max())
+def score(slots: np.ndarray, sequence: np.ndarray, windows: float) -> float:
+    evidence = np.log(np.maximum(slots, 1e-6))[np.arange(len(slots)), sequence].sum()
+    return float(evidence - segmentation.CHANGE * windows * (np.diff(sequence) != 0).sum())
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 10**6), st.integers(1, 6), st.floats(1, 6), st.sampled_from([None, 0.3, 0.6]))
-def test_the_sequence_is_the_best_of_all(seed: int, count: int, windows: float, threshold: float | None) -> None:
+@given(st.integers(0, 10**6), st.integers(1, 6), st.floats(1, 6))
+def test_the_sequence_is_the_best_of_all(seed: int, count: int, windows: float) -> None:
     slots = np.random.default_rng(seed).dirichlet(np.full(3, 0.5), count)
-    path = most_likely_sequence(slots, threshold, windows)
-    scores = np.c_[np.log(np.maximum(slots, 1e-6)), np.full(count, np.log(threshold or 1))]
-    score = scores[np.arange(count), path].sum() - segmentation.CHANGE * windows * (np.diff(path) != 0).sum()
-    assert threshold is not None or (path < 3).all()
-    assert score == pytest.approx(brute_force(slots, threshold, windows))
+    every = (score(slots, np.array(sequence), windows) for sequence in product(range(3), repeat=count))
+    assert score(slots, most_likely_sequence(slots, windows), windows) == pytest.approx(max(every))
 
 
 def test_a_blink_is_smoothed_away_and_a_change_that_lasts_is_not() -> None:
     sure = np.array([[0.9, 0.1], [0.1, 0.9]])
-    assert most_likely_sequence(sure[[0] * 10 + [1] + [0] * 10], None, 6).tolist() == [0] * 21
-    assert most_likely_sequence(sure[[0] * 10 + [1] * 10], None, 6).tolist() == [0] * 10 + [1] * 10
+    assert most_likely_sequence(sure[[0] * 10 + [1] + [0] * 10], 6).tolist() == [0] * 21
+    assert most_likely_sequence(sure[[0] * 10 + [1] * 10], 6).tolist() == [0] * 10 + [1] * 10
 
 
-def test_slots_below_the_threshold_are_none_of_these_and_empty_ones_nobody() -> None:
-    slots = np.array([[0.9, 0.1]] * 8 + [[0.5, 0.5]] * 8 + [[np.nan, np.nan]] * 3 + [[0.1, 0.9]] * 8)
-    assert most_likely_sequence(slots, 0.8, 1).tolist() == [0] * 8 + [2] * 8 + [3] * 3 + [1] * 8
-    assert 2 not in most_likely_sequence(slots, None, 1)
+def test_empty_slots_are_nobody() -> None:
+    slots = np.array([[0.9, 0.1]] * 8 + [[np.nan, np.nan]] * 3 + [[0.1, 0.9]] * 8)
+    assert most_likely_sequence(slots, 1).tolist() == [0] * 8 + [3] * 3 + [1] * 8
+
+
+def test_a_stretch_is_none_of_these_if_no_window_over_it_is_sure_enough() -> None:
+    path = np.array([0, 0, 1, 1, 3, 0, 0])
+    surest = np.array([[0.6, 0.9], [0.9, 0.1], [0.9, 0.7], [0.9, 0.6], [0, 0], [0.7, 0.9], [0.7, 0.9]])
+    assert segmentation.without_unsure(path, surest, 0.8).tolist() == [0, 0, 2, 2, 3, 2, 2]
+    assert segmentation.without_unsure(path, surest, 0.5).tolist() == path.tolist()
+
+
+def test_the_surest_window_over_a_slot_is_known() -> None:
+    slots = segmentation.Slots(30, 20, 10, 2)
+    slots.add(0, np.array([0.8, 0.2]))
+    slots.add(10, np.array([0.3, 0.7]))
+    np.testing.assert_allclose(slots.surest, [[0.8, 0.2], [0.8, 0.7], [0.3, 0.7]])
+
+
+def test_with_a_rate_segments_can_be_none_of_these(run_folder: Path) -> None:  # noqa: F811
+    predictor = opened(run_folder)
+    never_sure = dataclasses.replace(predictor.calibration, confidences=(1.0,))
+    strict = dataclasses.replace(predictor, calibration=never_sure)
+    noise = np.random.default_rng(0).normal(0, 0.3, (40, 20, 3))
+    known = segmentation.segments_of_array(strict, noise, None, 20, 4)
+    refused = segmentation.segments_of_array(strict, noise, None, 20, 4, abstain=0)
+    assert None not in [one.label for one in known]
+    assert [(one.start, one.stop, one.label, one.probability, one.nobody) for one in refused] == [
+        (0, 40, None, None, False)
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
