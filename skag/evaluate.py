@@ -39,6 +39,7 @@ class Run:
     layout: Layout
     store_path: Path | None  # None: imported weights, whose recordings skag has not seen
     fingerprint: str | None
+    epoch: int | None = None  # the one that was kept; None for imported weights
 
     def predict(
         self,
@@ -179,8 +180,10 @@ def load_run(folder: Path, device: torch.device) -> Run:
         raise RunError(f"{where} or {runs.DATA} beside it lacks fields: train the run again.")
     model = Recogniser(from_dict(ModelConfig, facts["model"], where))
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        model.load_state_dict(weights)
+        best = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(best["model"])
+        epoch = best.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them runs code
         raise RunError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train the run again.") from None
     return Run(
@@ -191,6 +194,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
         layout=Layout.from_dict(facts["layout"], where),
         store_path=None if source["store"] is None else Path(source["store"]),
         fingerprint=source["fingerprint"],
+        epoch=epoch,
     )
 
 
