@@ -25,7 +25,7 @@ _LEAST = 1e-12  # of a probability, before its logarithm is taken
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on held-out clips; errors are in percent, as `analysis.calibration` has them."""
+    """What was fitted on held-out clips; errors are in percent, as `analysis.expected_calibration_error` has them."""
 
     temperature: float
     confidences: tuple[float, ...]  # calibrated probability of the likeliest class of every held-out clip, rising
@@ -95,8 +95,8 @@ def fit(labels: np.ndarray, probabilities: np.ndarray, networks: Sequence[str], 
         temperature=temperature,
         confidences=tuple(np.sort(calibrated.max(1)).tolist()),
         top1=analysis.accuracy(labels, probabilities).top1,
-        ece_before=analysis.calibration(labels, probabilities).ece,
-        ece=analysis.calibration(labels, calibrated).ece,
+        ece_before=analysis.expected_calibration_error(labels, probabilities),
+        ece=analysis.expected_calibration_error(labels, calibrated),
         networks=tuple(networks),
         num_views=num_views,
     )

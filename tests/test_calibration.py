@@ -27,7 +27,7 @@ def test_the_temperature_undoes_a_network_that_is_too_sure_or_too_unsure(sharpne
     labels, probabilities = made(0, 5000, sharpness)
     temperature = calibration.fit_temperature(labels, probabilities)
     assert temperature == pytest.approx(sharpness, rel=0.05)
-    assert analysis.calibration(labels, calibration.temper(probabilities, temperature)).ece < 2
+    assert analysis.expected_calibration_error(labels, calibration.temper(probabilities, temperature)) < 2
 
 
 def test_the_temperature_equals_that_of_another_optimiser() -> None:
