@@ -86,5 +86,6 @@ from . import recipes  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401
 from . import runs  # noqa: E402, F401
 from . import export  # noqa: E402, F401
+from . import predict  # noqa: E402, F401
 from . import dialogues  # noqa: E402, F401
 from . import doctor  # noqa: E402, F401

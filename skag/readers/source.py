@@ -32,6 +32,7 @@ class Options:
     layout: Layout | None = None
     classes: list[str] | None = None
     labels: Labels | None = None
+    to_predict: bool = False  # classes are not needed: recordings without them are wanted too
 
 
 @dataclass(frozen=True)

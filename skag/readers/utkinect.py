@@ -4,6 +4,7 @@
 20 joints in Kinect v1's order, in metres, y up. Frame numbers skip, and some lines repeat one: the first counts.
 `actionLabel_modified.txt` gives first and last frame of every action; where it is not there, the earlier
 `actionLabel.txt` is taken, which has seven slips. One segment (s10_e02 carry) has no frames: 199 of 200 are left.
+Without either, `skag predict` takes the recordings as they are.
 
 Odd subjects train and even ones test.
 """
@@ -21,7 +22,7 @@ from ..archives import Files, Member, printable
 from ..errors import DataError
 from ..layouts import load_layout
 from ..store import UNKNOWN, Clip
-from .source import Options, Skipped, Source, Unusable, content, first
+from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import number_table
 
 ACTIONS = {  # as in the label files, and in words
@@ -48,12 +49,16 @@ def recognises(files: Files) -> bool:
 
 
 def read(files: Files, options: Options) -> Source:
-    """Segments in the order of the recordings and their label file. Raises `DataError` without a label file."""
+    """Segments in the order of the recordings and their label file; where classes are not needed and there is no such
+    file, whole recordings. Raises `DataError` without a label file."""
     notes: list[str] = []
+    layout = options.layout or load_layout("kinect-v1")
+    if options.to_predict and not any(PurePosixPath(name).name in _LABEL_FILES for name in files.names):
+        recordings = each_file(files, _is_recording, _whole)
+        return Source(layout, options.classes or list(ACTIONS.values()), recordings)
     segments = _segments(files, notes)
     clips = _clips(files, segments, options.classes is None, notes)
     total = sum(map(len, segments.values()))
-    layout = options.layout or load_layout("kinect-v1")
     return Source(layout, options.classes or list(ACTIONS.values()), clips, total, notes)
 
 
@@ -135,6 +140,11 @@ def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
         raise Unusable("holds no frames")
     first_places = np.sort(np.unique(table[:, 0], return_index=True)[1])
     return table[first_places, 0], table[first_places, 1:].astype(np.float32).reshape(-1, 20, 3)
+
+
+def _whole(member: Member) -> Clip:
+    recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+    return Clip(recording, UNKNOWN, _frames(member)[1][None], subject=int(subject) or UNKNOWN)
 
 
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
