@@ -30,8 +30,10 @@ def recognises(files: Files) -> bool:
 
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
-    items = ((_path(member.name), _frames(member)) for member in files.read(is_json, _path))
-    return poses.read(files, options, [_path(n) for n in files.names if is_json(n)], items, "coco", NAMES)
+    members = files.read(is_json, _path, later=True)
+    recordings = (poses.Recording(_path(member.name), [member]) for member in members)
+    paths = [_path(name) for name in files.names if is_json(name)]
+    return poses.read(files, options, recordings, paths, _frames, "coco", NAMES)
 
 
 def _path(name: str) -> str:
@@ -39,9 +41,9 @@ def _path(name: str) -> str:
     return str(path.parent) if path.name == FILE_NAME and path.parent.name else name
 
 
-def _frames(member: Member) -> Iterator[list[poses.Person]]:
+def _frames(members: list[Member]) -> Iterator[list[poses.Person]]:
     images: dict[str, list[poses.Person]] = defaultdict(list)
-    for key, entry in json_items(content(member, MAX_BYTES), long=()):
+    for key, entry in json_items(content(members[0], MAX_BYTES), long=()):
         if key or not isinstance(entry, dict):
             raise Unusable("is no list of people")
         if not isinstance(entry.get("image_id"), str | int):

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..archives import Files, Member
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import Clip
 from .source import Options, Skipped, Source, Unusable, content, each_file
 from .text import number_table
@@ -52,7 +53,7 @@ def read(files: Files, options: Options) -> Source:
     notes = []
     if not all(_NAME.fullmatch(PurePosixPath(name).stem)[4] for name in names):
         notes.append("These are places in the depth image; MSRAction3DSkeletonReal3D has the same in metres.")
-    clips = _clips(files)
+    clips = _clips(files, options.workers)
     return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, len(names), notes)
 
 
@@ -61,8 +62,8 @@ def _is_recording(name: str) -> bool:
     return path.suffix.lower() == ".txt" and _NAME.fullmatch(path.stem) is not None
 
 
-def _clips(files: Files) -> Iterator[Clip | Skipped]:
-    for item in each_file(files, _is_recording, _clip):
+def _clips(files: Files, workers: Workers) -> Iterator[Clip | Skipped]:
+    for item in each_file(files, _is_recording, _clip, workers):
         if isinstance(item, Clip) and item.name == EMPTY_RECORDING and not item.keypoints.size:
             yield Skipped(item.name, "is empty as published", expected=True)
         elif isinstance(item, Clip) and not item.keypoints.size:

@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -38,6 +38,7 @@ import numpy as np
 from ..archives import Files, Member
 from ..label_names import known_names
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import Clip
 from .skeleton_text import read_frames
 from .source import Options, Skipped, Source, Unusable, content, each_file
@@ -80,7 +81,7 @@ def read(files: Files, options: Options) -> Source:
     return Source(
         options.layout or load_layout("nturgb+d"),
         options.classes or known_names("ntu120")[:number],
-        _clips(files, number, notes),
+        _clips(files, number, notes, options.workers),
         len(names),
         notes,
     )
@@ -90,7 +91,7 @@ def _is_skeleton(name: str) -> bool:
     return name.lower().endswith(".skeleton")
 
 
-def _clips(files: Files, number: int, notes: list[str]) -> Iterator[Clip | Skipped]:
+def _clips(files: Files, number: int, notes: list[str], workers: Workers) -> Iterator[Clip | Skipped]:
     listed = {PurePosixPath(name).stem for name in files.names} & missing_skeletons()
     for name in sorted(listed):
         yield Skipped(name, "is on the published list of missing or incomplete skeletons", expected=True)
@@ -99,7 +100,7 @@ def _clips(files: Files, number: int, notes: list[str]) -> Iterator[Clip | Skipp
         return _is_skeleton(name) and PurePosixPath(name).stem not in listed
 
     found = 0
-    for item in each_file(files, wanted, lambda member: _clip(member, extended=number == 120)):
+    for item in each_file(files, wanted, partial(_clip, extended=number == 120), workers):
         yield item
         found += isinstance(item, Clip)
     if found != PUBLISHED_CLIPS[number]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..archives import Files, Member
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import UNKNOWN, Clip
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import joint_table, json_items
@@ -44,7 +45,7 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with subject, camera and the cross-view splits."""
     layout = options.layout or load_layout("kinect-v1")
     notes: list[str] = []
-    clips = _clips(files, options.classes is None, notes)
+    clips = _clips(files, options.classes is None, notes, options.workers)
     return Source(layout, options.classes or CLASSES, clips, sum(map(_is_json, files.names)), notes)
 
 
@@ -52,9 +53,9 @@ def _is_json(name: str) -> bool:
     return name.lower().endswith(".json")
 
 
-def _clips(files: Files, published: bool, notes: list[str]) -> Iterator[Clip | Skipped]:
+def _clips(files: Files, published: bool, notes: list[str], workers: Workers) -> Iterator[Clip | Skipped]:
     found = 0
-    for item in each_file(files, _is_json, partial(_clip, published=published)):
+    for item in each_file(files, _is_json, partial(_clip, published=published), workers):
         yield item
         found += isinstance(item, Clip)
     if published and found != PUBLISHED_CLIPS:

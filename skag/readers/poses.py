@@ -9,14 +9,15 @@ the whole recording are kept, the first one first; frames without any of them ar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
 
-from ..archives import Files
+from ..archives import Files, Member
 from ..layouts import Layout, load_layout
 from ..store import Clip
 from .joints import places, recorded
@@ -44,6 +45,19 @@ class Person:
         return float(np.nan_to_num(self.confidence).sum()) if self.confidence is not None else float(len(self.joints))
 
 
+@dataclass(frozen=True)
+class Recording:
+    """The files of one recording in their order."""
+
+    path: str
+    members: list[Member]
+    problem: str = ""  # why they are not all there
+
+    @property
+    def size(self) -> int:
+        return sum(member.size for member in self.members)
+
+
 Frames = Iterable[list[Person]]  # raises `Unusable` where a recording breaks off
 Track = list[tuple[int, Person]]  # (frame, person), one per frame
 
@@ -57,6 +71,11 @@ def identity(value: Any) -> str | None:
     return f"{value:.15g}"
 
 
+def one_file_each(files: Files, wanted: Callable[[str], bool]) -> Iterator[Recording]:
+    """Recordings of one file, whose path is theirs."""
+    return (Recording(member.name, [member]) for member in files.read(wanted, later=True))
+
+
 def triples(values: Any, what: str, of: int = 3) -> np.ndarray:
     """A flat list of x, y and confidence of every joint as `[V, of]`."""
     flat = joint_table(values, what, 1)
@@ -68,36 +87,58 @@ def triples(values: Any, what: str, of: int = 3) -> np.ndarray:
 def read(
     files: Files,
     options: Options,
+    recordings: Iterator[Recording],
     paths: list[str],
-    items: Iterator[tuple[str, Frames]],
+    frames_of: Callable[[list[Member]], Frames],
     layout_name: str,
     names: dict[int, tuple[str, ...]],
 ) -> Source:
-    """A source of the recordings `items`, (path, frames) each; `names` are the joints of a skeleton by their number."""
+    """A source of recordings, whose paths are `paths`; `names` are the joints of a skeleton by their number.
+
+    `frames_of` has to be a module's function or a `partial` of one, see `Workers.map`.
+    """
     layout = options.layout or load_layout(layout_name)
     catalogue = Catalogue(paths, files, options.labels, options.classes)
-    clips = _clips(items, catalogue, layout, names)
+    read = partial(_arrays_or_why, frames_of, layout, names)
+    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue)
     return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
 
 
-def _clips(
-    items: Iterator[tuple[str, Frames]], catalogue: Catalogue, layout: Layout, names: dict[int, tuple[str, ...]]
-) -> Iterator[Clip | Skipped]:
-    for path, frames in items:
+Arrays = tuple[np.ndarray, np.ndarray | None]
+
+
+def _arrays_or_why(
+    frames_of: Callable[[list[Member]], Frames],
+    layout: Layout,
+    names: dict[int, tuple[str, ...]],
+    recording: Recording,
+) -> tuple[str, Arrays | str]:
+    """The path of a recording with its `arrays`, or with why there are none."""
+    try:
+        if recording.problem:
+            raise Unusable(recording.problem)
+        return recording.path, arrays(frames_of(recording.members), layout, names)
+    except Unusable as unusable:
+        return recording.path, str(unusable)
+    except MemoryError:
+        return recording.path, "does not fit into memory"
+
+
+def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> Iterator[Clip | Skipped]:
+    for path, found in items:
         name = catalogue.name(path)
         try:
             label, facts = catalogue.facts(path)
-            keypoints, confidence = arrays(frames, layout, names)
+            if isinstance(found, str):
+                raise Unusable(found)
         except Unusable as unusable:
             yield Skipped(name, str(unusable))
             continue
-        except MemoryError:
-            yield Skipped(name, "does not fit into memory")
-            continue
+        keypoints, confidence = found
         yield Clip(name, label, keypoints, confidence, subject=facts.subject, camera=facts.camera, splits=facts.splits)
 
 
-def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
+def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> Arrays:
     """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout. Raises `Unusable`."""
     orders: dict[int, np.ndarray] = {}
     tracks = follow(_placed(people, layout, names, orders) for people in frames)

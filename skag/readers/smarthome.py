@@ -59,7 +59,7 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with subject, camera and the published splits."""
     layout = options.layout or load_layout("smarthome-13")
-    clips = each_file(files, _is_json, _clip)
+    clips = each_file(files, _is_json, _clip, options.workers)
     return Source(layout, options.classes or list(ACTIVITIES.values()), clips, sum(map(_is_json, files.names)))
 
 

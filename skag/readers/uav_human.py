@@ -54,7 +54,7 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with person, setup and both protocols."""
     layout = options.layout or load_layout("uav")
-    clips = each_file(files, _is_text, partial(_clip, order=_order(layout), dims=layout.dims))
+    clips = each_file(files, _is_text, partial(_clip, order=_order(layout), dims=layout.dims), options.workers)
     return Source(layout, options.classes or known_names("uav-human"), clips, sum(map(_is_text, files.names)))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -51,7 +52,7 @@ def read(files: Files, options: Options) -> Source:
     """Segments in the order of the recordings and their label file. Raises `DataError` without a label file."""
     notes: list[str] = []
     segments = _segments(files, notes)
-    clips = _clips(files, segments, options.classes is None, notes)
+    clips = _clips(files, segments, options, notes)
     total = sum(map(len, segments.values()))
     layout = options.layout or load_layout("kinect-v1")
     return Source(layout, options.classes or list(ACTIONS.values()), clips, total, notes)
@@ -94,38 +95,42 @@ def _segments(files: Files, notes: list[str]) -> dict[str, list[_Segment]]:
 
 
 def _clips(
-    files: Files, segments: dict[str, list[_Segment]], published: bool, notes: list[str]
+    files: Files, segments: dict[str, list[_Segment]], options: Options, notes: list[str]
 ) -> Iterator[Clip | Skipped]:
     found, seen = 0, set()
-    for member in files.read(_is_recording):
-        recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+    members = files.read(_is_recording, later=True)
+    for file, frames in options.workers.map(_frames_or_why, members, attrgetter("size")):
+        recording, subject = _RECORDING.fullmatch(PurePosixPath(file).name).groups()
         if recording not in segments:
-            yield Skipped(PurePosixPath(member.name).name, "is not in the label file")
+            yield Skipped(PurePosixPath(file).name, "is not in the label file")
             continue
         seen.add(recording)
-        problem = ""
-        try:
-            numbers, keypoints = _frames(member)
-        except Unusable as unusable:
-            problem = f"its recording {unusable}"
-        except MemoryError:
-            problem = "its recording does not fit into memory"
         for segment in segments[recording]:
             name = f"{recording}_{segment.action}"
             try:
-                if problem:
-                    raise Unusable(problem)
+                if isinstance(frames, str):
+                    raise Unusable(frames)
                 if not np.isfinite([segment.start, segment.stop]).all():
                     yield Skipped(name, "has no first and last frame in the label file", expected=True)
                     continue
-                yield _clip(name, int(subject), segment, numbers, keypoints)
+                yield _clip(name, int(subject), segment, *frames)
                 found += 1
             except Unusable as unusable:
                 yield Skipped(name, str(unusable))
     for recording in sorted(set(segments) - seen):
         yield Skipped(recording, f"has {len(segments[recording])} labels and no joints_{recording}.txt")
-    if published and found != PUBLISHED_CLIPS:
+    if options.classes is None and found != PUBLISHED_CLIPS:
         notes.append(f"UTKinect-Action3D was published with {PUBLISHED_CLIPS} clips; here are {found} usable ones.")
+
+
+def _frames_or_why(member: Member) -> tuple[str, tuple[np.ndarray, np.ndarray] | str]:
+    """The name of a recording with its frames, or with why there are none."""
+    try:
+        return member.name, _frames(member)
+    except Unusable as unusable:
+        return member.name, f"its recording {unusable}"
+    except MemoryError:
+        return member.name, "its recording does not fit into memory"
 
 
 def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
