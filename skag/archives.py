@@ -38,14 +38,14 @@ _COMPRESSED: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file of a source: its bytes, or why they could not be had."""
 
     name: str
     data: bytes | None
     problem: str = ""
-    path: Path | None = None  # of one that is still to be read, see `loaded`
+    path: str | None = None  # of one that is still to be read, see `loaded`
     size: int = 0  # in bytes
 
     def loaded(self) -> Member:
@@ -53,7 +53,7 @@ class Member:
         return self if self.path is None else _read_path(self.path, self.name, self.size)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class _Entry:
     """Sorts by file name, then by path; `number` counts the regular files of the source as it lists them."""
 
@@ -122,7 +122,7 @@ class Files:
             yield from _read_tar(self.path, self.shown, in_source_order, entries)
         else:
             for entry in entries:
-                path = self.path if self.kind == "file" else self.path / entry.name
+                path = str(self.path) if self.kind == "file" else os.path.join(self.path, entry.name)
                 member = Member(entry.name, None, path=path, size=entry.size)
                 yield member if later else member.loaded()
 
@@ -164,11 +164,11 @@ def _list_folder(path: Path, shown: str) -> Iterator[_Entry]:
                     yield entry
 
 
-def _read_path(path: Path, name: str, size: int) -> Member:
+def _read_path(path: str, name: str, size: int) -> Member:
     if size > MAX_MEMBER:
         return _too_long(name)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             return _whole(name, file.read(MAX_MEMBER))
     except OSError as error:
         return Member(name, None, f"cannot be read ({error.strerror})")

@@ -206,7 +206,7 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
     """The clip as float32 with joints that are NaN or infinite set to 0, and whether there were any.
 
     0 is the field's sign for a joint that was not seen. A joint with one bad coordinate is missing altogether: its
-    other coordinates are no place where it was.
+    other coordinates are no place where it was. Arrays that are float32 already and can be written are changed.
     """
     with np.errstate(over="ignore"):  # beyond float32 is infinite here
         keypoints = np.asarray(clip.keypoints, np.float32)
@@ -214,16 +214,22 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
     good = np.isfinite(keypoints).all(axis=-1)
     if confidence is not None and confidence.shape == good.shape:
         good &= np.isfinite(confidence)
-        confidence = confidence if good.all() else np.where(good, confidence, 0)
     mended = not good.all()
     if mended:
-        keypoints = np.where(good[..., None], keypoints, 0)
+        keypoints = _without(keypoints, good)
+        confidence = confidence if confidence is None else _without(confidence, good)
     return replace(clip, keypoints=keypoints, confidence=confidence), mended
+
+
+def _without(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    values = values if values.flags.writeable else values.copy()
+    values[~good] = 0
+    return values
 
 
 def present_bodies(clip: Clip) -> Clip:
     """The clip without bodies that are zero in every frame (an absent second person in published files)."""
-    there = clip.keypoints.reshape(len(clip.keypoints), -1).any(axis=1)
+    there = clip.keypoints.any(axis=(1, 2, 3))
     if there.all() or not clip.keypoints.size:  # without frames or joints: the store says what is wrong
         return clip
     if not there.any():

@@ -91,12 +91,8 @@ class StoreWriter:
             encoded = clip.name.encode()
         except UnicodeEncodeError:
             raise DataError(f"clip {clip.name!r} has a name that is no text.") from None
-        rows = np.ascontiguousarray(clip.keypoints, "<f4").reshape(-1, *wanted)
-        confidence_rows = None
-        if clip.confidence is not None:
-            if clip.confidence.shape != shape[:3]:
-                raise DataError(f"clip {clip.name!r}: confidence is {clip.confidence.shape}, keypoints {shape}.")
-            confidence_rows = np.ascontiguousarray(clip.confidence, "<f4").reshape(-1, wanted[0])
+        if has_confidence and clip.confidence.shape != shape[:3]:
+            raise DataError(f"clip {clip.name!r}: confidence is {clip.confidence.shape}, keypoints {shape}.")
         self._has_confidence = has_confidence
         number = len(self._names)
         facts = (clip.label, clip.subject, clip.camera, clip.setup, clip.width, clip.height)
@@ -106,13 +102,13 @@ class StoreWriter:
         self._names.append(encoded)
         for split in clip.splits:
             self._splits.setdefault(split, array("q")).append(number)
-        self._hash.update(repr((clip.name, values, sorted(clip.splits), confidence_rows is not None)).encode())
-        self._hash.update(rows)
-        self._keypoints.write(rows)
-        if confidence_rows is not None:
-            self._hash.update(confidence_rows)
-            self._confidence.write(confidence_rows)
-        self._end += len(rows)
+        self._hash.update(repr((clip.name, values, sorted(clip.splits), has_confidence)).encode())
+        for rows, waiting in ((clip.keypoints, self._keypoints), (clip.confidence, self._confidence)):
+            for body in () if rows is None else rows:
+                data = np.ascontiguousarray(body, "<f4").data
+                self._hash.update(data)
+                waiting.write(data)
+        self._end += shape[0] * shape[1]
 
     def _copy(self, waiting: BinaryIO, name: str, tail: tuple[int, ...]) -> None:
         """Make a contiguous dataset of the rows that wait in a file."""

@@ -38,7 +38,9 @@ def persons(*places: float, who: list[str | None] | None = None) -> list[Person]
 
 
 def followed(*frames: list[Person]) -> list[list[tuple[int, float]]]:
-    return [[(number, float(person.joints[0, 0])) for number, person in track] for track in poses.follow(frames)]
+    seen = poses.follow(frames)
+    places = seen.joints[:, 0, 0].tolist() if len(seen.joints) else []
+    return [[(int(seen.frames[n]), places[n]) for n in track] for track in seen.tracks]
 
 
 def test_people_are_followed_by_where_they_were() -> None:
@@ -78,7 +80,7 @@ def test_joints_that_were_not_seen_do_not_count() -> None:
         person.joints[1] = 0
     assert followed(first, second) == [[(0, 0), (1, 1)], [(0, 100), (1, 101)]]
     blind = [Person(np.zeros((4, 2), np.float32)), Person(np.full((4, 2), np.nan, np.float32))]
-    assert len(poses.follow([blind, blind])) == 4, "nobody can be told from anybody, and no warning"
+    assert len(poses.follow([blind, blind]).tracks) == 4, "nobody can be told from anybody, and no warning"
 
 
 def test_the_five_seen_best_are_kept() -> None:

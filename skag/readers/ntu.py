@@ -28,6 +28,7 @@ NTU RGB+D 120, odd setups test.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -40,7 +41,7 @@ from ..label_names import known_names
 from ..layouts import load_layout
 from ..parallel import Workers
 from ..store import Clip
-from .skeleton_text import read_frames
+from .skeleton_text import as_joints, read_frames
 from .source import Options, Skipped, Source, Unusable, content, each_file
 
 # Performers that train, NTU RGB+D 120 (Liu et al., section 3.2); those up to 40 are the 20 of NTU RGB+D 60
@@ -55,6 +56,7 @@ SHORTEST = 12  # frames of a body that is no noise
 WIDEST, MOST_WIDE = 0.8, 0.69754
 EMPTY = 1e-3  # sum of absolute coordinates below which nobody is there
 MAX_BYTES = 64 << 20  # of one file
+MAX_TRACKED = 1000  # bodies in one file
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _MISSING = Path(__file__).with_name("ntu_missing_skeletons.txt")
 
@@ -138,13 +140,15 @@ class Body:
 
 def _bodies(data: bytes) -> list[Body]:
     """All bodies in the order in which they appear."""
-    tracks: dict[bytes, tuple[int, list[np.ndarray]]] = {}
+    tracks: dict[bytes, tuple[int, array]] = {}
     frame = 0
     for bodies in read_frames(data, 25):
         for identity, joints in bodies:
-            tracks.setdefault(identity, (frame, []))[1].append(joints)
+            tracks.setdefault(identity, (frame, array("f")))[1].extend(joints)
+        if len(tracks) > MAX_TRACKED:
+            raise Unusable(f"has more than {MAX_TRACKED} tracking ids")
         frame += bool(bodies)
-    return [Body(start, np.stack(joints)) for start, joints in tracks.values()]
+    return [Body(start, as_joints(joints).reshape(-1, 25, 3)) for start, joints in tracks.values()]
 
 
 def _motion(joints: np.ndarray) -> float:

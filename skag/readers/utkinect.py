@@ -11,6 +11,7 @@ Odd subjects train and even ones test.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -23,7 +24,7 @@ from ..errors import DataError
 from ..layouts import load_layout
 from ..store import UNKNOWN, Clip
 from .source import Options, Skipped, Source, Unusable, content, first
-from .text import number_table
+from .text import number_blocks
 
 ACTIONS = {  # as in the label files, and in words
     "walk": "walk", "sitDown": "sit down", "standUp": "stand up", "pickUp": "pick up", "carry": "carry",
@@ -135,24 +136,36 @@ def _frames_or_why(member: Member) -> tuple[str, tuple[np.ndarray, np.ndarray] |
 
 def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
     """Frame numbers `[T]` and joints `[T, 20, 3]`, every number once."""
-    table = number_table(content(member, MAX_BYTES), 61)
-    if not len(table):
+    numbers, values = array("d"), bytearray()
+    there: set[float] = set()
+    for block in number_blocks(content(member, MAX_BYTES), 61):
+        for number, row in zip(block[:, 0].tolist(), block[:, 1:].astype(np.float32), strict=True):
+            if number not in there:
+                there.add(number)
+                numbers.append(number)
+                values += row.tobytes()
+    if not values:
         raise Unusable("holds no frames")
-    first_places = np.sort(np.unique(table[:, 0], return_index=True)[1])
-    return table[first_places, 0], table[first_places, 1:].astype(np.float32).reshape(-1, 20, 3)
+    return np.frombuffer(numbers, np.float64), np.frombuffer(values, np.float32).reshape(-1, 20, 3)
 
 
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
     if segment.action not in ACTIONS:
         raise Unusable(f"is no action of this data set (known are {', '.join(ACTIONS)})")
-    inside = (segment.start <= numbers) & (numbers <= segment.stop)
-    if not inside.any():
+    inside = np.flatnonzero((segment.start <= numbers) & (numbers <= segment.stop))
+    if not len(inside):
         raise Unusable(f"has no frames from {segment.start:.0f} to {segment.stop:.0f}")
     split = "xsub_train" if subject % 2 else "xsub_test"
     return Clip(
         name,
         list(ACTIONS).index(segment.action),
-        keypoints[inside][None],
+        _rows(keypoints, inside)[None],
         subject=subject or UNKNOWN,
         splits=(split,),
     )
+
+
+def _rows(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Some rows in ascending order, without a copy where they follow one another."""
+    first, last = int(places[0]), int(places[-1])
+    return values[first : last + 1] if last - first + 1 == len(places) else values[places]
