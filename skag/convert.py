@@ -211,13 +211,14 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
     with np.errstate(over="ignore"):  # beyond float32 is infinite here
         keypoints = np.asarray(clip.keypoints, np.float32)
         confidence = None if clip.confidence is None else np.asarray(clip.confidence, np.float32)
-    good = np.isfinite(keypoints).all(axis=-1)
-    if confidence is not None and confidence.shape == good.shape:
-        good &= np.isfinite(confidence)
-    mended = not good.all()
+    fits = confidence is not None and confidence.shape == keypoints.shape[:-1]  # if not, the store says so
+    mended = not (np.isfinite(keypoints).all() and (not fits or np.isfinite(confidence).all()))
     if mended:
+        good = np.isfinite(keypoints).all(axis=-1)
+        if fits:
+            good &= np.isfinite(confidence)
+            confidence = _without(confidence, good)
         keypoints = _without(keypoints, good)
-        confidence = confidence if confidence is None else _without(confidence, good)
     return replace(clip, keypoints=keypoints, confidence=confidence), mended
 
 

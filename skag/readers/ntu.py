@@ -117,13 +117,19 @@ def _clip(member: Member, extended: bool) -> Clip:
     if not match:
         raise Unusable("is not named SsssCcccPpppRrrrAaaa.skeleton (setup, camera, performer, replication, action)")
     setup, camera, performer, _, action = map(int, match.groups())
+    keypoints = actors(_bodies(content(member, MAX_BYTES)))
+    splits = official_splits(performer, camera, setup, extended)
+    return Clip(name, action - 1, keypoints, None, performer, camera, setup, splits)
+
+
+def official_splits(performer: int, camera: int, setup: int, extended: bool) -> tuple[str, ...]:
+    """The splits of the papers that a recording is in; `extended` is for NTU RGB+D 120."""
     splits = ["xsub_train" if performer in TRAINING_PERFORMERS else "xsub_test"]
     if setup <= NTU60_SETUPS:
         splits.append("xview_test" if camera == 1 else "xview_train")
     if extended:
         splits.append("xset_test" if setup % 2 else "xset_train")
-    keypoints = actors(_bodies(content(member, MAX_BYTES)))
-    return Clip(name, action - 1, keypoints, None, performer, camera, setup, tuple(splits))
+    return tuple(splits)
 
 
 @dataclass
