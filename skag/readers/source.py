@@ -65,13 +65,15 @@ class Source:
 
 
 def each_file(
-    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip], workers: Workers
+    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip], workers: Workers | None = None
 ) -> Iterator[Clip | Skipped]:
     """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used.
 
-    `clip_of` has to be a module's function or a `partial` of one, see `Workers.map`.
+    With workers it has to be a module's function or a `partial` of one, see `Workers.map`.
     """
-    return workers.map(partial(_clip_or_why, clip_of), files.read(wanted, later=True), attrgetter("size"))
+    return (workers or Workers()).map(
+        partial(_clip_or_why, clip_of), files.read(wanted, later=True), attrgetter("size")
+    )
 
 
 def _clip_or_why(clip_of: Callable[[Member], Clip], member: Member) -> Clip | Skipped:
