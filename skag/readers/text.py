@@ -16,7 +16,7 @@ MAX_LINE = 1 << 16
 _BLOCK = 1 << 18  # bytes of numbers that come at a time
 _WINDOW = 1 << 18  # bytes of JSON that are decoded at a time
 _MAX_ELEMENT = 1 << 21  # of one frame: JSON can take thirty times its length in memory, so for short files
-_MIN_ELEMENT, _ELEMENT_SHARE = 1 << 18, 16  # it is this, and a share of the file more
+_MIN_ELEMENT, _ELEMENT_SHARE = 1 << 17, 16  # it is this, and a share of the file more
 
 
 def number_blocks(data: bytes, columns: int, delimiter: bytes | None = None) -> Iterator[np.ndarray]:
