@@ -73,7 +73,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_main_job_end_to_end(recordings: Path) -> None:
-    converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
+    converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--jobs", "2")
     assert (converted["clips"], converted["layout"], converted["joints"]) == (80, "kinect-v1", 20)
     assert converted["classes"] == CLASSES and converted["splits"] == {"xsub_train": 64, "xsub_val": 16}
     assert {"bodies", "frames", "skipped"} <= set(converted)

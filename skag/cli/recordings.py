@@ -35,6 +35,9 @@ def convert(
         str | None, typer.Option("--split-by", help="Add training and test splits by subject, camera, or random.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes that read.  [default: one per core]")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +66,7 @@ def convert(
         _import_checkpoint(output, source, out, recipe, stream.value, layout, classes)
         return
     from ..convert import convert as run_convert
+    from ..parallel import usable_cores
 
     with output.progress(f"Converting {source.name}") as update:
         report = run_convert(
@@ -74,6 +78,7 @@ def convert(
             labels=labels,
             split_by=split_by,
             strict=strict,
+            jobs=jobs or usable_cores(),
             progress=update,
         )
     for note in report.notes:

@@ -37,7 +37,7 @@ _MAX_SPLITS = 20
 _ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of one recording besides its joints."""
 

@@ -50,7 +50,7 @@ def read(files: Files, options: Options) -> Source:
         import scipy.io  # noqa: F401
     except ImportError:
         raise DataError("MATLAB files are read by scipy, which is not installed: pip install scipy") from None
-    clips = each_file(files, _is_recording, _clip)
+    clips = each_file(files, _is_recording, _clip, options.workers)
     total = sum(map(_is_recording, files.names))
     return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, total)
 
