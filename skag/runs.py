@@ -9,6 +9,9 @@
     dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
+    calibration.json   the temperature of `skag predict`
+    analysis.json, report.html, figures/   what `skag analyze-confusion` found
+    tensorboard/       the metrics again, where TensorBoard is installed
 
 Files are written under a temporary name and renamed, so that what is there is whole.
 """
