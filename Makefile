@@ -27,7 +27,7 @@ demo: $(READY)
 	@echo '  demo.h5          the same as a skeleton store'
 	@echo '  dialogues.h5     every question and answer about the ten actions'
 	@echo '  run/             the trained recogniser: config.json, metrics.jsonl, refreshes.jsonl, best.pt'
-	@echo '  run/figures/     open confusion.png and class-accuracy.png to see what it confuses'
+	@echo '  run/report.html  open it in a browser: what it confuses, why, and the clips'
 	@echo 'Next: the same five commands on your own recordings, see README.md.'
 
 test: $(READY)

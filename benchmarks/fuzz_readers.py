@@ -4,7 +4,7 @@
 
 Every mutated input has to be converted ("ok", perhaps with recordings left out) or refused with one line
 ("refused"). Anything else is a fault: a traceback, a store left behind by a refused input, more than ten seconds, or
-memory beyond four times the input and a floor of 4 MiB. The exit code is 1 where there was a fault; the input that
+memory beyond four times the input and a floor of 8 MiB. The exit code is 1 where there was a fault; the input that
 caused it is kept and named.
 """
 
@@ -36,7 +36,7 @@ from skag.convert import convert
 from skag.errors import DataError
 
 TIMEOUT = 10
-MEMORY, FLOOR = 4, 4 << 20  # times the input, and bytes that small inputs may take as well
+MEMORY, FLOOR = 4, 8 << 20  # times the input, and bytes that small inputs may take as well
 TOKENS = [b"NaN", b"1e999", b"-1", b"null", b"[]", b"{}", b'"', b"[" * 5000, b"9" * 5000, b"\xff\xfe", b"\0", b","]
 
 Members = dict[str, bytes]
@@ -502,8 +502,8 @@ def _warm_up(reader: str, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _outcome(source: Path, out: Path) -> str:
-    signal.alarm(TIMEOUT)
+def _outcome(source: Path, out: Path, timeout: int = TIMEOUT) -> str:
+    signal.alarm(timeout)
     try:
         convert(source, out)
         return "ok"

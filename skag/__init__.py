@@ -24,6 +24,10 @@ __version__ = "0.1.0"
 def load(run: str | Path, device: str = "cpu") -> Run:
     """A run folder's network, ready to be used: made by `skag train`, or from a published checkpoint.
 
+    `load(run).predict(array)` says what a recording `[T, V, C]` or `[M, T, V, C]` shows, with calibrated probabilities
+    and the joints that carried the decision, and `.segments(array, window=90)` which actions follow one another in a
+    long one; see docs/predict.md.
+
     `load(run).model` takes clips `x [N, M, T, V, C]` of the run's stream (`skag.data.prepare` makes them as training
     did) and returns a `skag.model.Output` with `class_logits [N, K]`, `constraint_logits [N, K]` and `embedding
     [N, D]`; `.classes`, `.layout` and `.config` say what they mean. Raises `skag.errors.RunError`.

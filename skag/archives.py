@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import DataError
+from .suggestions import did_you_mean
 
 MAX_MEMBER = 64 << 20
 MAX_MEMBERS = 2_000_000
@@ -38,16 +39,22 @@ _COMPRESSED: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file of a source: its bytes, or why they could not be had."""
 
     name: str
     data: bytes | None
     problem: str = ""
+    path: str | None = None  # of one that is still to be read, see `loaded`
+    size: int = 0  # in bytes
+
+    def loaded(self) -> Member:
+        """With its bytes, where it is on the disk and still to be read."""
+        return self if self.path is None else _read_path(self.path, self.name, self.size)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class _Entry:
     """Sorts by file name, then by path; `number` counts the regular files of the source as it lists them."""
 
@@ -94,12 +101,17 @@ class Files:
         return [entry.name for entry in self._entries]
 
     def read(
-        self, wanted: Callable[[str], bool] = lambda name: True, key: Callable[[str], Any] | None = None
+        self,
+        wanted: Callable[[str], bool] = lambda name: True,
+        key: Callable[[str], Any] | None = None,
+        *,
+        later: bool = False,
     ) -> Iterator[Member]:
         """Members whose name is wanted, one at a time, sorted by file name, or by the `key` of their names.
 
-        A tar archive that is so far out of order that sorting would hold back more than `MAX_HELD` bytes comes in
-        its own order. Raises `DataError` where the archive breaks off.
+        With `later` those that lie on the disk are not read yet, see `Member.loaded`. A tar archive that is so far out
+        of order that sorting would hold back more than `MAX_HELD` bytes comes in its own order. Raises `DataError`
+        where the archive breaks off.
         """
         entries = [entry for entry in self._entries if wanted(entry.name)]
         if key:
@@ -111,16 +123,19 @@ class Files:
             yield from _read_tar(self.path, self.shown, in_source_order, entries)
         else:
             for entry in entries:
-                path = self.path if self.kind == "file" else self.path / entry.name
-                yield _read_path(path, entry)
+                path = str(self.path) if self.kind == "file" else os.path.join(self.path, entry.name)
+                member = Member(entry.name, None, path=path, size=entry.size)
+                yield member if later else member.loaded()
 
 
 def _kind(path: Path, shown: str) -> str:
     if path.is_dir():
         return "folder"
     if not path.is_file():
-        problem = "is neither file nor folder" if path.exists() else "does not exist"
-        raise DataError(f"{shown} {problem}: give a file, folder or archive of recordings.")
+        step = "give a file, folder or archive of recordings."
+        if path.exists():
+            raise DataError(f"{shown} is neither file nor folder: {step}")
+        raise DataError(f"{shown} does not exist: {did_you_mean(path, step)}")
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK\x03\x04") and path.suffix.lower() != ".npz":
@@ -152,18 +167,22 @@ def _list_folder(path: Path, shown: str) -> Iterator[_Entry]:
                     yield entry
 
 
-def _read_path(path: Path, entry: _Entry) -> Member:
-    if entry.size > MAX_MEMBER:
-        return _too_long(entry)
+def _read_path(path: str, name: str, size: int) -> Member:
+    if size > MAX_MEMBER:
+        return _too_long(name)
     try:
-        with path.open("rb") as file:
-            return Member(entry.name, file.read(MAX_MEMBER))
+        with open(path, "rb") as file:
+            return _whole(name, file.read(MAX_MEMBER))
     except OSError as error:
-        return Member(entry.name, None, f"cannot be read ({error.strerror})")
+        return Member(name, None, f"cannot be read ({error.strerror})")
 
 
-def _too_long(entry: _Entry) -> Member:
-    return Member(entry.name, None, f"is longer than {MAX_MEMBER >> 20} MiB")
+def _whole(name: str, data: bytes) -> Member:
+    return Member(name, data, size=len(data))
+
+
+def _too_long(name: str) -> Member:
+    return Member(name, None, f"is longer than {MAX_MEMBER >> 20} MiB")
 
 
 def _allowance(path: Path) -> int:
@@ -195,14 +214,14 @@ def _read_zip(path: Path, entries: list[_Entry]) -> Iterator[Member]:
         for entry in entries:
             info = infos[entry.number]
             if entry.size > MAX_MEMBER:
-                yield _too_long(entry)
+                yield _too_long(entry.name)
                 continue
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # unpacked without bounds
                 yield Member(entry.name, None, "is packed by a method other than deflate")
                 continue
             try:
                 with archive.open(info) as file:
-                    yield Member(entry.name, file.read(entry.size))
+                    yield _whole(entry.name, file.read(entry.size))
             except Exception as error:
                 yield Member(entry.name, None, f"is damaged in the archive ({_brief(error)})")
 
@@ -294,8 +313,10 @@ def _read_tar(path: Path, shown: str, stored: list[_Entry], ordered: list[_Entry
                     continue
                 entry = ordered[due[number]]
                 data = tar.extractfile(info)
-                member = _too_long(entry) if entry.size > MAX_MEMBER else Member(entry.name, data.read())
+                too_long = entry.size > MAX_MEMBER
+                member = _too_long(entry.name) if too_long else _whole(entry.name, data.read())
                 heapq.heappush(held, (due[number], member))
+                del member  # nothing but `held` keeps it
                 while held and held[0][0] == turn:
                     yield heapq.heappop(held)[1]
                     turn += 1

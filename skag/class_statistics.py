@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import DataError
 from .kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
 from .layouts import Layout
 
@@ -71,7 +72,10 @@ class ClassStatistics:
 
 
 def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
-    """Read at most `CLIPS_PER_CLASS` clips per class of a split, evenly chosen, and measure them."""
+    """Read at most `CLIPS_PER_CLASS` clips per class of a split, evenly chosen, and measure them.
+
+    Raises `DataError` where none of them holds a joint.
+    """
     anatomy = Anatomy(store.layout)
     numbers = store.splits[train_split]
     labels = store.labels[numbers]
@@ -91,6 +95,11 @@ def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
         masked = np.ma.masked_invalid(rows)
         mean[label], variance[label] = masked.mean(0).filled(np.nan), masked.var(0).filled(np.nan)
         right[label], counts[label] = right_busy.mean(0), len(rows)
+    if not counts.any():
+        raise DataError(
+            f"{store.path} has no joint other than 0 in any clip of split {train_split}: `skag check` says more; "
+            "convert the recordings again."
+        )
     for values in (mean, variance):  # what a class never shows does not set it apart: as the others on average
         values[:] = np.where(np.isnan(values), np.ma.masked_invalid(values).mean(0).filled(0.0), values)
     return ClassStatistics(anatomy, counts, mean, variance, right, _landmarks(anatomy, mean[counts > 0]))

@@ -1,7 +1,8 @@
 """From recordings as people have them to one skeleton store: `skag convert`.
 
-Recordings are streamed, one in memory at a time (a pickle alone has to be loaded whole). One that cannot be used
-is left out with its name and the reason and never moves another's label.
+Recordings are streamed, a few in memory at a time (a pickle alone has to be loaded whole), and read by several
+processes where that takes time. One that cannot be used is left out with its name and the reason and never moves
+another's label.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .archives import Files, printable
 from .errors import DataError
 from .label_names import read_names
 from .layouts import load_layout
+from .parallel import Workers
 from .readers import OWN, known_formats, reader
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
@@ -48,16 +50,19 @@ def open_source(
     layout: str | None = None,
     classes: Path | None = None,
     labels: Path | None = None,
+    workers: Workers | None = None,
 ) -> Source:
     """Find the reader of a file, folder or archive and open it. Raises `DataError`.
 
     `layout` is a layout's name or TOML file, `classes` a text file with a class name per line, `labels` a CSV file
-    with the class of every recording, for people's own formats.
+    with the class of every recording, for people's own formats. `workers` read the files of formats that take time to
+    read; without them it is done here.
     """
     options = Options(
         layout=load_layout(layout) if layout is not None else None,
         classes=read_names(classes) if classes is not None else None,
         labels=read_labels(labels) if labels is not None else None,
+        workers=workers or Workers(),
     )
     files = Files(source)
     module = reader(files, format)
@@ -77,23 +82,27 @@ def convert(
     labels: Path | None = None,
     split_by: str | None = None,
     strict: bool = False,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> ConvertReport:
     """Convert a data set into the skeleton store `out`, which appears only when it is complete.
 
     The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
     recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
-    conversion. Raises `DataError`.
+    conversion. `jobs` processes read, and one writes: the store is the same with any number of them. (They are started
+    anew, so a script that asks for several has to have its code under `if __name__ == "__main__":`.) Raises
+    `DataError`.
     """
     source, out = Path(source), Path(out)
     if split_by is not None and split_by not in SPLIT_BY:
         raise DataError(f"no split by {split_by!r}: use one of {', '.join(SPLIT_BY)}.")
     _check_target(source, out)
 
-    data = open_source(source, format=format, layout=layout, classes=classes, labels=labels)
+    workers = Workers(jobs)
+    data = open_source(source, format=format, layout=layout, classes=classes, labels=labels, workers=workers)
     tally = _Tally(data, strict)
     try:
-        with write_store(out, data.layout) as writer:
+        with workers, write_store(out, data.layout) as writer:
             for done, item in enumerate(data.clips, 1):
                 tally.take(item, writer)
                 if progress:
@@ -197,24 +206,31 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
     """The clip as float32 with joints that are NaN or infinite set to 0, and whether there were any.
 
     0 is the field's sign for a joint that was not seen. A joint with one bad coordinate is missing altogether: its
-    other coordinates are no place where it was.
+    other coordinates are no place where it was. Arrays that are float32 already and can be written are changed.
     """
     with np.errstate(over="ignore"):  # beyond float32 is infinite here
         keypoints = np.asarray(clip.keypoints, np.float32)
         confidence = None if clip.confidence is None else np.asarray(clip.confidence, np.float32)
-    good = np.isfinite(keypoints).all(axis=-1)
-    if confidence is not None and confidence.shape == good.shape:
-        good &= np.isfinite(confidence)
-        confidence = confidence if good.all() else np.where(good, confidence, 0)
-    mended = not good.all()
+    fits = confidence is not None and confidence.shape == keypoints.shape[:-1]  # if not, the store says so
+    mended = not (np.isfinite(keypoints).all() and (not fits or np.isfinite(confidence).all()))
     if mended:
-        keypoints = np.where(good[..., None], keypoints, 0)
+        good = np.isfinite(keypoints).all(axis=-1)
+        if fits:
+            good &= np.isfinite(confidence)
+            confidence = _without(confidence, good)
+        keypoints = _without(keypoints, good)
     return replace(clip, keypoints=keypoints, confidence=confidence), mended
+
+
+def _without(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    values = values if values.flags.writeable else values.copy()
+    values[~good] = 0
+    return values
 
 
 def present_bodies(clip: Clip) -> Clip:
     """The clip without bodies that are zero in every frame (an absent second person in published files)."""
-    there = clip.keypoints.reshape(len(clip.keypoints), -1).any(axis=1)
+    there = clip.keypoints.any(axis=(1, 2, 3))
     if there.all() or not clip.keypoints.size:  # without frames or joints: the store says what is wrong
         return clip
     if not there.any():

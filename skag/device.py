@@ -27,8 +27,10 @@ def choose_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Have glibc keep large freed blocks instead of giving each back to the system at once.
 
-    By default every large tensor is mapped and faulted in anew: on two cores a step of the published network
-    (batch 4) then took 1.2 to 1.4 times as long. Does nothing on other C libraries.
+    By default every large tensor is mapped and faulted in anew: a step of the published network (batch 4) then took 1.2
+    to 1.4 times as long on two idle cores, 1.03 to 1.08 times in processor time on a busy machine. The peak of
+    memory moved by -9 to +2 % (`docs/training-step.md`); what is kept is not given back before the process ends. Does
+    nothing on other C libraries.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

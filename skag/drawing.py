@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DataError
-from .figures import name_joints, saved_figure, shortened
+from .figures import saved_figure, shortened
 from .layouts import Layout
+from .network_figures import name_joints
 from .store import SkeletonStore
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ KINDS = (".png", ".gif", ".html")
 _PAGE = Path(__file__).with_name("clip_page.html")
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the first part in ink
 _COLOURS = ("#333333", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
-_RATE = 30  # frames a second; stores do not say, and nearly all sensors give as many
+FRAME_RATE = 30  # frames a second; stores do not say, and nearly all sensors give as many
 _STRIP, _MOVING, _TURNING = 8, 150, 1500  # most frames drawn
 _FAINT = 0.55  # opacity of bodies after the first
 _CONFIDENT = 0.3  # of a pose estimator's score; joints below are guesses
@@ -163,7 +164,7 @@ def draw_moving(clip: View, path: Path) -> None:
                 dot.set_offsets(points)
             axes.set_title(f"frame {frame + 1} of {len(clip.points)}", fontsize=9)
             pictures.append(Image.fromarray(np.concatenate([_pixels(figure), beside], axis=1)))
-    wait = 1000 / _RATE * max(1, frames[-1] - frames[0] + 1) / len(frames)
+    wait = 1000 / FRAME_RATE * max(1, frames[-1] - frames[0] + 1) / len(frames)
     wait = max(20, 10 * round(wait / 10))  # the format counts in hundredths; browsers slow down what is under two
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
 
@@ -257,7 +258,7 @@ def write_page(clip: View, path: Path) -> None:
         "frames": [[_points_or_none(body) for body in frame] for frame in clip.points[::step]],
         "step": step,
         "total": len(clip.points),
-        "rate": _RATE,
+        "rate": FRAME_RATE,
         "flat": layout.dims == 2,
     }
     data = json.dumps(values, separators=(",", ":")).replace("<", "\\u003c")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,10 @@ from .errors import DataError, RunError
 from .layouts import Layout
 from .model import ModelConfig, Recogniser
 from .store import SkeletonStore
+
+if TYPE_CHECKING:
+    from .predict import Prediction, Predictor
+    from .segmentation import Segment
 
 # The published ensembles (the paper's tables): two streams, with their motions, and with k-bones.
 PUBLISHED_FUSIONS = (("j", "b"), ("j", "b", "jm", "bm"), ("j", "b", "jm", "bm", "k", "km"))
@@ -34,6 +39,48 @@ class Run:
     layout: Layout
     store_path: Path | None  # None: imported weights, whose recordings skag has not seen
     fingerprint: str | None
+    epoch: int | None = None  # the one that was kept; None for imported weights
+
+    def predict(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray | None = None,
+        *,
+        abstain: float | None = None,
+        evidence: bool = True,
+    ) -> Prediction:
+        """What a recording shows: `keypoints` `[T, V, C]` or `[M, T, V, C]` in the layout's order of joints and the
+        unit of the training data, 0 or NaN where a joint was not seen; `confidence` the same without C.
+
+        `abstain` is a share of recordings of known classes that may be answered with "none of these" (label None);
+        without `evidence` the joints that carried the decision are not measured, which is some twenty times faster. The
+        first call calibrates the run, where that has not been done (see `skag.calibration`). Raises `DataError` for an
+        array that does not fit, `RunError` where there is nothing to fit a threshold on.
+        """
+        from .predict import predict_array
+
+        return predict_array(self._predictor, keypoints, confidence, abstain=abstain, evidence=evidence)
+
+    def segments(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray | None = None,
+        *,
+        window: int,
+        stride: int | None = None,
+        abstain: float | None = None,
+    ) -> list[Segment]:
+        """The actions that follow one another in a long recording, found in windows of `window` frames every `stride`
+        (by default a sixth of the window); otherwise as `predict`. A memory-mapped array is read window by window."""
+        from .segmentation import segments_of_array
+
+        return segments_of_array(self._predictor, keypoints, confidence, window, stride, abstain=abstain)
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from .predict import of_runs
+
+        return of_runs([self], None, next(self.model.parameters()).device)
 
 
 @dataclass(frozen=True)
@@ -133,8 +180,10 @@ def load_run(folder: Path, device: torch.device) -> Run:
         raise RunError(f"{where} or {runs.DATA} beside it lacks fields: train the run again.")
     model = Recogniser(from_dict(ModelConfig, facts["model"], where))
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        model.load_state_dict(weights)
+        best = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(best["model"])
+        epoch = best.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them runs code
         raise RunError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train the run again.") from None
     return Run(
@@ -145,6 +194,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
         layout=Layout.from_dict(facts["layout"], where),
         store_path=None if source["store"] is None else Path(source["store"]),
         fingerprint=source["fingerprint"],
+        epoch=epoch,
     )
 
 

@@ -186,8 +186,8 @@ class Recogniser(nn.Module):
             self.to_joint_embedding = nn.Linear(config.in_channels, width)
             self.pos_embedding = nn.Parameter(torch.randn(1, config.num_joints, width))
             channels_in = width
-        places = config.num_bodies if config.joint_embedding and not config.present_bodies_only else 1
-        self.data_bn = nn.BatchNorm1d(places * config.num_joints * channels_in)
+        self.num_places = config.num_bodies if config.joint_embedding and not config.present_bodies_only else 1
+        self.data_bn = nn.BatchNorm2d(self.num_places * config.num_joints * channels_in)  # places told apart
         blocks = []
         for number, (channels, stride) in enumerate(zip(config.channels, config.strides, strict=True)):
             residual = number > 0 or config.joint_embedding
@@ -210,11 +210,15 @@ class Recogniser(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""
-        N, M, T, V, _ = self._checked(x).shape
+        N, M, T, V, C = self._checked(x).shape
+        P = self.num_places
+        x = x.reshape(-1, P, T, V, C).transpose(1, 2)  # B T P V C
         if self.config.joint_embedding:
-            x = self.to_joint_embedding(x) + self.pos_embedding  # N M T V C'
-        x = self.data_bn(x.permute(0, 1, 3, 4, 2).reshape(-1, self.data_bn.num_features, T)).view(N * M, V, -1, T)
-        return self._through_blocks(x.permute(0, 2, 3, 1)).unflatten(0, (N, M))
+            x = self.to_joint_embedding(x) + self.pos_embedding
+        # One channel per place, joint and number, channels last: what the layer before left needs no copy.
+        x = self.data_bn(x.flatten(2).transpose(1, 2).unsqueeze(3)).squeeze(3)  # B PVC' T
+        x = x.transpose(1, 2).unflatten(2, (P, V, -1)).permute(0, 2, 4, 1, 3)  # B P C' T V
+        return self._through_blocks(x.flatten(0, 1)).unflatten(0, (N, M))
 
     def _checked(self, x: Tensor) -> Tensor:
         _, M, _, V, C = x.shape

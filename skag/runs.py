@@ -9,6 +9,9 @@
     dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
+    calibration.json   the temperature of `skag predict`
+    analysis.json, report.html, figures/   what `skag analyze-confusion` found
+    tensorboard/       the metrics again, where TensorBoard is installed
 
 Files are written under a temporary name and renamed, so that what is there is whole.
 """
@@ -20,19 +23,24 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from . import __version__
 from .config import Config, config_from_dict
 from .errors import RunError
-from .model import ModelConfig
-from .store import SkeletonStore
+from .suggestions import did_you_mean
+
+if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
+    import torch
+
+    from .model import ModelConfig
+    from .store import SkeletonStore
 
 CONFIG, DATA = "config.json", "data.json"
 METRICS, REFRESHES, DIALOGUES = "metrics.jsonl", "refreshes.jsonl", "dialogues.jsonl"
@@ -70,7 +78,9 @@ def append_line(path: Path, value: Any) -> None:
 def read_json(run: Path, name: str) -> dict[str, Any]:
     """A JSON object of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
     if not run.is_dir():
-        raise RunError(f"no run folder {run}: make one with `skag train DATA.h5 --out {run}`.")
+        otherwise = f"make one with `skag train DATA.h5 --out {run}`."
+        step = did_you_mean(run, otherwise, lambda path: (path / CONFIG).is_file())
+        raise RunError(f"no run folder {run}: {step}")
     path = run / name
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -99,6 +109,8 @@ def write_run_facts(
     asking: dict[str, Any],
 ) -> None:
     """Write the files that say what a run is, before its first step. `asking` is how its agents were opened."""
+    import torch
+
     facts = {
         "config": config.to_dict(),
         "model": asdict(model_config),
@@ -152,8 +164,9 @@ def keep_epochs(run: Path, epochs: int) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines that were written to their end, each with it."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+    """The lines that were written to their end, each with it; other signs that split lines may stand within them."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [line for line in file if line[-1] == "\n"]
 
 
 def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], None]:
@@ -177,3 +190,107 @@ def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], Non
 def read_config(run: Path) -> Config:
     """The configuration a run was trained with. Raises `RunError`."""
     return config_from_dict(read_json(run, CONFIG).get("config"), where=str(run / CONFIG))
+
+
+# ---------------------------------------------------------------- many runs
+
+_TELLTALE = (CONFIG, DATA, METRICS, "last.pt", "best.pt")  # two of these make a folder a run's
+_RECENT_SECONDS = 120  # a run is taken to be training this long after it last wrote something, or three epochs long
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of a listing; accuracies in percent, None where unknown."""
+
+    run: str
+    state: str  # "finished", "interrupted", "running?" (it wrote something just now), "imported" or "damaged"
+    recipe: str | None = None
+    stream: str | None = None
+    data: str | None = None  # the skeleton store that it was trained on
+    seed: int | None = None
+    epochs: int | None = None  # done
+    planned: int | None = None
+    val_top1: float | None = None  # the highest of all epochs, on the clips that chose the epoch
+    selected_on: str | None = None  # "validation", or "test" where these were the test split's
+    test_top1: float | None = None  # of the test split, where `skag eval` saved it
+    date: str | None = None  # ISO 8601, when an epoch was last finished
+    reason: str | None = None  # why a folder counts as damaged
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """All runs in and below `folder`, the one that was written to last at the end.
+
+    Folders that look like runs and cannot be read are listed as damaged, with the reason. Raises `RunError` where
+    there is no such folder.
+    """
+    if not folder.is_dir():
+        otherwise = "`skag train DATA.h5` makes runs in runs/, or name another folder."
+        raise RunError(f"no folder {folder}: {did_you_mean(folder, otherwise, Path.is_dir)}")
+    found = []
+    for here, folders, files in os.walk(folder):
+        if len(set(_TELLTALE) & set(files)) > 1:
+            found.append(summarise(Path(here)))
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return sorted(found, key=lambda summary: (summary.date or "", summary.run))
+
+
+def summarise(run: Path) -> RunSummary:
+    """What a run folder holds, as one line of a listing. Never raises for what is in the folder."""
+    try:
+        return _summary(run)
+    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, RunError) else f"its files do not hold what skag writes ({error!r})"
+        return RunSummary(str(run), "damaged", reason=reason)
+
+
+def _summary(run: Path) -> RunSummary:
+    config, source = read_config(run), read_json(run, DATA)
+    metrics = _finished_epochs(run / METRICS)
+    done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.train.epochs
+    written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
+    quiet_for = datetime.now().timestamp() - written
+    if source["store"] is None:
+        state, planned = "imported", 0
+    elif done >= planned:
+        state = "finished"
+    elif quiet_for < max(_RECENT_SECONDS, 3 * max((line["seconds"] for line in metrics), default=0)):
+        state = "running?"
+    else:
+        state = "interrupted"
+    return RunSummary(
+        run=str(run),
+        state=state,
+        recipe=config.recipe,
+        stream=config.data.stream,
+        data=source["store"],
+        seed=config.train.seed,
+        epochs=done,
+        planned=planned,
+        val_top1=max((round(float(line["val_top1"]), 2) for line in metrics), default=None),
+        selected_on=config.train.select_on,
+        test_top1=_test_top1(run),
+        date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),
+    )
+
+
+def _finished_epochs(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of the metrics; a last one that was cut when the run was killed is left out."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines() if line]
+
+
+def _test_top1(run: Path) -> float | None:
+    """Top-1 of the newest saved predictions of a test split, which published files also call "val"."""
+    paths = [path for end in ("test", "val") for path in run.glob(f"predictions-*{end}.npz")]
+    if not paths:
+        return None
+    path = max(paths, key=lambda path: path.stat().st_mtime)
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            right = saved["probabilities"].argmax(1) == saved["labels"]
+    except Exception as error:  # zip, zlib, numpy and key errors alike: the file is not what skag wrote
+        raise RunError(f"{path} is damaged ({error}): run `skag eval {run}` again.") from None
+    return round(100 * float(right.mean()), 2)

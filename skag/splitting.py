@@ -18,7 +18,7 @@ SPLIT_BY = ("subject", "camera", "random")
 TEST_SHARE = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """What a split is made from."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from skag.layouts import load_layout
 from skag.store import Clip, write_store
@@ -47,3 +48,12 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     writer.add(Clip(name, label, clip, subject=subject, splits=(split,)))
         writer.finish(CLASSES)
     return path
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure at the moment it is saved."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k))[1])
+    return saved

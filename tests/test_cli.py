@@ -73,7 +73,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_main_job_end_to_end(recordings: Path) -> None:
-    converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
+    converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--jobs", "2")
     assert (converted["clips"], converted["layout"], converted["joints"]) == (80, "kinect-v1", 20)
     assert converted["classes"] == CLASSES and converted["splits"] == {"xsub_train": 64, "xsub_val": 16}
     assert {"bodies", "frames", "skipped"} <= set(converted)
@@ -104,10 +104,15 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert [row["class"] for row in analysed["per_class"]] == CLASSES and analysed["per_class"][0]["n"] == 4
     wrong = round(16 * (1 - analysed["top1"] / 100))
     assert sum(pair["count"] for pair in analysed["pairs"]) == wrong
-    assert (run / "figures" / "confusion.png").stat().st_size > 1000
+    figures = ("confusion", "class-accuracy", "reliability", "topology", "embeddings", "critical-joints")
+    assert list(analysed["figures"]) == list(figures) and analysed["missing"] == []
+    assert all((run / "figures" / f"{name}.png").stat().st_size > 1000 for name in figures)
+    assert analysed["report"] == str(run / "report.html") and CLASSES[0] in (run / "report.html").read_text()
+    assert len(analysed["refreshes"]) == 1 and 0 <= analysed["refreshes"][0]["asked_before"] <= 100
 
     shown = invoke("analyze-confusion", run, "--reference", run)
     assert "Classes by difficulty" in shown and CLASSES[0] in shown
+    assert "0 clips gained, 0 lost, p = 1, within noise" in shown and "Expected calibration error" in shown
     Path("tiny.h5").rename("moved.h5")
     with pytest.raises(DataError, match="give the store with --data"):
         document("eval", run)

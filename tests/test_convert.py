@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from skag import convert as convert_module
+from skag import parallel
 from skag.convert import convert, present_bodies, without_gaps
 from skag.errors import DataError
 from skag.label_names import read_names
@@ -68,6 +71,24 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_several_processes_make_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(parallel, "ALONE", 4000)
+    monkeypatch.setattr(parallel, "BATCH", 6000)
+    source = recordings(tmp_path / "x", 30)
+    (source / "a01_s01_e07_v01.json").write_text("{}")
+    if kind != "folder":
+        source = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path, "x"))
+    seen: list[int] = []
+    reports = [
+        convert(source, tmp_path / f"{jobs}.h5", jobs=jobs, progress=lambda done, total: seen.append(done))
+        for jobs in (1, 2)
+    ]
+    assert reports[0] == reports[1] and [name for name, _ in reports[0].skipped] == ["a01_s01_e07_v01.json"]
+    assert seen == [*range(1, 31)] * 2
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
+
+
 def test_a_kill_leaves_no_store_under_the_final_name(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from skag.convert import convert\n"
@@ -80,8 +101,27 @@ def test_a_kill_leaves_no_store_under_the_final_name(tmp_path: Path) -> None:
         assert [process.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "out.h5").exists()
+    left = [path.name for path in tmp_path.iterdir() if path.name != "x"]
+    assert left == [f".out.h5.{process.pid}.partial"]
     assert convert(tmp_path / "x", tmp_path / "out.h5").clips == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "x"]
+
+
+def test_leftovers_of_others_are_not_touched(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    theirs = [
+        f".data.h5.{os.getppid()}.partial",  # a process that is there
+        f".other.h5.{gone.pid}.partial",  # of another store
+        f".data.h5.{gone.pid}.partial.txt",
+        ".data.h5.x.partial",
+    ]
+    for name in [*theirs, f".data.h5.{gone.pid}.partial", f".data.h5.{'9' * 18}.partial"]:
+        (tmp_path / name).write_bytes(b"")
+    with h5py.File(tmp_path / ".data.h5.99999999999.partial", "w"):  # locked, as by a process of another machine
+        convert(recordings(tmp_path / "x"), tmp_path / "data.h5")
+        there = {path.name for path in tmp_path.iterdir()}
+    assert there == {*theirs, ".data.h5.99999999999.partial", "data.h5", "x"}
 
 
 def test_targets_that_cannot_be(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from skag import class_statistics
 from skag.backends import Topic
-from skag.errors import BackendError
+from skag.errors import BackendError, DataError
 from skag.layouts import Layout, load_layout
 from skag.measured import MeasuredBackend
 from skag.selector import check
@@ -196,6 +196,10 @@ def test_what_cannot_be_measured_is_said_in_one_line(store, tmp_path):
     lone = make_store(tmp_path / "lone.h5", NTU, simulated()[:20], [*ACTIONS, "fly"])
     with pytest.raises(BackendError, match="class 'fly' has no usable clip in split 'train'"):
         MeasuredBackend(lone, "train").ask([], Topic(10, "fly", 1))
+    empty = make_store(tmp_path / "empty.h5", NTU, simulated(np.zeros_like)[:20], ACTIONS)
+    with pytest.raises(DataError, match="no joint other than 0 in any clip of split train: `skag check`") as error:
+        MeasuredBackend(empty, "train").ask([], Topic(0, "sit down", 1))
+    assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="round 7"):
         MeasuredBackend(store, "train").ask([], Topic(0, "sit down", 7))
 

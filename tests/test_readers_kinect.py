@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +211,8 @@ UTD_ORDER = [  # as recorded, from Skeleton_joint_order.txt
 
 
 def mat(**values: object) -> bytes:
-    savemat = pytest.importorskip("scipy.io").savemat
+    from scipy.io import savemat
+
     savemat(buffer := io.BytesIO(), values, do_compression=True)
     return buffer.getvalue()
 
@@ -239,9 +239,3 @@ def test_utd_mhad(tmp_path: Path) -> None:
     assert "expands to more than 8 MiB" in reasons["a1_s7_t4_skeleton.mat"]
     assert "type <U" in reasons["a1_s8_t2_skeleton.mat"] and "no variable" in reasons["a1_s8_t4_skeleton.mat"]
     assert "shape (4, 20, 3)" in reasons["a1_s8_t3_skeleton.mat"]
-
-
-def test_utd_mhad_without_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    source = as_folder({"a12_s1_t1_skeleton.mat": b"x"}, tmp_path / "x")
-    assert refusal(source, tmp_path).endswith("pip install scipy")

@@ -144,6 +144,23 @@ BAD_FILES = {
 }
 
 
+def test_joints_have_twelve_values(tmp_path: Path) -> None:
+    """So that no file is much shorter than its joints; three values alone would be."""
+    whole = skeleton([[(1, person(2, 1)[0])]])
+    short = [b"1 2 3" if line.endswith(JOINT_REST.encode()) else line for line in whole.splitlines()]
+    members = {name(action=1): whole, name(action=2): b"\n".join(short)}
+    report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert report.clips == 1 and "without its twelve values" in report.skipped[-1][1]
+
+
+def test_too_many_tracking_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ntu, "MAX_TRACKED", 2)
+    joints = person(3, 1)
+    members = {name(action=a): skeleton([[(t % a, joints[t])] for t in range(3)]) for a in (2, 3)}
+    report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert report.clips == 1 and "more than 2 tracking ids" in report.skipped[-1][1]
+
+
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_is_left_out(tmp_path: Path, case: str) -> None:
     data, reason = BAD_FILES[case]

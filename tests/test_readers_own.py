@@ -350,3 +350,15 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 of 2 subjects test" in printed.output.replace("\n", " ")
     made = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--quiet"]).stdout)
     assert made["splits"] == {"subject_test": 2, "subject_train": 2} and made["classes"] == ["a", "b"]
+
+
+def test_bodies_one_after_another_do_not_fill_a_large_recording_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = "frame,body,label," + ",".join(f"joint{v}_{axis}" for v in range(17) for axis in "xy")
+    rows = [f"{n},{n % 4},walk" + ",1" * 34 for n in range(40)]
+    (tmp_path / "own.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "labels.csv").write_text("file,label\nown,walk\n")
+    assert converted(tmp_path / "own.csv", tmp_path / "a")[0].bodies == 4
+    monkeypatch.setattr(tables, "ALWAYS_ALLOWED", 0)
+    assert "bodies one after another" in refusal(tmp_path / "own.csv", tmp_path / "b")

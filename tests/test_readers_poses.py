@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from skag import archives
+from skag.archives import Member
 from skag.layouts import load_layout
-from skag.readers import openpose, poses
+from skag.readers import alphapose, openpose, poses
 from skag.readers.poses import Person
+from skag.readers.source import Unusable
 from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
 
 
@@ -38,7 +40,9 @@ def persons(*places: float, who: list[str | None] | None = None) -> list[Person]
 
 
 def followed(*frames: list[Person]) -> list[list[tuple[int, float]]]:
-    return [[(number, float(person.joints[0, 0])) for number, person in track] for track in poses.follow(frames)]
+    seen = poses.follow(frames)
+    places = seen.joints[:, 0, 0].tolist() if len(seen.joints) else []
+    return [[(int(seen.frames[n]), places[n]) for n in track] for track in seen.tracks]
 
 
 def test_people_are_followed_by_where_they_were() -> None:
@@ -78,7 +82,7 @@ def test_joints_that_were_not_seen_do_not_count() -> None:
         person.joints[1] = 0
     assert followed(first, second) == [[(0, 0), (1, 1)], [(0, 100), (1, 101)]]
     blind = [Person(np.zeros((4, 2), np.float32)), Person(np.full((4, 2), np.nan, np.float32))]
-    assert len(poses.follow([blind, blind])) == 4, "nobody can be told from anybody, and no warning"
+    assert len(poses.follow([blind, blind]).tracks) == 4, "nobody can be told from anybody, and no warning"
 
 
 def test_the_five_seen_best_are_kept() -> None:
@@ -88,6 +92,26 @@ def test_the_five_seen_best_are_kept() -> None:
     keypoints, confidence = poses.arrays(frames, layout, {})
     order = np.argsort(-bodies[..., 2].sum(axis=(1, 2)))[:5]
     assert np.array_equal(keypoints, bodies[order, ..., :2].astype("f4")) and confidence.shape == (5, 3, 17)
+
+
+def test_people_one_after_another_do_not_fill_a_large_recording_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three people by turns would take three times what was seen of them; the one seen best alone does not."""
+    layout = load_layout("coco")
+    body = people(30, 1)[0]
+    frames = [
+        [Person(joints[:, :2], np.ones(17), who) for who in ("always", str(t % 3))] for t, joints in enumerate(body)
+    ]
+    assert poses.arrays(frames, layout, {})[0].shape == (4, 30, 17, 2)
+    monkeypatch.setattr(poses, "ALWAYS_ALLOWED", 0)
+    keypoints, confidence = poses.arrays(frames, layout, {})
+    assert keypoints.shape == (1, 30, 17, 2) and (confidence == 1).all()
+
+
+def test_too_many_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poses, "MAX_IDENTITIES", 2)
+    frames = [[Person(np.ones((4, 2), "f4"), None, str(t))] for t in range(3)]
+    with pytest.raises(Unusable, match="more than 2 people"):
+        poses.follow(frames)
 
 
 # OpenPose
@@ -284,6 +308,21 @@ def test_alphapose(tmp_path: Path, who: object) -> None:
         walk = store.names.index("walk/1")
         assert np.allclose(store.keypoints(walk), two[..., :2]) and np.allclose(store.confidence(walk), two[..., 2])
         assert report.layout == "coco" and report.skipped == []
+
+
+def test_a_long_alphapose_file_has_to_be_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in order is never held as a whole, and comes out as another whose images are shuffled."""
+    two = people(12, 2)
+    entries = alphapose_entries(two, lambda n: n)
+    shuffled = [entries[n] for n in np.random.default_rng(0).permutation(len(entries))]
+    assert list(alphapose._frames([Member("", text(entries))]))[11][1].identity == "1"
+    members = {"walk/1.json": text(entries), "walk/2.json": text(shuffled), "sit/3.json": text(entries)}
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert store.names == ["sit/3", "walk/1", "walk/2"]
+    assert len({np.sort(store.keypoints(number), axis=0).tobytes() for number in range(3)}) == 1
+    monkeypatch.setattr(alphapose, "MAX_OUT_OF_ORDER", 100)
+    report, store = converted(tmp_path / "x", tmp_path / "again")
+    assert store.names == ["sit/3", "walk/1"] and "out of order: sort them" in report.skipped[0][1]
 
 
 @pytest.mark.parametrize(

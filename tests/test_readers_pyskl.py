@@ -150,11 +150,30 @@ def test_splits_that_name_absent_recordings(tmp_path: Path) -> None:
     assert store.protocols() == {"default": ("train", "val")}
 
 
+def test_a_file_without_splits_gets_the_official_ones_of_ntu(tmp_path: Path) -> None:
+    """Performers 1 and 2 train in xsub, camera 1 tests in xview; setup 18 makes it NTU RGB+D 120, with xset."""
+    names = ["S001C001P001R001A001", "S001C002P003R001A002", "S017C003P002R002A060"]
+    clips = [annotation(name, int(name[-3:]) - 1) for name in names]
+    report, store = converted(dumped(clips, tmp_path), tmp_path)
+    assert {name: store.splits[name].tolist() for name in store.splits} == {
+        "xsub_train": [0, 2], "xsub_test": [1], "xview_train": [1, 2], "xview_test": [0],
+    }  # fmt: skip
+    assert any("so are the splits" in note for note in report.notes)
+    report, _ = converted(dumped([*clips, annotation("S018C001P008R001A001", 0)], tmp_path), tmp_path / "120")
+    assert (report.splits["xset_train"], report.splits["xset_test"], report.splits["xview_test"]) == (1, 3, 1)
+
+
+def test_splits_that_are_asked_for_are_the_only_ones_of_a_file_without(tmp_path: Path) -> None:
+    clips = [{**annotation(f"P00{n % 3}S00G10B10H10UC022000LC021000A000R0_0824171{n}", 0)} for n in range(9)]
+    report, _ = converted(dumped(clips, tmp_path), tmp_path, split_by="subject")
+    assert report.splits == {"subject_test": 3, "subject_train": 6}
+
+
 def test_random_splits_do_not_depend_on_order(tmp_path: Path) -> None:
     clips = [annotation(f"clip {i}", i % 3) for i in range(30)] + [annotation("single", 3)]
     report, store = converted(dumped(clips, tmp_path), tmp_path)
     assert report.splits == {"random_test": 6, "random_train": 25}
-    assert any("no splits in the file" in note for note in report.notes)
+    assert any("bring no splits" in note for note in report.notes)
     tests = {store.names[i] for i in store.splits["random_test"]}
     assert np.bincount(store.labels[store.splits["random_test"]], minlength=4).tolist() == [2, 2, 2, 0]
     _, again = converted(dumped(clips[::-1], tmp_path), tmp_path / "again")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,7 @@ from skag.errors import DataError
 from skag.layouts import Layout, load_layout
 from skag.store import Clip, SkeletonStore, write_store
 
+ROOT = Path(__file__).parents[1]
 TINY = Layout("tiny", 2, ("a", "b", "c"), {"b": "a", "c": "b"}, "a", {"all": ("a", "b", "c")})
 NUMBERS = st.floats(width=32, allow_nan=False)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]))
@@ -53,9 +57,9 @@ def clip_lists(draw: st.DrawFn) -> list[Clip]:
     return clips
 
 
-@pytest.mark.parametrize("buffered", [1, 1 << 16])
-def test_everything_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffered: int) -> None:
-    monkeypatch.setattr(store_module, "_BUFFERED_ROWS", buffered)
+@pytest.mark.parametrize("copied", [1, 1 << 16])
+def test_everything_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int) -> None:
+    monkeypatch.setattr(store_module, "_COPIED", copied)
     path = tmp_path / "data.h5"
 
     @settings(deadline=None, max_examples=25)
@@ -243,3 +247,40 @@ def test_a_store_of_version_1_knows_no_image_size(tmp_path: Path) -> None:
     with SkeletonStore(path) as store:
         assert (store.widths.tolist(), store.heights.tolist()) == ([-1], [-1])
         assert store.subjects.tolist() == [1]
+
+
+def test_forked_and_started_processes_open_the_file_anew(tmp_path: Path) -> None:
+    """Two forked processes and their parent read at the same time, each another clip again and again."""
+    rng = np.random.default_rng(0)
+    clips = [Clip(f"{n}", 0, rng.normal(size=(1, 50, 3, 2)).astype("f4")) for n in range(40)]
+    write(tmp_path / "data.h5", clips)
+    code = (
+        "import os, sys; from skag.store import SkeletonStore\n"
+        "store = SkeletonStore(sys.argv[1]); right = [store.keypoints(n).tobytes() for n in range(40)]\n"
+        "handle, children = store._file, []\n"
+        "for _ in range(2):\n"
+        "    if (child := os.fork()) == 0: break\n"
+        "    children.append(child)\n"
+        "for _ in range(20): assert [store.keypoints(n).tobytes() for n in range(40)] == right\n"
+        "assert (store._file is handle) == bool(child)\n"
+        "assert not child or all(os.waitpid(each, 0)[1] == 0 for each in children)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "data.h5"], check=True, cwd=ROOT)
+    with SkeletonStore(tmp_path / "data.h5") as store, pickle.loads(pickle.dumps(store)) as sent:
+        assert sent.keypoints(3).tobytes() == clips[3].keypoints.tobytes() and sent._file is not store._file
+
+
+def test_stores_in_chunks_as_they_once_were_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    clips = [Clip(f"{n}", 0, np.full((1, 2 + n, 3, 2), n, "f4"), np.full((1, 2 + n, 3), n, "f4")) for n in range(5)]
+    write(path, clips)
+    with h5py.File(path, "r+") as file:
+        for name in ("keypoints", "confidence"):
+            assert file[name].chunks is None
+            rows = file[name][:]
+            del file[name]
+            file.create_dataset(name, data=rows, chunks=(4, *rows.shape[1:]), maxshape=(None, *rows.shape[1:]))
+    with SkeletonStore(path) as store:
+        for number, clip in enumerate(clips):
+            assert (store.keypoints(number) == clip.keypoints).all()
+            assert (store.confidence(number) == clip.confidence).all()

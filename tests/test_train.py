@@ -269,6 +269,7 @@ def test_learned_graphs_can_begin_as_the_skeleton(graph: str, tiny_store: Path, 
         assert A[len(expected) :].std() > 0.01
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, where it begins to compile
 def test_bodies_left_out_classes_balanced_and_blocks_compiled(tiny_store: Path, tmp_path: Path) -> None:
     config = small(epochs=1, alpha=0.0, beta=0.0)
     config = replace(replace(config, "network", present_bodies_only=True), "data", num_bodies=2)
@@ -478,3 +479,14 @@ def test_a_damaged_checkpoint_is_named(tiny_store: Path, tmp_path: Path) -> None
         pytest.raises(RunError, match="cannot be gone on from"),
     ):
         train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)
+
+
+def test_metrics_are_written_for_tensorboard_too(tiny_store: Path, tmp_path: Path) -> None:
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = small(epochs=2, alpha=0.0, beta=0.0)
+    run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    found = loader.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    metrics = runs.read_lines(tmp_path / "run" / runs.METRICS)
+    for name in ("loss_cls", "val_top1"):
+        values = [(scalar.step, scalar.value) for scalar in found.Scalars(name)]
+        assert values == [(line["epoch"], pytest.approx(line[name])) for line in metrics]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
+from .completion import run_folders
 
 app = typer.Typer(
     name="skag",
@@ -15,7 +17,6 @@ app = typer.Typer(
         "Skeleton-based action recognition that asks a language model what tells look-alike actions apart.\n\n"
         "Begin with: skag convert, skag describe, skag train, skag eval, skag analyze-confusion."
     ),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,6 +43,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random in this command.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.", autocompletion=run_folders)
+]
+
+WELCOME = """\
+skag tells look-alike actions apart, from recordings of body joints. Begin with
+
+  skag convert RECORDINGS data.h5      recordings (folder, file, archive) in
+  skag describe data.h5                what tells the actions apart, in words
+  skag train data.h5 --out runs/first  a recogniser; it says how to evaluate it
+
+No recordings at hand? skag simulate demo makes some. skag --help lists all
+commands, skag doctor tells what is installed here.
+"""
 
 
 def _version(show: bool) -> None:
@@ -50,13 +65,15 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(WELCOME, end="")
 
 
 # Importing a module registers its commands; help lists them in this order, the order of use.
@@ -68,4 +85,8 @@ from . import train  # noqa: E402, F401
 from . import recipes  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401
 from . import ablate  # noqa: E402, F401
+from . import runs  # noqa: E402, F401
+from . import export  # noqa: E402, F401
+from . import predict  # noqa: E402, F401
 from . import dialogues  # noqa: E402, F401
+from . import doctor  # noqa: E402, F401

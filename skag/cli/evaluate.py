@@ -7,14 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, app
+from .completion import run_folders
 from .output import Output
 
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders made by `skag train`.")]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Run folders made by `skag train`.", autocompletion=run_folders),
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Skeleton store, where it is no longer where training found it.")
 ]
 SplitOption = Annotated[str | None, typer.Option("--split", help="Split to evaluate.  [default: the test split]")]
+
+_MOST_ROWS = 40  # of a table of classes
+_EXPLAINED = 3  # confused pairs whose sentences are printed
+_NAME_LENGTH = 24  # of a class in a table of 80 columns
 
 
 @app.command(
@@ -107,9 +115,14 @@ def _print_evaluation(output: Output, result: Any) -> None:
     epilog="Example: skag analyze-confusion runs/ucla-j --reference runs/ucla-baseline",
 )
 def analyze_confusion(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
+    run_folder: RunArgument,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Run that sorts the classes into hard, medium and easy.")
+        Path | None,
+        typer.Option(
+            "--reference",
+            help="Run to compare with; it also sorts the classes by difficulty.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     split: SplitOption = None,
     data: DataOption = None,
@@ -119,81 +132,166 @@ def analyze_confusion(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """What a run confuses, and how badly.
+    """What a run confuses, why, and what its dialogue changed.
 
-    Hard, medium and easy classes, accuracy per class, the most confused pairs. Reads the predictions that `skag
-    eval` saved, or makes them. Writes RUN/figures/*.png and
-    RUN/analysis.json.
+    Hard, medium and easy classes, accuracy per class with intervals, the most confused pairs with what tells them apart
+    and how they fared after a refresh, calibration; with --reference, what changed and whether that is more than
+    noise. Reads the run folder and its skeleton store, and the predictions that `skag eval` saved, or makes them.
+    Writes RUN/report.html, a page to look at all of it and at the clips, RUN/figures/*.png and RUN/analysis.json.
     """
-    from .. import analysis, figures, runs
+    from ..confusion import analyze_confusion as analyze
+    from ..device import choose_device, keep_freed_memory
 
     output = Output(as_json, quiet)
-    run, predictions = _saved_or_predicted(run_folder, split, data, device, output)
-    other = None
-    if reference is not None:
-        _, other = _saved_or_predicted(reference, predictions.split, data, device, output)
-    reference_classes = None
-    if other is not None:
-        reference_classes = analysis.per_class(other.labels, other.probabilities.argmax(1), other.classes)
-    result = analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes, reference_classes)
-    per_class = analysis.per_class(predictions.labels, predictions.probabilities.argmax(1), predictions.classes)
-    folder = run_folder / "figures"
-    folder.mkdir(exist_ok=True)
-    matrix = analysis.confusion_matrix(
-        predictions.labels, predictions.probabilities.argmax(1), len(predictions.classes)
-    )
-    figures.confusion_figure(matrix, predictions.classes, folder / "confusion.png")
-    figures.class_accuracy_figure(per_class, folder / "class-accuracy.png", reference_classes)
-    runs.write_json(run_folder / "analysis.json", result)
-    _print_analysis(output, run, result, top)
-    output.note(f"Figures: {folder / 'confusion.png'}, {folder / 'class-accuracy.png'}")
+    keep_freed_memory()
+    where = choose_device(device.value)
+    result = analyze(run_folder, reference=reference, split=split, data=data, device=where, seed=seed, note=output.note)
+    _print_analysis(output, result, top)
+    for text in result["missing"]:
+        output.note(f"Not shown: {text}.")
+    output.note(f"Figures in {run_folder / 'figures'}: {', '.join(result['figures'])}.")
+    output.note(f"Report: {result['report']}")
     output.document(result)
 
 
-def _saved_or_predicted(
-    folder: Path, split: str | None, data: Path | None, device: Device, output: Output
-) -> tuple[Any, Any]:
-    """The run and its predictions: those saved by an earlier evaluation, else fresh ones."""
-    from contextlib import ExitStack
+def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
+    output.line(
+        f"{result['run']}, {result['clips']} clips of {result['split']}:\n"
+        f"top-1 {result['top1']:.2f} % ({_interval(result['top1_low'], result['top1_high'])}), "
+        f"top-5 {result['top5']:.2f} %, mean class {result['mean_class']:.2f} %"
+    )
+    compared = result.get("comparison")
+    if compared is not None:
+        output.line(
+            f"Against {result['compared_with']}, {compared['reference']:.2f} %:\n"
+            f"{compared['difference']:+.2f} points "
+            f"({_interval(compared['difference_low'], compared['difference_high'], '+.1f')}), "
+            f"{compared['gained']} clips gained, {compared['lost']} lost, p = {compared['p']:g}, "
+            f"{'a clear difference' if compared['clear'] else 'within noise'}"
+        )
+    for remark in result["remarks"]:
+        output.line(f"{remark}.")
+    _print_sets(output, result["sets"], compared is not None)
+    _print_classes(output, result["per_class"], compared is not None)
+    _print_pairs(output, result["pairs"], top)
+    _print_refreshes(output, result["refreshes"], compared is not None)
+    _print_calibration(output, result)
 
-    from .. import evaluate as library
-    from ..device import choose_device, keep_freed_memory
 
-    keep_freed_memory()
-    where = choose_device(device.value)
-    with ExitStack() as stack:
-        run, store = library.open_run(folder, data, where, stack, output.note)
-        split = library.choose_split(run, store, split)
-        earlier = library.load_predictions(folder, split)
-        if earlier is not None and earlier.fingerprint == store.fingerprint:
-            return run, earlier
-        output.note(f"Predicting {split} with {folder} on {where}.")
-        predictions = library.predict_split(run, store, split, where)
-    library.save_predictions(folder, predictions)
-    return run, predictions
+def _print_sets(output: Output, sets: dict[str, Any], compared: bool) -> None:
+    rows = []
+    for name, found in sets.items():
+        means = [found["accuracy"], found["reference"]] if compared else [found["accuracy"]]
+        means = ["" if mean is None else f"{mean:.2f}" for mean in means]
+        rows.append([name, len(found["classes"]), *means, _listed(found["classes"])])
+    title = "Classes by difficulty (below 70 %, 70 to 90 %, above 90 %)"
+    if compared:
+        title = f"{title[:-1]}, of the reference)"
+    columns = ["set", "classes", "mean %", *(["reference %"] if compared else []), "which"]
+    output.table(title, columns, rows)
 
 
-def _print_analysis(output: Output, run: Any, result: dict[str, Any], top: int) -> None:
-    output.line(f"{run.folder}: top-1 {result['top1']:.2f} %")
-    sets = [
-        [
-            name,
-            len(found["classes"]),
-            "" if found["accuracy"] is None else f"{found['accuracy']:.2f}",
-            _listed(found["classes"]),
+def _print_classes(output: Output, classes: list[dict[str, Any]], compared: bool) -> None:
+    found = [row for row in classes if row["n"]]
+    found.sort(key=lambda row: (row["difference"] if compared else row["accuracy"], row["accuracy"]))
+    shown = found[:_MOST_ROWS]
+    columns = ["class", "clips", "%", "95 % interval"]
+    rows = [[_short(row["class"]), row["n"], row["accuracy"], _interval(row["low"], row["high"])] for row in shown]
+    title = "Accuracy per class, the worst first"
+    if compared:
+        columns = ["class", "clips", "%", "reference", "points", "95 % interval", "adj. p"]
+        title = "Accuracy per class against the reference, the greatest loss first (* clear)"
+        rows = [
+            [
+                _short(row["class"]),
+                row["n"],
+                f"{row['accuracy']:.1f}",
+                f"{row['reference']:.1f}",
+                f"{row['difference']:+.1f}{' *' if row['clear'] else ''}",
+                _interval(row["difference_low"], row["difference_high"], "+.0f"),
+                f"{row['p']:g}",
+            ]
+            for row in shown
         ]
-        for name, found in result["sets"].items()
+    if len(found) > len(shown):
+        title += f"; {len(shown)} of {len(found)}"
+    output.table(title, columns, rows)
+
+
+def _print_pairs(output: Output, pairs: list[dict[str, Any]], top: int) -> None:
+    rows = []
+    for pair in pairs[:top]:
+        change = next((each for each in pair["refreshes"] if each["change"] is not None), None)
+        trained = ""
+        if change is not None:
+            shares = [100 * change[n] / change[f"{n}_clips"] for n in ("before", "after")]
+            trained = f"{shares[0]:.0f} to {shares[1]:.0f} ({change['epoch']}, {change['after_epoch']})"
+        rows.append([_short(pair["true"]), _short(pair["predicted"]), pair["count"], f"{pair['rate']:.0f}", trained])
+    columns = ["true class", "taken for", "clips", "%", "% in training (epochs)"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    output.table("Most confused pairs (% of the true class)", columns, rows)
+    for pair in [pair for pair in pairs[:top] if pair["true_sentence"]][:_EXPLAINED]:
+        text = [f"{pair[side]}: {pair[f'{side}_sentence']}" for side in ("true", "predicted")]
+        text.append(f"Critical in one of both alone: {', '.join(pair['joints_apart']) or 'no joint'}.")
+        output.panel(f"{_short(pair['true'])}, taken for {_short(pair['predicted'])}", "\n".join(text))
+
+
+def _print_refreshes(output: Output, refreshes: list[dict[str, Any]], compared: bool) -> None:
+    asked = [row for row in refreshes if row["pairs"]]
+    if not asked:
+        return
+    columns = ["after epoch", "classes", "pairs", "these pairs, %", "other pairs, %"]
+    rows = [
+        [str(row["epoch"]), row["classes"], row["pairs"], _course(row, "asked"), _course(row, "other")] for row in asked
     ]
-    output.table(
-        "Classes by difficulty (below 70 %, 70 to 90 %, above 90 %)", ["set", "classes", "mean %", "which"], sets
+    if compared:
+        columns.append("reference, %")
+        rows = [[*row, _course(of, "reference")] for row, of in zip(rows, asked, strict=True)]
+    output.table("Refreshes: training clips confused before and after", columns, rows)
+    if len(asked) < len(refreshes):
+        output.line(f"{len(refreshes) - len(asked)} more asked about nothing new.")
+
+
+def _print_calibration(output: Output, result: dict[str, Any]) -> None:
+    rows = [
+        [
+            f"{part['low']:.0f} to {part['high']:.0f}",
+            part["n"],
+            part["confidence"],
+            part["accuracy"],
+            _interval(part["accuracy_low"], part["accuracy_high"]),
+        ]
+        for part in result["calibration"]
+        if part["n"]
+    ]
+    output.table("Calibration", ["confidence %", "clips", "mean %", "right %", "95 % interval"], rows)
+    verdict = "within chance"
+    if result["ece"] > result["ece_by_chance"]:
+        verdict = "too sure" if result["mean_confidence"] > result["top1"] else "not sure enough"
+    output.line(
+        f"Expected calibration error {result['ece']:.1f} %, {verdict} (calibrated: below "
+        f"{result['ece_by_chance']:.1f} %).\n"
+        f"On average {result['mean_confidence']:.1f} % sure and {result['top1']:.1f} % right."
     )
-    rows = [[row["class"], row["n"], row["accuracy"]] for row in result["per_class"]]
-    output.table(
-        "Accuracy per class, the worst first", ["class", "clips", "%"], sorted(rows, key=lambda row: row[2] or 0)[:40]
-    )
-    pairs = [[p["true"], p["predicted"], p["count"], p["rate"]] for p in result["pairs"][:top]]
-    output.table("Most confused pairs", ["true class", "taken for", "clips", "% of true class"], pairs)
+
+
+def _short(name: str, length: int = _NAME_LENGTH) -> str:
+    from ..figures import shortened
+
+    return shortened(name, length)
+
+
+def _interval(low: float, high: float, form: str = ".1f") -> str:
+    return f"{low:{form}} to {high:{form}}"
+
+
+def _course(row: dict[str, Any], whose: str) -> str:
+    before, after = row[f"{whose}_before"], row[f"{whose}_after"]
+    return "" if before is None else f"{before:.1f} to {'?' if after is None else f'{after:.1f}'}"
 
 
 def _listed(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(_short(name, 40) for name in names[:most]) + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )

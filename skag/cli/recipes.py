@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .app import JsonOption, QuietOption, Stream, app
+from .completion import recipe_names
 from .output import Output
 from .train import FaithfulOption, SetOption
 
@@ -41,7 +42,9 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False, quiet: Qui
 
 @group.command(epilog="Example: skag recipes show ntu60-xsub --stream b")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe of `skag recipes`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe of `skag recipes`.", autocompletion=recipe_names)
+    ],
     stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
     faithful_to: FaithfulOption = None,
     assignments: SetOption = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
+from .completion import layout_names, recipe_names
 from .output import Output
 
 
@@ -20,7 +21,8 @@ def convert(
         str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]")
+        str | None,
+        typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]", autocompletion=layout_names),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
@@ -33,8 +35,16 @@ def convert(
         str | None, typer.Option("--split-by", help="Add training and test splits by subject, camera, or random.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes that read.  [default: one per core]")
+    ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Of a published checkpoint: the recipe it was trained with.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Of a published checkpoint: the recipe it was trained with.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     stream: Annotated[Stream, typer.Option("--stream", help="Of a published checkpoint: its stream.")] = Stream.j,
     seed: SeedOption = 0,
@@ -56,6 +66,7 @@ def convert(
         _import_checkpoint(output, source, out, recipe, stream.value, layout, classes)
         return
     from ..convert import convert as run_convert
+    from ..parallel import usable_cores
 
     with output.progress(f"Converting {source.name}") as update:
         report = run_convert(
@@ -67,6 +78,7 @@ def convert(
             labels=labels,
             split_by=split_by,
             strict=strict,
+            jobs=jobs or usable_cores(),
             progress=update,
         )
     for note in report.notes:

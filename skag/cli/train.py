@@ -25,6 +25,7 @@ from .ask import (
     StoreOption,
     TimeoutOption,
 )
+from .completion import recipe_names, run_folders
 from .output import Output
 
 if TYPE_CHECKING:
@@ -70,7 +71,12 @@ def train(
         Path | None, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Recipe by name (skag recipes).  [default: derived from the data]",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     stream: Annotated[
         Streams, typer.Option("--stream", help="Joint, bone, k-bone, or their motions; all: the six in turn.")
@@ -131,7 +137,12 @@ def train(
     assignments: SetOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted, as if it never had been."),
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            help="Go on with a run that was interrupted, as if it never had been.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     repeat: Annotated[
         Path | None,

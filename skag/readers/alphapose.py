@@ -7,8 +7,11 @@ called after the folder of its file, or after the file where that has another na
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import PurePosixPath
 
 from ..archives import Files, Member
@@ -19,6 +22,8 @@ from .source import Options, Source, Unusable, content, first
 from .text import json_items
 
 FILE_NAME = "alphapose-results.json"
+MAX_OUT_OF_ORDER = 16 << 20  # bytes of a file that has to be held as a whole
+_IMAGE = re.compile(rb'"image_id"\s*:\s*"?([^",}]{0,200})')
 
 
 def recognises(files: Files) -> bool:
@@ -30,8 +35,10 @@ def recognises(files: Files) -> bool:
 
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
-    items = ((_path(member.name), _frames(member)) for member in files.read(is_json, _path))
-    return poses.read(files, options, [_path(n) for n in files.names if is_json(n)], items, "coco", NAMES)
+    members = files.read(is_json, _path, later=True)
+    recordings = (poses.Recording(_path(member.name), [member]) for member in members)
+    paths = [_path(name) for name in files.names if is_json(name)]
+    return poses.read(files, options, recordings, paths, _frames, "coco", NAMES)
 
 
 def _path(name: str) -> str:
@@ -39,15 +46,42 @@ def _path(name: str) -> str:
     return str(path.parent) if path.name == FILE_NAME and path.parent.name else name
 
 
-def _frames(member: Member) -> Iterator[list[poses.Person]]:
+def _frames(members: list[Member]) -> Iterator[list[poses.Person]]:
+    data = content(members[0], MAX_BYTES)
+    if _in_order(data):
+        for _, entries in groupby(_people(data), itemgetter(0)):
+            yield [person for _, person in islice(entries, poses.MAX_PEOPLE)]
+        return
+    if len(data) > MAX_OUT_OF_ORDER:
+        raise Unusable(f"is longer than {MAX_OUT_OF_ORDER >> 20} MiB, and its images are out of order: sort them")
     images: dict[str, list[poses.Person]] = defaultdict(list)
-    for key, entry in json_items(content(member, MAX_BYTES), long=()):
+    for image, person in _people(data):
+        if len(images[image]) < poses.MAX_PEOPLE:
+            images[image].append(person)
+    yield from map(images.__getitem__, natural(images))
+
+
+def _in_order(data: bytes) -> bool:
+    """Whether the people of an image follow each other and the images too: then one is held at a time.
+
+    The second of two people for the same image is looked for among the text, which is many times faster than to parse.
+    """
+    last: list[str] = []
+    for match in _IMAGE.finditer(data):
+        pair = [*last, match[1].decode(errors="replace")]
+        if natural(pair) != pair:
+            return False
+        last = pair[-1:]
+    return True
+
+
+def _people(data: bytes) -> Iterator[tuple[str, poses.Person]]:
+    """(image, person) in the order of the file."""
+    for key, entry in json_items(data, long=()):
         if key or not isinstance(entry, dict):
             raise Unusable("is no list of people")
         if not isinstance(entry.get("image_id"), str | int):
             raise Unusable('has a person without "image_id"')
         image = str(entry["image_id"])[:200]
         values = poses.triples(entry.get("keypoints"), '"keypoints"')
-        if len(images[image]) < poses.MAX_PEOPLE:
-            images[image].append(poses.Person(values[:, :2], values[:, 2], poses.identity(entry.get("idx"))))
-    yield from map(images.__getitem__, natural(images))
+        yield image, poses.Person(values[:, :2], values[:, 2], poses.identity(entry.get("idx")))

@@ -63,6 +63,7 @@ def read(files: Files, options: Options) -> Source:
         _clips(files, [name for name in names if name != top[0]], pending, skipped, found),
         len(annotations),
         notes,
+        has_splits=bool(found),
     )
 
 

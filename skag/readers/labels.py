@@ -37,7 +37,7 @@ _MAX_SPLITS = 20
 _ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of one recording besides its joints."""
 
@@ -54,18 +54,25 @@ class Labels:
     where: str
     rows: dict[str, Facts]
     notes: list[str] = field(default_factory=list)
+    others: Facts | None = None  # of recordings without a row
 
     def of(self, name: str) -> Facts:
         """The row of a recording by its path. Raises `Unusable`."""
         for key in _keys(name):
             if key in self.rows:
                 return self.rows[key]
+        if self.others is not None:
+            return self.others
         raise Unusable(f"has no row in {self.where}")
 
     @property
     def classes(self) -> list[str]:
         """The labels in their natural order."""
-        return natural({facts.label for facts in self.rows.values()})
+        others = () if self.others is None else (self.others,)
+        return natural({facts.label for facts in (*self.rows.values(), *others)})
+
+
+UNLABELLED = Labels("", {}, others=Facts("unknown"))  # recordings whose classes are not known, or not wanted
 
 
 def _keys(name: str) -> list[str]:

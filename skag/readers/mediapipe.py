@@ -10,6 +10,7 @@ coordinates world landmarks are preferred, for one of two those in the image.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,14 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
     flat = options.layout is not None and options.layout.dims == 2
     keys = IMAGE + WORLD if flat else WORLD + IMAGE
-    items = ((member.name, _frames(member, keys)) for member in files.read(is_json))
-    return poses.read(files, options, list(filter(is_json, files.names)), items, "mediapipe-33", NAMES)
+    frames_of, paths = partial(_frames, keys=keys), list(filter(is_json, files.names))
+    recordings = poses.one_file_each(files, is_json)
+    return poses.read(files, options, recordings, paths, frames_of, "mediapipe-33", NAMES)
 
 
-def _frames(member: Member, keys: tuple[str, ...]) -> Iterator[list[poses.Person]]:
+def _frames(members: list[Member], keys: tuple[str, ...]) -> Iterator[list[poses.Person]]:
     found = False
-    for key, frame in json_items(content(member, MAX_BYTES), long=("frames",)):
+    for key, frame in json_items(content(members[0], MAX_BYTES), long=("frames",)):
         if key in ("", "frames"):
             found = True
             yield [_person(landmarks) for landmarks in _people(frame, keys)]

@@ -29,17 +29,17 @@ def recognises(files: Files) -> bool:
 
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
-    items = ((member.name, _frames(member)) for member in files.read(is_json))
-    return poses.read(files, options, list(filter(is_json, files.names)), items, "coco", NAMES)
+    recordings = poses.one_file_each(files, is_json)
+    return poses.read(files, options, recordings, list(filter(is_json, files.names)), _frames, "coco", NAMES)
 
 
 def is_json(name: str) -> bool:
     return name.lower().endswith(".json")
 
 
-def _frames(member: Member) -> Iterator[list[poses.Person]]:
+def _frames(members: list[Member]) -> Iterator[list[poses.Person]]:
     found = False
-    for key, frame in json_items(content(member, MAX_BYTES), long=("instance_info",)):
+    for key, frame in json_items(content(members[0], MAX_BYTES), long=("instance_info",)):
         if key in ("", "instance_info"):
             found = True
             instances = frame.get("instances") if isinstance(frame, dict) else None

@@ -19,9 +19,10 @@ import numpy as np
 
 from ..archives import Files, Member
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import Clip
 from .source import Options, Skipped, Source, Unusable, content, each_file
-from .text import number_table
+from .text import number_blocks
 
 CLASSES = [
     "high arm wave", "horizontal arm wave", "hammer", "hand catch", "forward punch", "high throw", "draw x",
@@ -52,7 +53,7 @@ def read(files: Files, options: Options) -> Source:
     notes = []
     if not all(_NAME.fullmatch(PurePosixPath(name).stem)[4] for name in names):
         notes.append("These are places in the depth image; MSRAction3DSkeletonReal3D has the same in metres.")
-    clips = _clips(files)
+    clips = _clips(files, options.workers)
     return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, len(names), notes)
 
 
@@ -61,8 +62,8 @@ def _is_recording(name: str) -> bool:
     return path.suffix.lower() == ".txt" and _NAME.fullmatch(path.stem) is not None
 
 
-def _clips(files: Files) -> Iterator[Clip | Skipped]:
-    for item in each_file(files, _is_recording, _clip):
+def _clips(files: Files, workers: Workers) -> Iterator[Clip | Skipped]:
+    for item in each_file(files, _is_recording, _clip, workers):
         if isinstance(item, Clip) and item.name == EMPTY_RECORDING and not item.keypoints.size:
             yield Skipped(item.name, "is empty as published", expected=True)
         elif isinstance(item, Clip) and not item.keypoints.size:
@@ -73,11 +74,16 @@ def _clips(files: Files) -> Iterator[Clip | Skipped]:
 
 def _clip(member: Member) -> Clip:
     name, action, subject, metres = _NAME.fullmatch(PurePosixPath(member.name).stem).groups()
-    table = number_table(content(member, MAX_BYTES), 4)
-    if not len(table) or len(table) % 20:
-        raise Unusable(f"has {len(table)} lines, not 20 per frame")
-    keypoints = table[:, :3].astype(np.float32).reshape(-1, 20, 3)[:, ORDER]
-    keypoints = keypoints[keypoints.any(axis=(1, 2))]
+    values = bytearray()
+    for block in number_blocks(content(member, MAX_BYTES), 4):
+        values += block[:, :3].astype(np.float32).tobytes()
+    recorded = np.frombuffer(values, np.float32).reshape(-1, 3)
+    if not len(recorded) or len(recorded) % 20:
+        raise Unusable(f"has {len(recorded)} lines, not 20 per frame")
+    keypoints = recorded.reshape(-1, 20, 3)[:, ORDER]
+    there = keypoints.any(axis=(1, 2))
+    if not there.all():
+        keypoints = keypoints[there]
     if not metres:
         keypoints[..., 1] *= -1
     part = "train" if int(subject) % 2 else "test"

@@ -28,9 +28,10 @@ NTU RGB+D 120, odd setups test.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -38,8 +39,9 @@ import numpy as np
 from ..archives import Files, Member
 from ..label_names import known_names
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import Clip
-from .skeleton_text import read_frames
+from .skeleton_text import as_joints, read_frames
 from .source import Options, Skipped, Source, Unusable, content, each_file
 
 # Performers that train, NTU RGB+D 120 (Liu et al., section 3.2); those up to 40 are the 20 of NTU RGB+D 60
@@ -54,6 +56,7 @@ SHORTEST = 12  # frames of a body that is no noise
 WIDEST, MOST_WIDE = 0.8, 0.69754
 EMPTY = 1e-3  # sum of absolute coordinates below which nobody is there
 MAX_BYTES = 64 << 20  # of one file
+MAX_TRACKED = 1000  # bodies in one file
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _MISSING = Path(__file__).with_name("ntu_missing_skeletons.txt")
 
@@ -80,7 +83,7 @@ def read(files: Files, options: Options) -> Source:
     return Source(
         options.layout or load_layout("nturgb+d"),
         options.classes or known_names("ntu120")[:number],
-        _clips(files, number, notes),
+        _clips(files, number, notes, options.workers),
         len(names),
         notes,
     )
@@ -90,7 +93,7 @@ def _is_skeleton(name: str) -> bool:
     return name.lower().endswith(".skeleton")
 
 
-def _clips(files: Files, number: int, notes: list[str]) -> Iterator[Clip | Skipped]:
+def _clips(files: Files, number: int, notes: list[str], workers: Workers) -> Iterator[Clip | Skipped]:
     listed = {PurePosixPath(name).stem for name in files.names} & missing_skeletons()
     for name in sorted(listed):
         yield Skipped(name, "is on the published list of missing or incomplete skeletons", expected=True)
@@ -99,7 +102,7 @@ def _clips(files: Files, number: int, notes: list[str]) -> Iterator[Clip | Skipp
         return _is_skeleton(name) and PurePosixPath(name).stem not in listed
 
     found = 0
-    for item in each_file(files, wanted, lambda member: _clip(member, extended=number == 120)):
+    for item in each_file(files, wanted, partial(_clip, extended=number == 120), workers):
         yield item
         found += isinstance(item, Clip)
     if found != PUBLISHED_CLIPS[number]:
@@ -114,13 +117,19 @@ def _clip(member: Member, extended: bool) -> Clip:
     if not match:
         raise Unusable("is not named SsssCcccPpppRrrrAaaa.skeleton (setup, camera, performer, replication, action)")
     setup, camera, performer, _, action = map(int, match.groups())
+    keypoints = actors(_bodies(content(member, MAX_BYTES)))
+    splits = official_splits(performer, camera, setup, extended)
+    return Clip(name, action - 1, keypoints, None, performer, camera, setup, splits)
+
+
+def official_splits(performer: int, camera: int, setup: int, extended: bool) -> tuple[str, ...]:
+    """The splits of the papers that a recording is in; `extended` is for NTU RGB+D 120."""
     splits = ["xsub_train" if performer in TRAINING_PERFORMERS else "xsub_test"]
     if setup <= NTU60_SETUPS:
         splits.append("xview_test" if camera == 1 else "xview_train")
     if extended:
         splits.append("xset_test" if setup % 2 else "xset_train")
-    keypoints = actors(_bodies(content(member, MAX_BYTES)))
-    return Clip(name, action - 1, keypoints, None, performer, camera, setup, tuple(splits))
+    return tuple(splits)
 
 
 @dataclass
@@ -137,13 +146,15 @@ class Body:
 
 def _bodies(data: bytes) -> list[Body]:
     """All bodies in the order in which they appear."""
-    tracks: dict[bytes, tuple[int, list[np.ndarray]]] = {}
+    tracks: dict[bytes, tuple[int, array]] = {}
     frame = 0
     for bodies in read_frames(data, 25):
         for identity, joints in bodies:
-            tracks.setdefault(identity, (frame, []))[1].append(joints)
+            tracks.setdefault(identity, (frame, array("f")))[1].extend(joints)
+        if len(tracks) > MAX_TRACKED:
+            raise Unusable(f"has more than {MAX_TRACKED} tracking ids")
         frame += bool(bodies)
-    return [Body(start, np.stack(joints)) for start, joints in tracks.values()]
+    return [Body(start, as_joints(joints).reshape(-1, 25, 3)) for start, joints in tracks.values()]
 
 
 def _motion(joints: np.ndarray) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..archives import Files, Member
 from ..layouts import load_layout
+from ..parallel import Workers
 from ..store import UNKNOWN, Clip
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import joint_table, json_items
@@ -44,7 +45,7 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with subject, camera and the cross-view splits."""
     layout = options.layout or load_layout("kinect-v1")
     notes: list[str] = []
-    clips = _clips(files, options.classes is None, notes)
+    clips = _clips(files, options.classes is None, notes, options.workers)
     return Source(layout, options.classes or CLASSES, clips, sum(map(_is_json, files.names)), notes)
 
 
@@ -52,9 +53,9 @@ def _is_json(name: str) -> bool:
     return name.lower().endswith(".json")
 
 
-def _clips(files: Files, published: bool, notes: list[str]) -> Iterator[Clip | Skipped]:
+def _clips(files: Files, published: bool, notes: list[str], workers: Workers) -> Iterator[Clip | Skipped]:
     found = 0
-    for item in each_file(files, _is_json, partial(_clip, published=published)):
+    for item in each_file(files, _is_json, partial(_clip, published=published), workers):
         yield item
         found += isinstance(item, Clip)
     if published and found != PUBLISHED_CLIPS:
@@ -62,14 +63,17 @@ def _clips(files: Files, published: bool, notes: list[str]) -> Iterator[Clip | S
 
 
 def _clip(member: Member, published: bool) -> Clip:
-    label, frames = None, None
+    label, shape, values = None, None, bytearray()
     for key, value in json_items(content(member, MAX_BYTES), long=("skeletons",)):
         if key == "label":
             label = value
         elif key == "skeletons":
-            frames = [] if frames is None else frames
-            frames.append(joint_table(value, '"skeletons"', 2))
-    if frames is None:
+            frame = joint_table(value, '"skeletons"', 2)
+            if frame.shape != (shape or frame.shape):
+                raise Unusable('has "skeletons" whose frames are of different shapes')
+            shape = frame.shape
+            values += frame.tobytes()
+    if shape is None:
         raise Unusable('has no "skeletons" ({"skeletons": [frames][joints][3], "label": n} is needed)')
     name = PurePosixPath(member.name).stem
     match = _NAME.fullmatch(name)
@@ -82,12 +86,10 @@ def _clip(member: Member, published: bool) -> Clip:
         raise Unusable("has a label that is no whole number")
     if published and label is not None and (not 1 <= label <= len(ACTIONS) or ACTIONS[label - 1] != action):
         raise Unusable(f"says label {label} inside and action {action} in its name")
-    if len({frame.shape for frame in frames}) > 1:
-        raise Unusable('has "skeletons" whose frames are of different shapes')
     return Clip(
         name,
         UNKNOWN if label is None else label - 1,
-        np.stack(frames)[None],
+        np.frombuffer(values, np.float32).reshape(1, -1, *shape),
         subject=subject,
         camera=camera,
         splits=SPLITS.get(camera, ()),

@@ -52,9 +52,9 @@ def read(files: Files, options: Options) -> Source:
         return folder if alone else str(PurePosixPath(folder) / (video or "frames"))
 
     frames = Counter(map(path, names))
-    groups = groupby(files.read(_is_frame, _parts), lambda member: path(member.name))
-    items = ((name, _frames(members, frames[name])) for name, members in groups)
-    return poses.read(files, options, sorted(frames), items, "openpose-18", NAMES)
+    groups = groupby(files.read(_is_frame, _parts, later=True), lambda member: path(member.name))
+    recordings = (_recording(name, list(members), frames[name]) for name, members in groups)
+    return poses.read(files, options, recordings, sorted(frames), _frames, "openpose-18", NAMES)
 
 
 def _is_frame(name: str) -> bool:
@@ -68,12 +68,13 @@ def _parts(name: str) -> tuple[str, str, int]:
     return str(path.parent), video, int(number)
 
 
-def _frames(members: Iterator[Member], count: int) -> Iterator[list[poses.Person]]:
-    for member in members:
-        yield _people(member)
-        count -= 1
-    if count:
-        raise Unusable("has frames far apart in the archive: unpack it, and give the folder")
+def _recording(path: str, members: list[Member], count: int) -> poses.Recording:
+    apart = "has frames far apart in the archive: unpack it, and give the folder"
+    return poses.Recording(path, members, "" if len(members) == count else apart)
+
+
+def _frames(members: list[Member]) -> Iterator[list[poses.Person]]:
+    return map(_people, members)
 
 
 def _people(member: Member) -> list[poses.Person]:

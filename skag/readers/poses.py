@@ -2,21 +2,23 @@
 
 Where an estimator gives people an identity, it is kept. Otherwise a person is who was nearest in the frame before, if
 the joints have moved by less than half the person's size on average; where no frame holds more than one person, it is
-the same one. The five people with the most confidence over
-the whole recording are kept, the first one first; frames without any of them are dropped.
+the same one. The five people with the most confidence over the whole recording are kept, the first one first; fewer
+where a recording would take more than 12 MiB and be mostly empty because they are there one after another. Frames
+without any of them are dropped.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..archives import Files
+from ..archives import Files, Member
 from ..layouts import Layout, load_layout
 from ..store import Clip
 from .joints import places, recorded
@@ -28,6 +30,11 @@ MAX_PEOPLE = 10  # of one frame, those with the most confidence
 MAX_BODIES = 5
 FORGOTTEN = 30  # frames after which nobody is taken for who was there before
 MAX_FRAMES = 200_000
+MAX_IDENTITIES = 10_000
+ALWAYS_ALLOWED = 12 << 20  # bytes of a recording that may be as empty as it likes
+EMPTIEST = 1.25  # times what was seen that a larger one may take
+_UNKNOWN = 1 << 32  # numbers of people without an identity begin here
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,32 @@ class Person:
         return float(np.nan_to_num(self.confidence).sum()) if self.confidence is not None else float(len(self.joints))
 
 
+@dataclass(frozen=True)
+class Recording:
+    """The files of one recording in their order."""
+
+    path: str
+    members: list[Member]
+    problem: str = ""  # why they are not all there
+
+    @property
+    def size(self) -> int:
+        return sum(member.size for member in self.members)
+
+
 Frames = Iterable[list[Person]]  # raises `Unusable` where a recording breaks off
-Track = list[tuple[int, Person]]  # (frame, person), one per frame
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everybody who was seen in a recording, n detections in the order of the frames."""
+
+    joints: np.ndarray  # float32 [n, V, C]
+    confidence: np.ndarray  # float32 [n, V], 1 where none was given
+    weights: np.ndarray  # [n]
+    given: np.ndarray  # bool [n], whether the confidence was
+    frames: np.ndarray  # [n]
+    tracks: list[np.ndarray]  # of every person the numbers of its detections, those with an identity first
 
 
 def identity(value: Any) -> str | None:
@@ -55,6 +86,11 @@ def identity(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     return f"{value:.15g}"
+
+
+def one_file_each(files: Files, wanted: Callable[[str], bool]) -> Iterator[Recording]:
+    """Recordings of one file, whose path is theirs."""
+    return (Recording(member.name, [member]) for member in files.read(wanted, later=True))
 
 
 def triples(values: Any, what: str, of: int = 3) -> np.ndarray:
@@ -68,53 +104,85 @@ def triples(values: Any, what: str, of: int = 3) -> np.ndarray:
 def read(
     files: Files,
     options: Options,
+    recordings: Iterator[Recording],
     paths: list[str],
-    items: Iterator[tuple[str, Frames]],
+    frames_of: Callable[[list[Member]], Frames],
     layout_name: str,
     names: dict[int, tuple[str, ...]],
 ) -> Source:
-    """A source of the recordings `items`, (path, frames) each; `names` are the joints of a skeleton by their number."""
+    """A source of recordings, whose paths are `paths`; `names` are the joints of a skeleton by their number.
+
+    `frames_of` has to be a module's function or a `partial` of one, see `Workers.map`.
+    """
     layout = options.layout or load_layout(layout_name)
     catalogue = Catalogue(paths, files, options.labels, options.classes)
-    clips = _clips(items, catalogue, layout, names)
+    read = partial(_arrays_or_why, frames_of, layout, names)
+    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue)
     return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
 
 
-def _clips(
-    items: Iterator[tuple[str, Frames]], catalogue: Catalogue, layout: Layout, names: dict[int, tuple[str, ...]]
-) -> Iterator[Clip | Skipped]:
-    for path, frames in items:
+Arrays = tuple[np.ndarray, np.ndarray | None]
+
+
+def _arrays_or_why(
+    frames_of: Callable[[list[Member]], Frames],
+    layout: Layout,
+    names: dict[int, tuple[str, ...]],
+    recording: Recording,
+) -> tuple[str, Arrays | str]:
+    """The path of a recording with its `arrays`, or with why there are none."""
+    try:
+        if recording.problem:
+            raise Unusable(recording.problem)
+        return recording.path, arrays(frames_of(recording.members), layout, names)
+    except Unusable as unusable:
+        return recording.path, str(unusable)
+    except MemoryError:
+        return recording.path, "does not fit into memory"
+
+
+def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> Iterator[Clip | Skipped]:
+    for path, found in items:
         name = catalogue.name(path)
         try:
             label, facts = catalogue.facts(path)
-            keypoints, confidence = arrays(frames, layout, names)
+            if isinstance(found, str):
+                raise Unusable(found)
         except Unusable as unusable:
             yield Skipped(name, str(unusable))
             continue
-        except MemoryError:
-            yield Skipped(name, "does not fit into memory")
-            continue
+        keypoints, confidence = found
         yield Clip(name, label, keypoints, confidence, subject=facts.subject, camera=facts.camera, splits=facts.splits)
 
 
-def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
+def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> Arrays:
     """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout. Raises `Unusable`."""
     orders: dict[int, np.ndarray] = {}
-    tracks = follow(_placed(people, layout, names, orders) for people in frames)
-    tracks = sorted(tracks, key=lambda track: -sum(person.weight for _, person in track))[:MAX_BODIES]
-    numbers = sorted({number for track in tracks for number, _ in track})
-    if not numbers:
+    seen = follow(_placed(people, layout, names, orders) for people in frames)
+    tracks = sorted(seen.tracks, key=lambda track: -seen.weights[track].sum())[:MAX_BODIES]
+    if not tracks:
         raise Unusable("has nobody in any frame")
-    place = {number: t for t, number in enumerate(numbers)}
-    shape = len(tracks), len(numbers), layout.num_recorded
-    keypoints = np.zeros((*shape, layout.dims), np.float32)
-    confidence = np.zeros(shape, np.float32)
+    while len(tracks) > 1 and _too_sparse(tracks, seen):
+        tracks.pop()
+    numbers = np.unique(np.concatenate([seen.frames[track] for track in tracks]))
+    given = any(seen.given[track].any() for track in tracks)
+    if len(tracks) == 1 and len(tracks[0]) == len(seen.frames):  # nothing to sort out
+        return seen.joints[None], seen.confidence[None] if given else None
+    keypoints = np.zeros((len(tracks), len(numbers), *seen.joints.shape[1:]), np.float32)
+    confidence = np.zeros(keypoints.shape[:-1], np.float32)
     for m, track in enumerate(tracks):
-        for number, person in track:
-            keypoints[m, place[number]] = person.joints
-            confidence[m, place[number]] = 1 if person.confidence is None else person.confidence
-    given = any(person.confidence is not None for track in tracks for _, person in track)
+        for part in np.array_split(track, len(track) // _AT_ONCE + 1):
+            places = np.searchsorted(numbers, seen.frames[part])
+            keypoints[m, places], confidence[m, places] = seen.joints[part], seen.confidence[part]
     return keypoints, confidence if given else None
+
+
+def _too_sparse(tracks: list[np.ndarray], seen: Seen) -> bool:
+    """Whether an array of these people would be large and mostly empty."""
+    frames = len(np.unique(np.concatenate([seen.frames[track] for track in tracks])))
+    row_bytes = seen.joints[0].nbytes + seen.confidence[0].nbytes
+    there = sum(map(len, tracks))
+    return len(tracks) * frames * row_bytes > max(ALWAYS_ALLOWED, EMPTIEST * there * row_bytes)
 
 
 def _placed(
@@ -144,12 +212,47 @@ def _order(count: int, layout: Layout, names: tuple[str, ...]) -> np.ndarray:
     raise Unusable(f"has {count} joints, and layout {layout.name} has {layout.num_recorded}: name one with --layout")
 
 
-def follow(frames: Iterable[list[Person]]) -> list[Track]:
-    """The people of a recording, each with the frames in which they are."""
-    by_identity: dict[str, Track] = defaultdict(list)
-    most = 0  # of those without an identity in one frame
-    tracks: list[Track] = []
-    active: list[Track] = []
+class _Collected:
+    """Collects detections as numbers: objects of Python take several times as much memory."""
+
+    def __init__(self) -> None:
+        self._shape = (0, 0)
+        self._joints, self._confidence, self._weights = array("f"), array("f"), array("d")
+        self._frames, self._who, self._given = array("q"), array("q"), array("b")
+
+    def add(self, frame: int, person: Person, who: int) -> None:
+        joints = np.asarray(person.joints, np.float32)
+        confidence = np.ones(len(joints)) if person.confidence is None else person.confidence
+        self._shape = joints.shape
+        self._joints.frombytes(joints.tobytes())
+        self._confidence.frombytes(np.asarray(confidence, np.float32).tobytes())
+        self._weights.append(person.weight)
+        self._frames.append(frame)
+        self._who.append(who)
+        self._given.append(person.confidence is not None)
+
+    def seen(self, same: bool) -> Seen:
+        """All of them; with `same`, those without an identity are one person."""
+        who = np.frombuffer(self._who, np.int64)
+        who = np.where(who >= _UNKNOWN, _UNKNOWN, who) if same else who
+        order = np.argsort(who, kind="stable")
+        tracks = np.split(order, np.flatnonzero(np.diff(who[order])) + 1) if len(order) else []
+        return Seen(
+            np.frombuffer(self._joints, np.float32).reshape(len(who), *self._shape),
+            np.frombuffer(self._confidence, np.float32).reshape(len(who), self._shape[0]),
+            np.frombuffer(self._weights, np.float64),
+            np.frombuffer(self._given, np.int8) > 0,
+            np.frombuffer(self._frames, np.int64),
+            tracks,
+        )
+
+
+def follow(frames: Iterable[list[Person]]) -> Seen:
+    """The people of a recording, each with the frames in which they are. Raises `Unusable`."""
+    found = _Collected()
+    by_identity: dict[str, tuple[int, int]] = {}  # number of the person, last frame
+    active: list[tuple[int, int, Person]] = []  # number of the person, last frame, how it was there
+    most = new = 0  # of those without an identity: in one frame, in all
     for number, people in enumerate(frames):
         if number >= MAX_FRAMES:
             raise Unusable(f"has more than {MAX_FRAMES} frames")
@@ -157,20 +260,24 @@ def follow(frames: Iterable[list[Person]]) -> list[Track]:
         for person in people:
             if person.identity is None:
                 unknown.append(person)
-            elif not (track := by_identity[person.identity]) or track[-1][0] < number:
-                track.append((number, person))
+                continue
+            who, last = by_identity.setdefault(person.identity, (len(by_identity), -1))
+            if last < number:
+                by_identity[person.identity] = who, number
+                found.add(number, person, who)
+        if len(by_identity) > MAX_IDENTITIES:
+            raise Unusable(f"has more than {MAX_IDENTITIES} people")
         most = max(most, len(unknown))
-        active = [track for track in active if number - track[-1][0] <= FORGOTTEN]
-        found = _nearest(unknown, [track[-1][1] for track in active])
-        for person, earlier in zip(unknown, found, strict=True):
-            track = active[earlier] if earlier is not None else []
-            track.append((number, person))
+        active = [track for track in active if number - track[1] <= FORGOTTEN]
+        for person, earlier in zip(unknown, _nearest(unknown, [track[2] for track in active]), strict=True):
+            who = active[earlier][0] if earlier is not None else _UNKNOWN + new
+            found.add(number, person, who)
             if earlier is None:
-                tracks.append(track)
-                active.append(track)
-    if most == 1:  # one person, however far between two frames
-        tracks = [sorted((item for track in tracks for item in track), key=itemgetter(0))]
-    return [*by_identity.values(), *tracks]
+                new += 1
+                active.append((who, number, person))
+            else:
+                active[earlier] = who, number, person
+    return found.seen(same=most == 1)  # one person, however far between two frames
 
 
 def _nearest(people: list[Person], before: list[Person]) -> list[int | None]:

@@ -19,14 +19,14 @@ from ..archives import Files, printable
 from ..errors import DataError
 from ..label_names import known_names
 from ..layouts import Layout, load_layout
-from ..splitting import Recording, make_splits
 from ..store import Clip
 from .annotations import NTU_NAME, UAV_NAME, facts_of, joints_of, name_of, parts
 from .kinetics import decompressed, is_compressed
+from .ntu import NTU60_ACTIONS, NTU60_SETUPS, official_splits
 from .source import Options, Skipped, Source, Unusable, numbered
 
+MEMORY = 1.1  # times the length of a pickle: it is read as it is, and a little for every recording
 LAYOUTS = {(25, 3): "nturgb+d", (20, 3): "kinect-v1", (17, 2): "coco", (18, 2): "openpose-18"}  # joints, coordinates
-NTU60_SETUPS = 17  # NTU RGB+D 60 is setups 1 to 17 and actions 1 to 60
 _GYM_NAME = re.compile(r".{11}_E_\d{6}_\d{6}_A_\d{4}_\d{4}")  # video, event, action
 
 
@@ -54,7 +54,7 @@ def is_pickle(name: str) -> bool:
 
 
 def read(files: Files, options: Options) -> Source:
-    """Recordings in the order of the file, with its splits, or with random ones where it has none."""
+    """Recordings in the order of the file, with its splits, or with the official ones of NTU RGB+D."""
     names = files.names if files.kind == "file" else [name for name in files.names if is_pickle(name)]
     if len(names) != 1:
         what = f"{len(names)} pickles: give the one to read" if names else "no pickle: give one, or the right --format"
@@ -68,7 +68,7 @@ def read(files: Files, options: Options) -> Source:
     clips = [entry.clip for entry in usable]
     classes = options.classes or class_names(clips, splits, any(entry.compressed for entry in usable), notes)
     found = splits_of(clips, splits, {name_of(annotation) for annotation in annotations}, notes)
-    return Source(layout, classes, _clips(entries, found), len(entries), notes)
+    return Source(layout, classes, _clips(entries, found), len(entries), notes, has_splits=bool(found))
 
 
 def load(files: Files, name: str) -> tuple[Any, int, str]:
@@ -85,7 +85,7 @@ def load(files: Files, name: str) -> tuple[Any, int, str]:
 
 def memory_note(size: int) -> str:
     """What the user should know of pickles."""
-    return f"A pickle has to be loaded whole: this one takes about {size / 2**20:.0f} MiB of memory."
+    return f"A pickle has to be loaded whole: this one takes about {MEMORY * size / 2**20:.0f} MiB of memory."
 
 
 def _entries(annotations: list[Any], size: int, shown: str, notes: list[str]) -> list[_Entry | Skipped]:
@@ -180,10 +180,9 @@ def _are_actions(clips: list[Clip], pattern: re.Pattern[str], group: int, first:
 def splits_of(
     clips: list[Clip], splits: dict[str, list[str]], there: set[str], notes: list[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Recording name -> its splits, random ones where the file brings none.
+    """Recording name -> its splits; where the file has none, the official ones if its names are NTU RGB+D's.
 
-    A note names what the splits list and the file does not hold. Random splits are made here and not by `convert`,
-    which would load the pickle a second time.
+    A note names what the splits list and the file does not hold.
     """
     found: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for split, members in splits.items():
@@ -193,9 +192,10 @@ def splits_of(
             notes.append(f"Split {split} names {len(absent)} recordings that are not in the file, such as {example}.")
         for name in set(members):
             found[name] += (split,)
-    if not splits:
-        recordings = (Recording(clip.name, clip.label, clip.subject, clip.camera) for clip in clips if clip.label >= 0)
-        made, note = make_splits(recordings, "random")
-        notes.append(f"There are no splits in the file: {note[0].lower()}{note[1:]}")
-        found.update({name: (split,) for name, split in made.items()})
+    labelled = [clip for clip in clips if clip.label >= 0]
+    if not splits and labelled and _are_actions(labelled, NTU_NAME, 5, 1):
+        extended = any(clip.setup > NTU60_SETUPS or clip.label >= NTU60_ACTIONS for clip in labelled)
+        notes.append("There are no splits in the file; its recordings are those of NTU RGB+D, and so are the splits.")
+        for clip in labelled:
+            found[clip.name] = official_splits(clip.subject, clip.camera, clip.setup, extended)
     return found

@@ -20,7 +20,7 @@ from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
 from .source import Options, Source, Unusable, content, each_file
-from .text import number_table
+from .text import number_blocks
 
 CLASSES = [
     "approaching", "departing", "kicking", "pushing",
@@ -47,7 +47,7 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their files, with the five folds."""
     wanted = [name for name in files.names if name.endswith("skeleton_pos.txt")]
-    clips = each_file(files, lambda name: name.endswith("skeleton_pos.txt"), _clip)
+    clips = each_file(files, lambda name: name.endswith("skeleton_pos.txt"), _clip, options.workers)
     return Source(options.layout or load_layout("sbu-15"), options.classes or CLASSES, clips, len(wanted))
 
 
@@ -56,14 +56,14 @@ def _clip(member: Member) -> Clip:
     if not match:
         raise Unusable("does not lie in a folder sXXsYY/AA/NNN (people, action, repetition)")
     pair, left, right, action, take = match.groups()
-    points = number_table(content(member, MAX_BYTES), 91, b",")[:, 1:].reshape(-1, 2, 15, 3)
-    if not len(points):
+    values = bytearray()
+    for block in number_blocks(content(member, MAX_BYTES), 91, b","):
+        points = block[:, 1:].reshape(-1, 2, 15, 3)
+        there = points.any(axis=-1, keepdims=True)
+        values += np.where(there, points * SCALE + ORIGIN, 0).astype(np.float32).tobytes()
+    if not values:
         raise Unusable("holds no frames")
-    missing = ~points.any(axis=-1)
-    points *= SCALE
-    points += ORIGIN
-    points[missing] = 0
-    keypoints = points.astype(np.float32).swapaxes(0, 1)
+    keypoints = np.frombuffer(values, np.float32).reshape(-1, 2, 15, 3).swapaxes(0, 1)
     splits = tuple(f"fold{n}_{'test' if pair in fold else 'train'}" for n, fold in enumerate(FOLDS, 1))
     in_folds = any(pair in fold for fold in FOLDS)
     return Clip(

@@ -10,6 +10,7 @@ per frame: number of bodies
 from __future__ import annotations
 
 import io
+from array import array
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,10 +19,11 @@ from .source import Unusable
 from .text import MAX_LINE
 
 MAX_BODIES_PER_FRAME = 100
+SHORTEST_JOINT = 23  # characters of twelve values: a line is then longer than the three of them that are kept
 
 
-def read_frames(data: bytes, num_joints: int) -> Iterator[list[tuple[bytes, np.ndarray]]]:
-    """The bodies of every frame: (tracking id, float32 `[num_joints, 3]`). Raises `Unusable`."""
+def read_frames(data: bytes, num_joints: int) -> Iterator[list[tuple[bytes, array]]]:
+    """The bodies of every frame: (tracking id, float32 x, y, z of joint after joint). Raises `Unusable`."""
     lines = _Lines(data)
     for _ in range(lines.count("frames", 1 << 31)):
         bodies = []
@@ -34,6 +36,11 @@ def read_frames(data: bytes, num_joints: int) -> Iterator[list[tuple[bytes, np.n
                 raise Unusable(f"has a body of {joints} joints on line {lines.number}, not {num_joints}")
             bodies.append((identity[0], lines.joints(num_joints)))
         yield bodies
+
+
+def as_joints(values: array) -> np.ndarray:
+    """What `read_frames` brings, of one or several frames of V joints, as `[..., 3]` without a copy."""
+    return np.frombuffer(values, np.float32).reshape(-1, 3)
 
 
 class _Lines:
@@ -55,12 +62,18 @@ class _Lines:
             raise Unusable(f"has no number of {what} on line {self.number}")
         return int(line)
 
-    def joints(self, count: int) -> np.ndarray:
+    def joints(self, count: int) -> array:
         start = self.number + 1
-        cells = [self.next().split(None, 3)[:3] for _ in range(count)]
+        values = array("f")
         try:
-            return np.array(cells, np.float64).reshape(count, 3).astype(np.float32)
+            for _ in range(count):
+                line = self.next()
+                x, y, z = line.split(None, 3)[:3]
+                if len(line) < SHORTEST_JOINT:
+                    raise Unusable(f"has a joint without its twelve values on line {self.number}")
+                values.extend((float(x), float(y), float(z)))
         except ValueError:
             raise Unusable(
-                f"has something other than x, y and z on one of the lines {start} to {self.number}"
+                f"has something other than x, y and z on one of the lines {start} to {start + count - 1}"
             ) from None
+        return values

@@ -15,6 +15,7 @@ cameras in `xview2`; here it is the cameras.)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -59,7 +60,7 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with subject, camera and the published splits."""
     layout = options.layout or load_layout("smarthome-13")
-    clips = each_file(files, _is_json, _clip)
+    clips = each_file(files, _is_json, _clip, options.workers)
     return Source(layout, options.classes or list(ACTIVITIES.values()), clips, sum(map(_is_json, files.names)))
 
 
@@ -73,18 +74,22 @@ def _clip(member: Member) -> Clip:
     if not match or match[1] not in ACTIVITIES:
         raise Unusable("is not named Activity_pPP_rRR_vVV_cCC.json with one of the 31 activities")
     activity, subject, camera = match[1], int(match[2]), int(match[3])
-    frames, there = [], False
-    for key, value in json_items(content(member, MAX_BYTES), long=("frames",)):
-        if key == "frames":
-            there = True
-            if people := _people(value):
-                frames.append(people)
-    if not frames:
+    there = False
+
+    def frames() -> Iterator[list[np.ndarray]]:
+        nonlocal there
+        for key, value in json_items(content(member, MAX_BYTES), long=("frames",)):
+            if key == "frames":
+                there = True
+                yield _people(value)
+
+    bodies, count = by_place(frames(), (13, 3), 2)
+    if not bodies:
         raise Unusable("has nobody in any frame" if there else 'has no "frames"')
     return Clip(
         name,
         list(ACTIVITIES).index(activity),
-        busiest(by_place(frames), 1),
+        busiest(bodies, count, 1),
         subject=subject,
         camera=camera,
         splits=_splits(activity, subject, camera),

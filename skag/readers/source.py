@@ -14,11 +14,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..archives import Files, Member
 from ..layouts import Layout
+from ..parallel import Workers
 from ..store import Clip
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ class Options:
     layout: Layout | None = None
     classes: list[str] | None = None
     labels: Labels | None = None
+    to_predict: bool = False  # classes are not needed: recordings without them are wanted too
+    workers: Workers = field(default_factory=Workers)  # who reads the files of a source
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,29 @@ class Source:
 
 
 def each_file(
-    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip]
+    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip], workers: Workers | None = None
 ) -> Iterator[Clip | Skipped]:
-    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used."""
-    for member in files.read(wanted):
-        try:
-            yield clip_of(member)
-        except Unusable as unusable:
-            yield Skipped(PurePosixPath(member.name).name, str(unusable))
-        except MemoryError:
-            yield Skipped(PurePosixPath(member.name).name, "does not fit into memory")
+    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used.
+
+    With workers it has to be a module's function or a `partial` of one, see `Workers.map`.
+    """
+    return (workers or Workers()).map(
+        partial(_clip_or_why, clip_of), files.read(wanted, later=True), attrgetter("size")
+    )
+
+
+def _clip_or_why(clip_of: Callable[[Member], Clip], member: Member) -> Clip | Skipped:
+    try:
+        return clip_of(member)
+    except Unusable as unusable:
+        return Skipped(PurePosixPath(member.name).name, str(unusable))
+    except MemoryError:
+        return Skipped(PurePosixPath(member.name).name, "does not fit into memory")
 
 
 def content(member: Member, longest: int) -> bytes:
-    """The bytes of a member that is there and no longer than `longest`."""
+    """The bytes of a member that is there and no longer than `longest`; they are read now where they were not yet."""
+    member = member.loaded()
     if member.data is None:
         raise Unusable(member.problem)
     if len(member.data) > longest:

@@ -16,6 +16,8 @@ Further columns, all optional; others are ignored:
 from __future__ import annotations
 
 import re
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from ..layouts import Layout
 from ..store import UNKNOWN, Clip
 from . import joints
 from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
+from .poses import ALWAYS_ALLOWED, EMPTIEST
 from .source import Options, Skipped, Source, Unusable, streams
 
 FACTS = {
@@ -191,7 +194,8 @@ class _Reader:
     def __init__(self, files: Files, wanted: Callable[[str], bool], opened: Open, layout: Layout) -> None:
         self._files, self._wanted, self._opened, self._layout = files, wanted, opened, layout
         self._by_clip = False
-        self.first_rows: dict[str, dict[str, str]] = {}  # of every recording, where the tables were looked through
+        self.first_rows: dict[str, tuple[str, ...]] = {}  # of every recording, where the tables were looked through:
+        # the columns `_OF_LABELS`; "" where there are none
         self._scattered: set[str] = set()
         self._told: set[str] = set()
 
@@ -203,9 +207,10 @@ class _Reader:
                 for name, row in self._starts(file, _there(stream)):
                     if name in self.first_rows:
                         self._scattered.add(name)
-                    self.first_rows.setdefault(name, row)
+                    told = tuple(sys.intern(row.get(key, "")) for key in _OF_LABELS)
+                    self.first_rows.setdefault(name, told)
             except Unusable:
-                self.first_rows.setdefault(file, {})  # `clips` says why
+                self.first_rows.setdefault(file, ("",) * len(_OF_LABELS))  # `clips` says why
 
     def _starts(self, file: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, str]]]:
         """(recording, its first row) in one table."""
@@ -226,11 +231,11 @@ class _Reader:
 
     def own_labels(self) -> Labels:
         """The labels in the tables themselves. Raises `DataError`."""
-        rows = [
-            {"file": name, **{key: row[key] for key in _OF_LABELS if key in row}}
+        rows = (
+            {"file": name, **dict(zip(_OF_LABELS, row, strict=True))}
             for name, row in self.first_rows.items()
-            if row.get("label")
-        ]
+            if row[_OF_LABELS.index("label")]
+        )
         return labels_of(list(enumerate(rows, 1)), f"the column label of {self._files.shown}")
 
     def clips(self) -> Iterator[Clip | Skipped]:
@@ -290,8 +295,7 @@ class _Recording:
         self.name, self.row = name, row
         self._layout, self._with_confidence = layout, with_confidence
         self._values = bytearray()
-        self._frames: list[float] = []
-        self._bodies: list[int] = []
+        self._frames, self._bodies = array("d"), array("b")
         self._body: dict[str, int] = {}
         self._rows_of: Counter[int] = Counter()
         self._problem = ""
@@ -312,7 +316,7 @@ class _Recording:
             self._values += values.astype(np.float32).tobytes()
         except Unusable as unusable:
             self._problem = str(unusable)
-            self._values, self._frames = bytearray(), []
+            self._values, self._frames = bytearray(), array("d")
 
     def _frame(self, row: dict[str, str], body: int) -> float:
         if "frame" not in row:  # the n-th row of a body is its n-th frame
@@ -328,14 +332,21 @@ class _Recording:
         if self._problem:
             raise Unusable(self._problem)
         numbers, frames = np.unique(self._frames, return_inverse=True)
-        place = np.array(self._bodies) * len(numbers) + frames
+        bodies = np.frombuffer(self._bodies, np.int8)
+        place = bodies * np.int64(len(numbers)) + frames
         if len(np.unique(place)) < len(place):
             which = np.flatnonzero(np.bincount(place) > 1)[0]
             what = f"frame {numbers[which % len(numbers)]:g} twice"
             raise Unusable(f"has {what}" + ("" if "body" in self.row else ": say in a column body who is who"))
         joint_count, dims = self._layout.num_recorded, self._layout.dims
         values = np.frombuffer(self._values, np.float32).reshape(len(frames), -1)
-        dense = np.zeros((len(self._body), len(numbers), values.shape[1]), np.float32)
-        dense[self._bodies, frames] = values
+        size = 4 * len(self._body) * len(numbers) * values.shape[1]
+        if size > max(ALWAYS_ALLOWED, EMPTIEST * values.nbytes):
+            raise Unusable(f"has bodies one after another, which would take {size >> 20} MiB, mostly empty: cut it")
+        dense = values[None]
+        if (np.diff(place) != 1).any() or len(self._body) > 1:
+            dense = np.zeros((len(self._body), len(numbers), values.shape[1]), np.float32)
+            for part in np.array_split(np.arange(len(values)), len(values) // 4096 + 1):
+                dense[bodies[part], frames[part]] = values[part]
         points = dense[..., : joint_count * dims].reshape(*dense.shape[:2], joint_count, dims)
         return points, dense[..., joint_count * dims :] if self._with_confidence else None

@@ -13,24 +13,31 @@ import numpy as np
 from .source import Unusable
 
 MAX_LINE = 1 << 16
+_BLOCK = 1 << 18  # bytes of numbers that come at a time
 _WINDOW = 1 << 18  # bytes of JSON that are decoded at a time
-_MAX_ELEMENT = 1 << 21  # of one frame: JSON can take twenty times its length in memory
+_MAX_ELEMENT = 1 << 21  # of one frame: JSON can take thirty times its length in memory, so for short files
+_MIN_ELEMENT, _ELEMENT_SHARE = 1 << 17, 16  # it is this, and a share of the file more
 
 
-def number_table(data: bytes, columns: int, delimiter: bytes | None = None) -> np.ndarray:
-    """A table of numbers as float64 `[R, columns]`; empty lines are left out.
+def number_blocks(data: bytes, columns: int, delimiter: bytes | None = None) -> Iterator[np.ndarray]:
+    """A table of numbers, some lines at a time, as float64 `[R, columns]`; empty lines are left out.
 
-    Raises `Unusable` for a line of other than `columns` numbers.
+    In blocks, because a table of short numbers takes four times its text as float64. Raises `Unusable` for a line of
+    other than `columns` numbers.
     """
-    table = bytearray()
+    block = bytearray()
     for number, line in enumerate(io.BytesIO(data), 1):
         cells = _split(line, number, delimiter)
         if not cells:
             continue
         if len(cells) != columns:
             raise Unusable(f"has {len(cells)} values on line {number}, not {columns}")
-        table += numbers(cells, number).tobytes()
-    return np.frombuffer(table, np.float64).reshape(-1, columns)
+        block += _numbers(cells, number).tobytes()
+        if len(block) >= _BLOCK:
+            yield np.frombuffer(block, np.float64).reshape(-1, columns)
+            block = bytearray()
+    if block:
+        yield np.frombuffer(block, np.float64).reshape(-1, columns)
 
 
 def _split(line: bytes, number: int, delimiter: bytes | None) -> list[bytes]:
@@ -40,7 +47,7 @@ def _split(line: bytes, number: int, delimiter: bytes | None) -> list[bytes]:
     return line.split(delimiter) if line else []
 
 
-def numbers(cells: list[bytes], number: int) -> np.ndarray:
+def _numbers(cells: list[bytes], number: int) -> np.ndarray:
     """The cells of line `number` as float64."""
     try:
         return np.array(cells, dtype=np.float64)
@@ -67,6 +74,7 @@ class _Json:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._value = json.JSONDecoder().raw_decode
         self._text, self._at = "", 0
+        self._longest = min(_MAX_ELEMENT, _MIN_ELEMENT + len(data) // _ELEMENT_SHARE)
 
     def _more(self) -> bool:
         """Take in the next window; False at the end."""
@@ -104,7 +112,7 @@ class _Json:
             if end is not None and (end < len(self._text) or self._next >= len(self._data)):
                 self._at = end
                 return value
-            if len(self._text) - self._at > _MAX_ELEMENT or not self._more():  # a number may go on in the next window
+            if len(self._text) - self._at > self._longest or not self._more():  # a number may go on in the next window
                 if end is None:
                     raise ValueError("no JSON value")
                 self._at = end

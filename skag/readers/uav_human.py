@@ -24,7 +24,7 @@ from ..layouts import Layout, load_layout
 from ..store import Clip
 from .annotations import UAV_NAME
 from .bodies import busiest, by_place
-from .skeleton_text import read_frames
+from .skeleton_text import as_joints, read_frames
 from .source import Options, Source, Unusable, content, each_file
 
 TRAINING_PERSONS = {
@@ -54,7 +54,7 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with person, setup and both protocols."""
     layout = options.layout or load_layout("uav")
-    clips = each_file(files, _is_text, partial(_clip, order=_order(layout), dims=layout.dims))
+    clips = each_file(files, _is_text, partial(_clip, order=_order(layout), dims=layout.dims), options.workers)
     return Source(layout, options.classes or known_names("uav-human"), clips, sum(map(_is_text, files.names)))
 
 
@@ -79,10 +79,10 @@ def _clip(member: Member, order: list[int], dims: int) -> Clip:
     if not match:
         raise Unusable("is not named PpppSssGggBbbHhhUCccccccLCccccccAaaaRr_MMDDhhmm.txt")
     person, setup, action = map(int, match.groups())
-    frames = [[joints for _, joints in bodies][:MAX_TRACKED] for bodies in read_frames(content(member, MAX_BYTES), 17)]
-    frames = [bodies for bodies in frames if bodies]
-    if not frames:
+    frames = read_frames(content(member, MAX_BYTES), 17)
+    bodies, count = by_place(([as_joints(joints) for _, joints in frame] for frame in frames), (17, 3), MAX_TRACKED)
+    if not bodies:
         raise Unusable("holds no bodies")
-    keypoints = busiest(by_place(frames), MAX_BODIES)
+    keypoints = busiest(bodies, count, MAX_BODIES)
     splits = [f"{name}_{'train' if person in TRAINING_PERSONS[name] else 'test'}" for name in _CSV]
     return Clip(name, action, keypoints[:, :, order, :dims], subject=person, setup=setup, splits=tuple(splits))

@@ -3,8 +3,6 @@
 A is the action 1 to 27, S the subject 1 to 8, T the trial; Kinect v1, metres, y up. The recorded order of the joints
 (Sample_Code/Skeleton_joint_order.txt of the data set) is Kinect v1's but for the first four, which come from the head
 downwards. Odd subjects train and even ones test (section 4 of the paper).
-
-MATLAB files are read by scipy, which skag does not need otherwise: `pip install scipy`.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..archives import Files, Member
-from ..errors import DataError
 from ..layouts import load_layout
 from ..store import Clip
 from .source import Options, Source, Unusable, content, each_file
@@ -45,12 +42,8 @@ def recognises(files: Files) -> bool:
 
 
 def read(files: Files, options: Options) -> Source:
-    """Recordings in the order of their names. Raises `DataError` where scipy is not installed."""
-    try:
-        import scipy.io  # noqa: F401
-    except ImportError:
-        raise DataError("MATLAB files are read by scipy, which is not installed: pip install scipy") from None
-    clips = each_file(files, _is_recording, _clip)
+    """Recordings in the order of their names."""
+    clips = each_file(files, _is_recording, _clip, options.workers)
     total = sum(map(_is_recording, files.names))
     return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, total)
 

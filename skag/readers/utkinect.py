@@ -4,6 +4,7 @@
 20 joints in Kinect v1's order, in metres, y up. Frame numbers skip, and some lines repeat one: the first counts.
 `actionLabel_modified.txt` gives first and last frame of every action; where it is not there, the earlier
 `actionLabel.txt` is taken, which has seven slips. One segment (s10_e02 carry) has no frames: 199 of 200 are left.
+Without either, `skag predict` takes the recordings as they are.
 
 Odd subjects train and even ones test.
 """
@@ -11,8 +12,10 @@ Odd subjects train and even ones test.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -21,8 +24,8 @@ from ..archives import Files, Member, printable
 from ..errors import DataError
 from ..layouts import load_layout
 from ..store import UNKNOWN, Clip
-from .source import Options, Skipped, Source, Unusable, content, first
-from .text import number_table
+from .source import Options, Skipped, Source, Unusable, content, each_file, first
+from .text import number_blocks
 
 ACTIONS = {  # as in the label files, and in words
     "walk": "walk", "sitDown": "sit down", "standUp": "stand up", "pickUp": "pick up", "carry": "carry",
@@ -48,12 +51,16 @@ def recognises(files: Files) -> bool:
 
 
 def read(files: Files, options: Options) -> Source:
-    """Segments in the order of the recordings and their label file. Raises `DataError` without a label file."""
+    """Segments in the order of the recordings and their label file; where classes are not needed and there is no such
+    file, whole recordings. Raises `DataError` without a label file."""
     notes: list[str] = []
-    segments = _segments(files, notes)
-    clips = _clips(files, segments, options.classes is None, notes)
-    total = sum(map(len, segments.values()))
     layout = options.layout or load_layout("kinect-v1")
+    if options.to_predict and not any(PurePosixPath(name).name in _LABEL_FILES for name in files.names):
+        recordings = each_file(files, _is_recording, _whole, options.workers)
+        return Source(layout, options.classes or list(ACTIONS.values()), recordings)
+    segments = _segments(files, notes)
+    clips = _clips(files, segments, options, notes)
+    total = sum(map(len, segments.values()))
     return Source(layout, options.classes or list(ACTIONS.values()), clips, total, notes)
 
 
@@ -94,60 +101,81 @@ def _segments(files: Files, notes: list[str]) -> dict[str, list[_Segment]]:
 
 
 def _clips(
-    files: Files, segments: dict[str, list[_Segment]], published: bool, notes: list[str]
+    files: Files, segments: dict[str, list[_Segment]], options: Options, notes: list[str]
 ) -> Iterator[Clip | Skipped]:
     found, seen = 0, set()
-    for member in files.read(_is_recording):
-        recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+    members = files.read(_is_recording, later=True)
+    for file, frames in options.workers.map(_frames_or_why, members, attrgetter("size")):
+        recording, subject = _RECORDING.fullmatch(PurePosixPath(file).name).groups()
         if recording not in segments:
-            yield Skipped(PurePosixPath(member.name).name, "is not in the label file")
+            yield Skipped(PurePosixPath(file).name, "is not in the label file")
             continue
         seen.add(recording)
-        problem = ""
-        try:
-            numbers, keypoints = _frames(member)
-        except Unusable as unusable:
-            problem = f"its recording {unusable}"
-        except MemoryError:
-            problem = "its recording does not fit into memory"
         for segment in segments[recording]:
             name = f"{recording}_{segment.action}"
             try:
-                if problem:
-                    raise Unusable(problem)
+                if isinstance(frames, str):
+                    raise Unusable(frames)
                 if not np.isfinite([segment.start, segment.stop]).all():
                     yield Skipped(name, "has no first and last frame in the label file", expected=True)
                     continue
-                yield _clip(name, int(subject), segment, numbers, keypoints)
+                yield _clip(name, int(subject), segment, *frames)
                 found += 1
             except Unusable as unusable:
                 yield Skipped(name, str(unusable))
     for recording in sorted(set(segments) - seen):
         yield Skipped(recording, f"has {len(segments[recording])} labels and no joints_{recording}.txt")
-    if published and found != PUBLISHED_CLIPS:
+    if options.classes is None and found != PUBLISHED_CLIPS:
         notes.append(f"UTKinect-Action3D was published with {PUBLISHED_CLIPS} clips; here are {found} usable ones.")
+
+
+def _frames_or_why(member: Member) -> tuple[str, tuple[np.ndarray, np.ndarray] | str]:
+    """The name of a recording with its frames, or with why there are none."""
+    try:
+        return member.name, _frames(member)
+    except Unusable as unusable:
+        return member.name, f"its recording {unusable}"
+    except MemoryError:
+        return member.name, "its recording does not fit into memory"
 
 
 def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
     """Frame numbers `[T]` and joints `[T, 20, 3]`, every number once."""
-    table = number_table(content(member, MAX_BYTES), 61)
-    if not len(table):
+    numbers, values = array("d"), bytearray()
+    there: set[float] = set()
+    for block in number_blocks(content(member, MAX_BYTES), 61):
+        for number, row in zip(block[:, 0].tolist(), block[:, 1:].astype(np.float32), strict=True):
+            if number not in there:
+                there.add(number)
+                numbers.append(number)
+                values += row.tobytes()
+    if not values:
         raise Unusable("holds no frames")
-    first_places = np.sort(np.unique(table[:, 0], return_index=True)[1])
-    return table[first_places, 0], table[first_places, 1:].astype(np.float32).reshape(-1, 20, 3)
+    return np.frombuffer(numbers, np.float64), np.frombuffer(values, np.float32).reshape(-1, 20, 3)
+
+
+def _whole(member: Member) -> Clip:
+    recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+    return Clip(recording, UNKNOWN, _frames(member)[1][None], subject=int(subject) or UNKNOWN)
 
 
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
     if segment.action not in ACTIONS:
         raise Unusable(f"is no action of this data set (known are {', '.join(ACTIONS)})")
-    inside = (segment.start <= numbers) & (numbers <= segment.stop)
-    if not inside.any():
+    inside = np.flatnonzero((segment.start <= numbers) & (numbers <= segment.stop))
+    if not len(inside):
         raise Unusable(f"has no frames from {segment.start:.0f} to {segment.stop:.0f}")
     split = "xsub_train" if subject % 2 else "xsub_test"
     return Clip(
         name,
         list(ACTIONS).index(segment.action),
-        keypoints[inside][None],
+        _rows(keypoints, inside)[None],
         subject=subject or UNKNOWN,
         splits=(split,),
     )
+
+
+def _rows(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Some rows in ascending order, without a copy where they follow one another."""
+    first, last = int(places[0]), int(places[-1])
+    return values[first : last + 1] if last - first + 1 == len(places) else values[places]

@@ -1,0 +1,253 @@
+"""`skag predict`: new recordings, and long ones in segments."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .app import Device, DeviceOption, QuietOption, SeedOption, app
+from .output import Output, printable
+
+if TYPE_CHECKING:
+    from ..predict import Evidence, Predicted, Predictor
+    from ..recordings import Failure
+    from ..segmentation import Segmented
+
+
+@app.command(epilog="Example: skag predict runs/ucla-j tomorrow/*.json --with runs/ucla-b --abstain 0.05")
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...", help="Recordings: files, folders, archives of any format that convert reads, or stores."
+        ),
+    ],
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", metavar="RUN", help="A further run, of another stream, to fuse with.")
+    ] = None,
+    abstain: Annotated[
+        float | None,
+        typer.Option(
+            "--abstain",
+            min=0,
+            max=0.5,
+            help="Answer `none of these` where a recording is less sure than all but this share of the clips held out "
+            "from training.  [default: always name a class]",
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", help="Long recordings: find the actions in windows this long, such as 3s or 90f."),
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option("--stride", help="From one window to the next.  [default: a sixth of the window]")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.1, max=10_000, help="Frames per second.  [default: the format's, where known]"),
+    ] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons/--no-reasons", help="Measure which joints carried each decision.")
+    ] = True,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Of a skeleton store: this split alone.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Skeleton store of the training, where it is no longer where training found it."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 64,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for every recording, and nothing else there.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what new recordings show.
+
+    One answer per recording: the likeliest classes with calibrated probabilities, the sentence that the run's dialogue
+    has for the class, and the joints without whose movement the answer would be another. With --window, where one
+    action follows another: segments with start, end and class. Reads a run folder and recordings. Writes
+    RUN/calibration.json, fitted once on the clips that training held out. A recording that cannot be used is named on
+    stderr, the others go on, and the exit code is 1. Nothing is drawn at random, so --seed changes nothing.
+    """
+    from ..device import choose_device, keep_freed_memory
+    from ..errors import DataError
+    from ..predict import open_predictor, predict_recordings
+    from ..recordings import Failure, each_recording
+    from ..segmentation import Duration, segment_recordings
+
+    try:
+        spans = [None if text is None else Duration.parse(text) for text in (window, stride)]
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if window is None and (stride is not None or fps is not None):
+        raise typer.BadParameter("--stride and --fps belong to --window.")
+    output = Output(as_json, quiet)
+    keep_freed_memory()
+    where = choose_device(device.value)
+    predictor = open_predictor(
+        [run_folder, *(others or [])], store=data, device=where, batch_size=batch_size, note=output.note
+    )
+    recordings = each_recording(files, predictor.layout, format=format, split=split)
+    shown, failed = (_Segments if window else _Answers)(output, predictor, len(files) > 1), 0
+    began = time.perf_counter()
+    try:
+        with output.progress("Predicting") as update:
+            if window:
+                found = segment_recordings(
+                    predictor, recordings, *spans, frame_rate=fps, abstain=abstain, progress=update
+                )
+            else:
+                found = predict_recordings(predictor, recordings, abstain=abstain, evidence=reasons)
+            for item in found:
+                if isinstance(item, Failure):
+                    failed += not item.expected
+                    _tell(output, item)
+                    continue
+                shown.add(item)
+                if not window:
+                    update(shown.count, None)
+    finally:
+        shown.close()
+    seconds = time.perf_counter() - began
+    if shown.count:
+        output.note(shown.throughput(seconds, where.type, reasons))
+    if failed:
+        raise DataError(
+            f"recordings or files that could not be used: {failed}, predicted: {shown.count}; the reasons are above."
+        )
+    if not shown.count:
+        raise DataError("there were no recordings in the files given: see docs/formats.md for what is read.")
+
+
+def _tell(output: Output, failure: Failure) -> None:
+    """A line about a recording that cannot be used; in JSON too, so that every recording has its line there."""
+    if failure.expected:
+        output.note(f"Note: {failure}")
+        return
+    print(printable(f"skag: {failure}"), file=sys.stderr)
+    if output.as_json:
+        _json_line({"file": str(failure.path), "recording": failure.name, "error": failure.reason})
+
+
+def _json_line(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+class _Answers:
+    """Prints one answer per recording: JSON at once, the table at the end."""
+
+    def __init__(self, output: Output, predictor: Predictor, several: bool) -> None:
+        self._output, self._predictor, self._several = output, predictor, several
+        self._rows: list[list[Any]] = []
+        self._said: dict[str, str] = {}
+        self.count = 0
+
+    def add(self, item: Predicted) -> None:
+        self.count += 1
+        found = item.prediction
+        if self._output.as_json:
+            facts = {"file": str(item.path), "recording": item.name, "frames": item.frames}
+            _json_line(facts | found.to_dict() | {"calibrated": self._predictor.calibration is not None})
+            return
+        from ..predict import NONE_OF_THESE
+
+        next_best = [f"{name} {100 * probability:.1f}" for name, probability in found.top(3)]
+        answer, rest = (found.likeliest, next_best[1:]) if found.label else (NONE_OF_THESE, next_best)
+        percent = f"{100 * found.probability:.1f}" if found.label else ""
+        row = [_name(item, self._several), answer, percent, ", ".join(rest)]
+        if found.evidence:
+            row.append(_because(found.evidence) if found.label else "")
+        self._rows.append(row)
+        if found.label and found.sentence:
+            self._said[found.label] = found.sentence
+
+    def close(self) -> None:
+        if not self._rows:
+            return
+        calibrated = self._predictor.calibration
+        title = f"{_counted(self.count)}, probabilities in percent"
+        title += f", calibrated on {calibrated.fitted_on} clips" if calibrated else ", not calibrated"
+        columns = ["recording", "class", "%", "next", "carried by (held still together: what it would be)"]
+        self._output.table(title, columns[: len(self._rows[0])], self._rows)
+        if self._said:
+            self._output.line("What the dialogue says of these classes:")
+        for name, sentence in self._said.items():
+            self._output.line(f"  {name}: {sentence}")
+
+    def throughput(self, seconds: float, device: str, reasons: bool) -> str:
+        text = f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second"
+        if not reasons:
+            return f"{text}, reading included."
+        from ..predict import MOST_CARRIERS
+
+        joints = self._predictor.layout.num_joints
+        looks = self.count * (1 + joints + min(MOST_CARRIERS, joints))
+        return f"{text}, {looks / seconds:.0f} clips per second with those in which joints are held still."
+
+
+class _Segments:
+    """Prints the segments of each recording as they come."""
+
+    def __init__(self, output: Output, predictor: Predictor, several: bool) -> None:
+        self._output, self._several = output, several
+        self.count = self._windows = 0
+
+    def add(self, item: Segmented) -> None:
+        from ..predict import NONE_OF_THESE
+
+        self.count += 1
+        self._windows += item.num_windows
+        if self._output.as_json:
+            found = [segment.to_dict(item.frame_rate) for segment in item.segments]
+            facts = {"file": str(item.path), "recording": item.name, "frames": item.frames, "fps": item.frame_rate}
+            _json_line(facts | {"windows": item.num_windows, "segments": found})
+            return
+        rows = []
+        for segment in item.segments:
+            span = [segment.start, segment.stop - 1]
+            if item.frame_rate:
+                span = [segment.start / item.frame_rate, segment.stop / item.frame_rate]
+            answer = segment.label or ("nobody" if segment.nobody else NONE_OF_THESE)
+            rows.append([*span, answer, "" if segment.label is None else f"{100 * segment.probability:.1f}"])
+        unit = "s" if item.frame_rate else "frame"
+        title = f"{_name(item, self._several)}: {item.frames} frames, {item.num_windows} windows"
+        self._output.table(title, [f"from {unit}", f"to {unit}", "class", "%"], rows)
+
+    def close(self) -> None:
+        """Everything is printed already."""
+
+    def throughput(self, seconds: float, device: str, reasons: bool) -> str:
+        return (
+            f"{self._windows} windows of {_counted(self.count)} in {seconds:.1f} s on {device}: "
+            f"{self._windows / seconds:.0f} clips per second, reading included."
+        )
+
+
+def _counted(recordings: int) -> str:
+    return "1 recording" if recordings == 1 else f"{recordings} recordings"
+
+
+def _name(item: Predicted | Segmented, several: bool) -> str:
+    return f"{item.path.name}: {item.name}" if several and item.name != item.path.stem else item.name
+
+
+def _because(evidence: Evidence) -> str:
+    """`right hand, right wrist (clap hands 56 %)`, or which joint says most where no few of them decide."""
+    from ..predict import MOST_CARRIERS
+
+    if evidence.instead is not None:
+        name, probability = evidence.instead
+        return f"{', '.join(evidence.carried_by)} ({name} {100 * probability:.0f} %)"
+    strongest = evidence.joints[0]
+    alone = f", of these {strongest.joint} {100 * strongest.drop:.0f} points" if strongest.drop >= 0.01 else ""
+    return f"more than {MOST_CARRIERS} joints{alone}"

@@ -1,0 +1,62 @@
+"""`skag runs`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import JsonOption, QuietOption, app
+from .output import Output
+
+
+@app.command(epilog="Example: skag runs")
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with run folders in it.")] = Path("runs"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List runs with their results.
+
+    Reads all run folders in and below FOLDER and writes nothing; the run that was written to last is at the end.
+    "running?" is a run that wrote something just now, "interrupted" one that `skag train --resume RUN` goes on
+    with, "damaged" one that cannot be read. Validation top-1 is the highest of all epochs on the clips that chose
+    the epoch; test top-1 is there once `skag eval` has run.
+    """
+    from ..runs import list_runs
+
+    output = Output(as_json, quiet)
+    found = list_runs(folder)
+    rows = []
+    for run in found:
+        rows.append(
+            [
+                str(Path(run.run).relative_to(folder)) if Path(run.run) != folder else run.run,
+                run.recipe or "",
+                run.stream or "",
+                Path(run.data).name if run.data else "",
+                "" if run.seed is None else run.seed,
+                f"{run.epochs}/{run.planned}" if run.planned else "",
+                run.state,
+                _percent(run.val_top1) + ("*" if run.selected_on == "test" and run.val_top1 is not None else ""),
+                _percent(run.test_top1),
+                run.date[5:16].replace("T", " ") if run.date else "",
+            ]
+        )
+    columns = ["run", "recipe", "stream", "data", "seed", "epochs", "state", "val %", "test %", "written"]
+    if rows:
+        output.table(f"Runs in {folder}", columns, rows)
+    else:
+        output.line(f"no runs in {folder}")
+    if any(row[7].endswith("*") for row in rows):
+        output.note("* of the test split, which chose the epoch: no estimate for new clips.")
+    for run in found:
+        if run.reason:
+            output.note(f"Damaged: {run.reason}")
+    output.document({"runs": [asdict(run) for run in found]})
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -1,0 +1,422 @@
+"""Prediction: the same numbers as evaluation, reasons that are measured, and one line for every bad file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import skag
+from skag import calibration, evaluate, predict, recordings, runs
+from skag.config import replace
+from skag.errors import DataError, RunError
+from skag.layouts import load_layout
+from skag.readers.source import Unusable
+from skag.store import Clip, SkeletonStore, write_store
+
+from .conftest import CLASSES, tiny_clip
+from .test_cli import failure, invoke
+from .test_evaluate import untrained
+from .test_train import agents_of, dialogues, run_training, small  # noqa: F401
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that tells the classes of the tiny store apart, trained with dialogues; copy it before writing into it."""
+    folder = tmp_path_factory.mktemp("trained")
+    described = dialogues.__wrapped__(tiny_store, folder)
+    config = replace(small(epochs=22, query_period=11), "train", repeats=3, ema=0.0, lr=4e-3)
+    run_training(config, tiny_store, described, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def run_folder(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def opened(*folders: Path, **options: object) -> predict.Predictor:
+    return predict.open_predictor(list(folders), device=CPU, **options)
+
+
+def answers(predictor: predict.Predictor, *paths: Path, split: str | None = None, **options: object) -> list:
+    items = recordings.each_recording(paths, predictor.layout, split=split)
+    return list(predict.predict_recordings(predictor, items, **options))
+
+
+def clip(label: int, seed: int = 9, frames: int = 14) -> np.ndarray:
+    return tiny_clip(label, np.random.default_rng(seed), frames)
+
+
+@pytest.mark.parametrize("streams", [["j"], ["jm"], ["j", "bm"]])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_a_stores_test_clips_are_predicted_as_by_evaluation(
+    streams: list[str], batch_size: int, tiny_store: Path, tmp_path: Path
+) -> None:
+    folders = [untrained(tiny_store, tmp_path / stream, stream, seed=n) for n, stream in enumerate(streams)]
+    result = evaluate.evaluate_runs(folders, device=CPU)
+    saved = [evaluate.load_predictions(folder, result.split) for folder in folders]
+    weights = [evaluate.stream_weight(stream) for stream in streams]
+    wanted = sum(w * one.probabilities for w, one in zip(weights, saved, strict=True)) / sum(weights)
+    found = answers(opened(*folders, batch_size=batch_size), tiny_store, split=result.split, evidence=False)
+    assert [one.name for one in found] == saved[0].names
+    np.testing.assert_allclose([one.prediction.uncalibrated for one in found], wanted, atol=1e-6)
+
+
+def test_files_are_predicted_as_the_store_that_convert_makes_of_them(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    clips = {f"{name}/{n}": clip(label, n) for label, name in enumerate(CLASSES) for n in range(3)}
+    for name, keypoints in clips.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        gap = keypoints.copy()
+        gap[0, 2, 3] = np.nan
+        np.save(folder / f"{name}.npy", gap)
+    invoke("convert", folder, tmp_path / "own.h5", "--layout", "kinect-v1", "--quiet")
+    predictor = opened(run_folder)
+    direct = answers(predictor, folder, evidence=False)
+    stored = answers(predictor, tmp_path / "own.h5", evidence=False)
+    assert [one.name for one in direct] == [one.name for one in stored]
+    for one, other in zip(direct, stored, strict=True):
+        np.testing.assert_allclose(one.prediction.uncalibrated, other.prediction.uncalibrated, atol=1e-6)
+    right = [one.prediction.label == one.name.split("/")[0] for one in direct]
+    assert sum(right) >= 10  # of 12
+
+
+def test_an_array_is_predicted_as_a_file_of_it(run_folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "new.npy", clip(2))
+    (one,) = answers(opened(run_folder), tmp_path / "new.npy")
+    run = skag.load(run_folder)
+    for array in (clip(2), clip(2)[0], clip(2).astype(np.float64), np.r_[clip(2), 0 * clip(2)]):
+        found = run.predict(array)
+        np.testing.assert_allclose(found.probabilities, one.prediction.probabilities, atol=1e-6)
+        assert found.label == one.prediction.label == "raise left hand"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((5, 20)),
+        np.zeros((5, 19, 3)),
+        np.zeros((0, 20, 3)),
+        np.zeros((5, 20, 3)),
+        np.full((5, 20, 3), np.nan),
+        np.full((1, 5, 20, 3), "x"),
+        np.random.default_rng(0).normal(0, 1e38, (9, 20, 3)),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused_in_a_line(array: np.ndarray, run_folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        skag.load(run_folder).predict(array)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("the array has")
+
+
+def test_the_run_is_calibrated_once_on_its_held_out_clips(run_folder: Path) -> None:
+    told: list[str] = []
+    first = opened(run_folder, note=told.append)
+    held_out = json.loads((run_folder / "data.json").read_text())["validation"]
+    assert first.calibration.fitted_on == len(held_out) and told == [
+        f"Calibrating on {len(held_out)} clips held out from training."
+    ]
+    kept = (run_folder / "calibration.json").read_text()
+    assert opened(run_folder, note=told.append).calibration == first.calibration and len(told) == 1
+    checkpoint = torch.load(run_folder / "best.pt", weights_only=True)
+    checkpoint["model"]["class_head.bias"] += 1
+    torch.save(checkpoint, run_folder / "best.pt")
+    assert opened(run_folder, note=told.append).calibration != first.calibration and len(told) == 2
+    assert (run_folder / "calibration.json").read_text() != kept
+
+
+def test_without_its_store_a_run_is_used_as_it_is(run_folder: Path, tiny_store: Path, tmp_path: Path) -> None:
+    facts = json.loads((run_folder / "data.json").read_text())
+    (run_folder / "data.json").write_text(json.dumps(facts | {"store": str(tmp_path / "gone.h5")}))
+    told: list[str] = []
+    predictor = opened(run_folder, note=told.append)
+    assert predictor.calibration is None and "not calibrated" in told[0]
+    found = next(predictor.predict([recordings.cleaned(Clip("x", -1, clip(0)), predictor.layout)]))
+    np.testing.assert_allclose(found.probabilities, found.uncalibrated, atol=1e-6)
+    with pytest.raises(RunError, match="--data"):
+        list(predict.predict_recordings(predictor, [], abstain=0.1))
+    assert opened(run_folder, store=tiny_store).calibration is not None
+
+
+def test_none_of_these_is_the_answer_below_the_threshold(run_folder: Path) -> None:
+    predictor = opened(run_folder)
+    threshold = predictor.calibration.threshold(0.25)
+    run = skag.load(run_folder)
+    nothing = run.predict(np.random.default_rng(0).normal(0, 0.3, (30, 20, 3)), abstain=0.25)
+    surest = max((run.predict(clip(label, seed), abstain=0.25) for label in range(4) for seed in range(3)),
+                 key=lambda found: found.probability)  # fmt: skip
+    for found in (nothing, surest):
+        assert found.threshold == threshold
+        assert (found.label is None) == (found.probability < threshold)
+    assert surest.label is not None
+    assert run.predict(clip(0)).threshold is None
+
+
+def test_the_moving_hand_carries_the_decision(run_folder: Path) -> None:
+    run = skag.load(run_folder)
+    found = [run.predict(clip(label, seed)) for label, seed in ((0, 1), (1, 2), (2, 3))]
+    assert [one.label for one in found] == CLASSES[:3]
+    assert [one.evidence.joints[0].joint for one in found] == ["right hand", "right hand", "left hand"]
+    for one in found:
+        assert len(one.evidence.joints) == 20
+        if one.evidence.instead is not None:
+            assert one.evidence.carried_by[0] == one.evidence.joints[0].joint
+            assert one.evidence.instead[0] != one.label
+        else:
+            assert one.evidence.carried_by == ()
+    assert any(one.evidence.instead for one in found)
+    without = run.predict(clip(0), evidence=False)
+    assert without.evidence is None and without.to_dict()["evidence"] is None
+
+
+def test_the_drop_of_a_joint_is_that_of_a_recording_in_which_it_stands_still(run_folder: Path) -> None:
+    run, layout = skag.load(run_folder), load_layout("kinect-v1")
+    predictor = opened(run_folder)
+    cleaned = recordings.cleaned(Clip("x", -1, clip(0)), layout)
+    (prepared,) = predictor.prepare([cleaned])
+    whole = run.predict(clip(0))
+    effect = {one.joint: one.drop for one in whole.evidence.joints}
+    hand = layout.index["right hand"]
+    held = predict.held_still(prepared.rows, [hand], layout)
+    assert (held[:, 0, hand] == held[0, 0, hand]).all()
+    others = np.delete(np.arange(20), hand)
+    assert torch.equal(held[:, :, others], prepared.rows[:, :, others])
+    stiff = predictor.calibrated(predictor.uncalibrated([predict._copies([held], prepared)]))[0]
+    drop = whole.probability - stiff[CLASSES.index(whole.label)]
+    assert effect["right hand"] == pytest.approx(drop, abs=1e-6)
+
+
+def test_joints_that_were_not_seen_stay_unseen_when_held_still() -> None:
+    layout = load_layout("coco")
+    rows = torch.rand(6, 2, 17, 3) + 1
+    rows[2, 0, 9] = 0
+    rows[:, 1] = 0
+    held = predict.held_still(rows, [9, 10], layout)
+    assert (held[2, 0, 9] == 0).all() and (held[:, 1] == 0).all()
+    assert torch.equal(held[..., 2], rows[..., 2])  # confidences
+    seen = [0, 1, 3, 4, 5]
+    torch.testing.assert_close(held[seen, 0, 9, :2], rows[seen, 0, 9, :2].mean(0).expand(5, 2))
+
+
+def test_sentences_are_those_that_the_kept_network_was_trained_with(run_folder: Path) -> None:
+    run = evaluate.load_run(run_folder, CPU)
+    later = [key for record in runs.read_lines(run_folder / "refreshes.jsonl") for key in record["exchanges"]]
+    assert later
+    refreshes = [
+        {"epoch": 2, "exchanges": later, "changed": [{"class": CLASSES[0], "sentence": "early"}]},
+        {"epoch": 3, "effective": 5, "exchanges": [], "changed": [{"class": CLASSES[0], "sentence": "late"}]},
+        {"epoch": 8, "exchanges": [], "changed": [{"class": CLASSES[1], "sentence": "too late"}]},
+    ]
+    (run_folder / "refreshes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in refreshes))
+    said = {}
+    for kept in (2, 3, 5, 9):
+        torch.save({"model": run.model.state_dict(), "epoch": kept}, run_folder / "best.pt")
+        said[kept] = predict.class_sentences(run)
+        assert set(said[kept]) == set(CLASSES)
+    assert [said[kept][CLASSES[0]] for kept in (3, 5)] == ["early", "late"]
+    assert said[2][CLASSES[0]].startswith("The key features of raise right hand")
+    assert said[9][CLASSES[1]] == "too late" and said[5][CLASSES[1]] == said[2][CLASSES[1]]
+    (run_folder / "refreshes.jsonl").write_text("[]\n")
+    with pytest.raises(RunError, match="damaged"):
+        predict.class_sentences(run)
+    for name in ("refreshes.jsonl", "dialogues.jsonl"):
+        (run_folder / name).unlink()
+    assert predict.class_sentences(run) == {}
+
+
+def test_runs_of_other_classes_or_joints_are_not_fused(run_folder: Path, tiny_store: Path, tmp_path: Path) -> None:
+    other = untrained(tiny_store, tmp_path / "other")
+    facts = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(facts | {"classes": CLASSES[::-1]}))
+    with pytest.raises(RunError, match="other classes"):
+        opened(run_folder, other)
+    facts["layout"] = load_layout("nturgb+d").to_dict()
+    (other / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="layout"):
+        opened(run_folder, other)
+
+
+def test_fused_runs_have_a_calibration_of_their_own(tiny_store: Path, tmp_path: Path) -> None:
+    folders = [untrained(tiny_store, tmp_path / stream, stream) for stream in ("j", "b")]
+    together = opened(*folders)
+    assert together.calibration.networks == tuple(map(calibration.network_hash, folders))
+    assert [path.name for path in sorted(folders[0].glob("calibration*"))] != ["calibration.json"]
+    elsewhere = untrained(tiny_store, tmp_path / "other", "b", held_out=range(5, 9), seed=1)
+    assert opened(folders[0], elsewhere).calibration is None
+
+
+# ---- the command
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Good and bad recordings by what is wrong with them."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    found = {name: folder / f"{name}.npy" for name in ("good", "also-good", "joints", "empty", "nobody", "cut")}
+    np.save(found["good"], clip(0, 1))
+    np.save(found["also-good"], clip(2, 3))
+    np.save(found["joints"], np.ones((9, 25, 3)))
+    np.save(found["empty"], np.zeros((0, 20, 3)))
+    np.save(found["nobody"], np.zeros((9, 20, 3)))
+    found["cut"].write_bytes(found["good"].read_bytes()[:-7])
+    found["text"] = folder / "text.txt"
+    found["text"].write_text("nothing")
+    found["gone"] = folder / "gone.npy"
+    found["layout"] = folder / "layout.h5"
+    with write_store(found["layout"], load_layout("nturgb+d")) as writer:
+        writer.add(Clip("x", 0, np.ones((1, 3, 25, 3), np.float32)))
+        writer.finish(["a"])
+    return found
+
+
+def test_a_bad_file_is_one_line_and_the_others_go_on(
+    run_folder: Path, files: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["skag", "predict", str(run_folder), *map(str, files.values()), "--json", "-q"])
+    with pytest.raises(SystemExit) as caught:
+        skag.cli.main()
+    printed = capsys.readouterr()
+    assert caught.value.code == 1 and "Traceback" not in printed.err
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [Path(line["file"]).stem for line in lines] == [path.stem for path in files.values()]
+    assert [line["label"] for line in lines[:2]] == ["raise right hand", "raise left hand"]
+    assert all("error" in line for line in lines[2:])
+    told = printed.err.splitlines()
+    assert len(told) == len(files) - 2 + 1
+    assert told[-1].startswith(f"skag: recordings or files that could not be used: {len(files) - 2}, predicted: 2;")
+    for line, words in zip(told, ("20", "no frames", "no joint", "needs", "no reader", "does not exist", "nturgb+d"),
+                           strict=False):  # fmt: skip
+        assert words in line and line.startswith("skag: ")
+
+
+def test_the_table_for_people(run_folder: Path, files: dict) -> None:
+    shown = invoke("predict", run_folder, files["good"], files["also-good"])
+    row = next(line for line in shown.splitlines() if " good " in line)
+    assert "raise right hand" in row and "right hand (" in row
+    assert "What the dialogue says of these classes:\n  raise right hand: " in shown
+    plain = invoke("predict", run_folder, files["good"], "--no-reasons")
+    assert "carried by" not in plain and "raise right hand" in plain
+
+
+def test_json_lines_hold_everything(run_folder: Path, files: dict) -> None:
+    (line,) = invoke("predict", run_folder, files["good"], "--abstain", 0.5, "--json", "-q").splitlines()
+    found = json.loads(line)
+    assert set(found) == {
+        "file",
+        "recording",
+        "frames",
+        "label",
+        "top",
+        "threshold",
+        "sentence",
+        "evidence",
+        "calibrated",
+    }
+    assert found["calibrated"] and sum(one["probability"] for one in found["top"]) == pytest.approx(1)
+    assert set(found["evidence"]) == {"joints", "carried_by", "instead"}
+    assert found["label"] in (found["top"][0]["class"], None)
+
+
+def test_usage_that_makes_no_sense_is_refused(
+    run_folder: Path, files: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for options, words in (
+        (["--window", "3"], "3s"),
+        (["--window", "0s"], "no time span"),
+        (["--window", "1.5f"], "no time span"),
+        (["--fps", "30"], "--window"),
+        (["--abstain", "0.9"], "0.5"),
+    ):
+        code, line = failure(monkeypatch, capsys, "predict", run_folder, files["good"], *options)
+        assert code == 2 and words in line
+    code, line = failure(monkeypatch, capsys, "predict", run_folder, files["good"], "--split", "x")
+    assert code == 1 and "leave --split out" in line
+
+
+def test_cleaned_recordings_are_what_a_store_holds(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        keypoints = store.keypoints(0)
+        clean = recordings.cleaned(Clip("x", -1, np.r_[keypoints, 0 * keypoints].astype(np.float64)), store.layout)
+        np.testing.assert_array_equal(clean.keypoints, keypoints)
+    gap = keypoints.copy()
+    gap[0, 1, 2] = np.nan
+    given = gap.copy()
+    assert not recordings.cleaned(Clip("x", -1, given), load_layout("kinect-v1")).keypoints[0, 1, 2].any()
+    np.testing.assert_array_equal(given, gap)  # the caller's array stays as it is
+    with pytest.raises(Unusable, match="confidence"):
+        recordings.cleaned(Clip("x", -1, keypoints, np.ones((1, 3, 20))), load_layout("kinect-v1"))
+
+
+def test_a_long_numpy_file_stays_on_the_disk(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "long.npy", clip(0))
+    layout = load_layout("kinect-v1")
+    monkeypatch.setattr(recordings, "MAX_ROW", 100)
+    (found,) = recordings.each_recording([tmp_path / "long.npy"], layout)
+    assert isinstance(found.clip.keypoints, np.memmap) and found.clip.name == "long"
+    data = (tmp_path / "long.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(data[:-9])
+    np.save(tmp_path / "objects.npy", np.array([{}] * 200, object), allow_pickle=True)
+    for name in ("cut", "objects"):
+        (found,) = recordings.each_recording([tmp_path / f"{name}.npy"], layout)
+        assert isinstance(found, recordings.Failure) and "damaged" in found.reason
+
+
+def test_a_long_recording_of_utkinect_needs_no_labels(run_folder: Path, tmp_path: Path) -> None:
+    rows = ["{} {}".format(n, " ".join(map(str, frame.ravel()))) for n, frame in enumerate(clip(0)[0])]
+    (tmp_path / "joints_s01_e02.txt").write_text("\n".join(rows))
+    (one,) = answers(opened(run_folder), tmp_path / "joints_s01_e02.txt")
+    assert (one.name, one.frames, one.prediction.label) == ("s01_e02", 14, "raise right hand")
+
+
+# ---- the examples of docs/predict.md
+
+
+def examples(kind: str) -> list[str]:
+    """The code blocks of a kind; the first blocks of commands have none."""
+    text = (Path(__file__).parents[1] / "docs" / "predict.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def as_in_the_docs(run_folder: Path, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    run_folder.rename("runs/ucla-j")
+    untrained(tiny_store, Path("runs/ucla-b"), "b")
+    np.save("tomorrow.npy", clip(0))
+    np.save("long.npy", np.concatenate([clip(0, 1, 100), clip(2, 2, 100)], 1))
+
+
+@pytest.mark.parametrize("number", range(len(examples("python"))))
+def test_python_examples_run(number: int, as_in_the_docs: None, capsys: pytest.CaptureFixture) -> None:
+    exec(compile(examples("python")[number], f"docs/predict.md, example {number}", "exec"), {})
+    assert "right hand" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", re.findall(r"^skag (.*)$", "".join(examples("")), re.MULTILINE))
+def test_commands_run(command: str, as_in_the_docs: None) -> None:
+    assert "hand" in invoke(*shlex.split(command))
+
+
+def test_derived_joints_are_added_as_a_store_adds_them(tmp_path: Path) -> None:
+    layout = load_layout("coco-17+3")
+    recorded = np.random.default_rng(0).uniform(1, 9, (1, 4, 17, 2)).astype(np.float32)
+    confidence = np.full((1, 4, 17), 0.5, np.float32)
+    with write_store(tmp_path / "x.h5", layout) as writer:
+        writer.add(Clip("x", 0, recorded, confidence))
+        writer.finish(["a"])
+    clean = recordings.cleaned(Clip("x", -1, recorded, confidence), layout)
+    with SkeletonStore(tmp_path / "x.h5") as store:
+        np.testing.assert_array_equal(clean.keypoints, store.keypoints(0))
+        np.testing.assert_array_equal(clean.confidence, store.confidence(0))

@@ -1,0 +1,120 @@
+"""Run folders read as a list: whole, cut off, imported, damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skag import recipes, runs
+from skag.cli import main
+from skag.config import replace
+from skag.errors import RunError
+
+from .test_cli import document, failure, invoke
+
+
+def made(folder: Path, *, epochs: int, planned: int = 4, store: str | None = "/data/tiny.h5", age: float = 0) -> Path:
+    """A run folder as training leaves it after some epochs, last written to `age` seconds ago."""
+    folder.mkdir(parents=True)
+    config = replace(recipes.recipe("demo", "b"), "train", epochs=planned, seed=7)
+    (folder / runs.CONFIG).write_text(json.dumps({"config": config.to_dict()}))
+    (folder / runs.DATA).write_text(json.dumps({"store": store, "fingerprint": "f", "training": [], "validation": []}))
+    top1 = [50.0, 80.0, 70.0, 75.0]
+    lines = [json.dumps({"epoch": n + 1, "val_top1": top1[n], "seconds": 1.5}) + "\n" for n in range(epochs)]
+    if store is not None:
+        (folder / runs.METRICS).write_text("".join(lines))
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - age,) * 2)
+    return folder
+
+
+def predictions(run: Path, split: str, right: int, clips: int = 8) -> None:
+    labels = np.zeros(clips, int)
+    probabilities = np.eye(2)[(np.arange(clips) >= right).astype(int)]
+    np.savez(run / f"predictions-{split}.npz", labels=labels, probabilities=probabilities)
+
+
+def test_runs_are_listed_with_their_results(tmp_path: Path) -> None:
+    predictions(made(tmp_path / "b" / "done", epochs=4, age=3000), "xsub_test", 6)
+    predictions(tmp_path / "b" / "done", "xsub_train", 8)  # of no test split
+    cut = made(tmp_path / "a", epochs=2, age=2000)
+    with (cut / runs.METRICS).open("a") as file:
+        file.write('{"epoch": 3, "val_to')  # killed while it wrote
+    os.utime(cut / runs.METRICS, (time.time() - 2000,) * 2)
+    made(tmp_path / "new", epochs=1)
+    found = runs.list_runs(tmp_path)
+    assert [Path(run.run).name for run in found] == ["done", "a", "new"]  # the one written to last at the end
+    assert [run.state for run in found] == ["finished", "interrupted", "running?"]
+    assert [(run.epochs, run.planned) for run in found] == [(4, 4), (2, 4), (1, 4)]
+    assert [run.val_top1 for run in found] == [80, 80, 50] and [run.test_top1 for run in found] == [75, None, None]
+    assert {(run.recipe, run.stream, run.seed, run.data) for run in found} == {("demo", "b", 7, "/data/tiny.h5")}
+    assert runs.list_runs(tmp_path / "a")[0].run == str(tmp_path / "a")  # a run folder itself
+
+
+def test_a_slow_epoch_is_waited_for(tmp_path: Path) -> None:
+    run = made(tmp_path / "slow", epochs=1)
+    (run / runs.METRICS).write_text('{"epoch": 1, "val_top1": 50.0, "seconds": 900.0}\n')
+    for path in run.iterdir():
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert runs.summarise(run).state == "running?"
+
+
+def test_imported_weights_are_neither_finished_nor_interrupted(tmp_path: Path) -> None:
+    found = runs.summarise(made(tmp_path / "imported", epochs=0, store=None, age=5000))
+    assert (found.state, found.planned, found.val_top1) == ("imported", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (runs.CONFIG, b"{", "config.json is damaged"),
+        (runs.CONFIG, b"[1]", "config.json is damaged"),
+        (runs.CONFIG, b'{"config": 3}', "expected fields of Config"),
+        (runs.CONFIG, None, "config.json is missing"),
+        (runs.DATA, b"\xff\xfe", "data.json is damaged"),
+        (runs.DATA, b"{}", "do not hold what skag writes"),
+        (runs.METRICS, b"no JSON\n", "do not hold what skag writes"),
+        (runs.METRICS, b"[1, 2]\n", "do not hold what skag writes"),
+        (runs.METRICS, b'{"epoch": "many"}\n', "do not hold what skag writes"),
+        ("predictions-test.npz", b"no archive", "predictions-test.npz is damaged"),
+    ],
+)
+def test_damaged_folders_are_listed_as_such(name: str, content: bytes | None, says: str, tmp_path: Path) -> None:
+    run = made(tmp_path / "run", epochs=2)
+    (run / "best.pt").touch()
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content)
+    (found,) = runs.list_runs(tmp_path)
+    assert found.state == "damaged" and says in found.reason and found.recipe is None
+
+
+def test_other_folders_are_no_runs(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")  # as a sentence encoder's folder has it
+    assert runs.list_runs(tmp_path) == []
+    with pytest.raises(RunError, match="no folder .*nowhere: `skag train"):
+        runs.list_runs(tmp_path / "nowhere")
+
+
+def test_the_command_shows_the_list(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed = failure(monkeypatch, capsys, "runs")
+    assert code == 1 and "no folder runs" in printed and printed.count("\n") == 1
+    predictions(made(tmp_path / "runs" / "ucla" / "j", epochs=4), "test", 6)
+    made(tmp_path / "runs" / "bad", epochs=1).joinpath(runs.CONFIG).write_text("{")
+    shown = invoke("runs")
+    assert "ucla/j" in shown and "tiny.h5" in shown and "4/4" in shown and "80.00" in shown and "75.00" in shown
+    assert [run["state"] for run in document("runs")["runs"]] == ["damaged", "finished"]
+    monkeypatch.setattr("sys.argv", ["skag", "runs"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as done:
+        main()
+    printed = capsys.readouterr()
+    assert done.value.code == 0 and "Damaged: runs/bad/config.json is damaged" in printed.err
