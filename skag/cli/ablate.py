@@ -11,6 +11,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .ask import DIALOGUES, BaseUrlOption, OfflineOption, StoreOption
+from .completion import recipe_names
 from .output import Output
 from .train import SetOption
 
@@ -23,7 +24,12 @@ def ablate(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs, one per row and seed.")],
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe by name (skag recipes).  [default: derived from the data]")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Recipe by name (skag recipes).  [default: derived from the data]",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
     llm: Annotated[
@@ -37,7 +43,9 @@ def ablate(
     rows: Annotated[
         str | None,
         typer.Option(
-            "--rows", help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, shuffled."
+            "--rows",
+            help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, shuffled.  "
+            "[default: all of these]",
         ),
     ] = None,
     own_rows: Annotated[
