@@ -51,7 +51,7 @@ class Row:
 ROWS = {
     row.name: row
     for row in (
-        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0", "agents.exchange=0")),
+        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0")),
         Row("stage-1", "constraint and alignment from rounds 1 to 5, never asked again", asks_again=False),
         Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0",)),
         Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0",)),

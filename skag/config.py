@@ -126,14 +126,10 @@ class AgentConfig:
     recall_distinctions: bool = False  # round 6 is asked with the class's distinction so far before it
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
-    # Probability that a training clip's joints that are not critical for its class become another clip's, so that they
-    # say nothing of it (0: off). Not in the paper; see docs/ablation.md.
-    exchange: float = 0.0
     shuffled: bool = False  # control: every class is given the joints and the sentence of another one
 
     def __post_init__(self) -> None:
         _within(self, 0, _MANY, "alpha", "beta")
-        _within(self, 0, 1, "exchange")
         _within(self, 1e-4, _MANY, "temperature")
         _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
         if self.max_questions is not None:
@@ -144,7 +140,7 @@ class AgentConfig:
     @property
     def used(self) -> bool:
         """Whether anything looks at what the agents say."""
-        return bool(self.alpha or self.beta or self.exchange)
+        return bool(self.alpha or self.beta)
 
 
 @dataclass(frozen=True)

@@ -359,19 +359,16 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
     `text` holds the vectors of all classes' sentences `[K, D]`, or their tokens `[K, L]` where the tower is trained
     along. With mixing the batch is doubled, and all but L_mix are of the clips as they were. Where several processes
     train, `labels` are of the whole batch, `x` is this process's part of it, and so is what is returned; gradients are
-    those of the whole batch, except that clips are mixed, and joints exchanged, within a part.
+    those of the whole batch, except that clips are mixed within a part.
     """
     agents, everyone = config.agents, labels
     labels = everyone[distributed.part_of(len(everyone))]
     count = len(labels)
-    generator = state.generator
-    if distributed.size() > 1 and (agents.exchange or config.augment.mix):  # each process mixes in its own way
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        generator = torch.Generator().manual_seed(seed + distributed.rank())
-    if agents.exchange:
-        chosen, partner = transforms.draw_exchange(count, agents.exchange, generator)
-        x = transforms.exchange_joints(x, state.model.critical_joints[labels], chosen, partner)
     if config.augment.mix:
+        generator = state.generator
+        if distributed.size() > 1:
+            seed = int(torch.randint(2**62, (1,), generator=generator))
+            generator = torch.Generator().manual_seed(seed + distributed.rank())
         draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], generator)
         mixed, weight = transforms.mix(x, layout, draw)
         x = torch.cat([x, mixed])

@@ -296,21 +296,6 @@ def drop_parts(x: Tensor, layout: Layout, limb: Tensor) -> Tensor:
     return x * kept[limb][:, None, None, :, None]
 
 
-def draw_exchange(num_clips: int, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which clips of a batch are chosen `[N]` bool, each with this probability, and every clip's partner `[N]`: the one
-    some places on, and itself where it is alone."""
-    chosen = torch.rand(num_clips, generator=generator) < probability
-    places = int(torch.randint(1, max(2, num_clips), (), generator=generator))
-    return chosen, (torch.arange(num_clips) + places) % num_clips
-
-
-def exchange_joints(x: Tensor, critical: Tensor, chosen: Tensor, partner: Tensor) -> Tensor:
-    """Clips `[N, M, T, V, C]` of which the `chosen` `[N]` keep their `critical` joints `[N, V]` (not 0) and have their
-    partners' others: what is left of a clip's class is in the joints that are said to tell it."""
-    kept = critical.bool() | ~chosen[:, None].to(x.device)
-    return torch.where(kept[:, None, None, :, None], x, x[partner.to(x.device)])
-
-
 def limbs(layout: Layout) -> list[np.ndarray]:
     """Joint indices of the parts that are arms or legs, in the layout's order."""
     return [joints for name, joints in layout.part_index.items() if name.endswith(("arm", "leg"))]

@@ -184,20 +184,3 @@ def test_stretching_takes_the_frames_that_interpolation_takes(source: int, lengt
     mixed, _ = transforms.mix(x, NTU, draw)
     expected = torch.nn.functional.interpolate(x[:1, 0, 100 - source :, 0, 0].unsqueeze(0), size=length)
     assert torch.equal(mixed[0, 0, :length, 0, 0], expected[0, 0])
-
-
-@given(st.integers(1, 9), st.floats(0, 1))
-def test_exchanged_clips_keep_their_critical_joints_and_get_anothers_rest(num_clips: int, probability: float) -> None:
-    generator = torch.Generator().manual_seed(num_clips)
-    x = torch.arange(num_clips * 2 * 3 * 5 * 3).view(num_clips, 2, 3, 5, 3).float()
-    critical = (torch.rand(num_clips, 5, generator=generator) < 0.5).float()
-    chosen, partner = transforms.draw_exchange(num_clips, probability, generator)
-    found = transforms.exchange_joints(x, critical, chosen, partner)
-    assert num_clips == 1 or (partner != torch.arange(num_clips)).all()
-    assert sorted(partner.tolist()) == list(range(num_clips))
-    for n in range(num_clips):
-        for v in range(5):
-            own = critical[n, v] or not chosen[n]
-            assert torch.equal(found[n, :, :, v], x[n if own else partner[n], :, :, v])
-    if probability in (0, 1):
-        assert chosen.tolist() == [bool(probability)] * num_clips
