@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from skag.dialogue.prompts import ROUNDS
 from skag.layouts import load_layout
-from skag.prompts import ROUNDS
 from skag.store import Clip, write_store
 
 ANSWERS = ("It goes up.", "head: still", "1, 4", "4-head: nods", "The head nods slowly.")

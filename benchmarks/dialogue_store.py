@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skag.dialogues import DialogueStore, Exchange, exchange_key
+from skag.dialogue.store import DialogueStore, Exchange, exchange_key
 
 CLASSES, ROUNDS, REFRESHES = 400, 6, 29
 WORDS = ("right", "left", "hand", "elbow", "moves", "up", "down", "forward", "slowly", "past", "head", "then", "turns")

@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skag.device import keep_freed_memory
 from skag.losses import alignment_loss
 from skag.model import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
-from skag.text_weights import mend_torchvision
+from skag.text.weights import mend_torchvision
 
 VARIANTS = ("plain", "plain-kept", "skag", "all-bodies", "skag-malloc")
 K, V, M, T, D = 60, 25, 2, 100, 512

@@ -25,12 +25,12 @@ from . import recipes, runs
 from .agents import open_agents
 from .backends import open_backend
 from .config import Config, flat, override, replace
-from .describe import describe
 from .device import keep_freed_memory
-from .dialogues import DialogueStore
+from .dialogue.describe import describe
+from .dialogue.prompts import load_prompts
+from .dialogue.store import DialogueStore
 from .errors import DialogueError, RunError
 from .evaluate import evaluate_runs, load_predictions
-from .prompts import load_prompts
 from .store import SkeletonStore
 from .train import train
 

@@ -19,13 +19,16 @@ from . import runs, selector, text
 from .backends import open_backend, open_fallback
 from .backends.base import TIMEOUT
 from .config import AgentConfig
-from .describe import described_with, load, unusable_before
-from .dialogues import DialogueStore
+from .dialogue.describe import described_with, load, unusable_before
+from .dialogue.exchanges import Conversation, Exchange
+from .dialogue.interview import Question, Respondent
+from .dialogue.prompts import ROUNDS, load_prompts
+from .dialogue.replay import identities_of
+from .dialogue.store import DialogueStore
+from .dialogue.text_folders import load_imported
+from .dialogue.transfer import read_lines
 from .errors import DialogueError, RunError
-from .exchanges import Conversation, Exchange
-from .interview import Question, Respondent
 from .layouts import Layout
-from .prompts import ROUNDS, load_prompts
 from .questioner import (
     DISTINCTION_ROUND,
     Refresh,
@@ -34,10 +37,7 @@ from .questioner import (
     release_similar_classes,
     similar_classes,
 )
-from .replay import identities_of
 from .store import SkeletonStore
-from .text_folders import load_imported
-from .transfer import read_lines
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
 Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]], int | None], Refresh]

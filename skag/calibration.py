@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import analysis, runs
+from . import runs
+from .results import analysis
 
 FILE = "calibration.json"
 _LEAST = 1e-12  # of a probability, before its logarithm is taken

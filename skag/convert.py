@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .archives import Files, printable
 from .errors import DataError
-from .label_names import read_names
 from .layouts import load_layout
 from .parallel import Workers
 from .readers import OWN, known_formats, reader
+from .readers.archives import Files, printable
+from .readers.label_names import read_names
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
 from .splitting import SPLIT_BY, Recording, make_splits

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from . import __version__
-from .text_weights import one_line
+from .text.weights import one_line
 
 # What pyproject.toml lists (a test compares them), since an installed package's own list may be older than its code.
 REQUIRED = (

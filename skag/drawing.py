@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DataError
-from .figures import saved_figure, shortened
 from .layouts import Layout
-from .network_figures import name_joints
+from .results.figures import saved_figure, shortened
+from .results.network_figures import name_joints
 from .store import SkeletonStore
 
 if TYPE_CHECKING:

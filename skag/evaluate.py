@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import analysis, data, runs
+from . import data, runs
 from .config import Config, DataConfig, from_dict
 from .errors import DataError, RunError
 from .layouts import Layout
 from .model import ModelConfig, Recogniser
+from .results import analysis
 from .store import SkeletonStore
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from .config import DataConfig
 from .errors import DataError, RunError
 from .layouts import Layout
 from .store import Clip, SkeletonStore, write_store
-from .text_weights import one_line
+from .text.weights import one_line
 
 INPUT, OUTPUT = "joints", "probabilities"
 TOLERANCE = 1e-4  # of a probability, between PyTorch and ONNX Runtime

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import analysis, calibration, data, evaluate, runs
-from .archives import printable
+from . import calibration, data, evaluate, runs
 from .calibration import Calibration
+from .dialogue.exchanges import Exchange
 from .errors import DataError, RunError, SkagError
 from .evaluate import Run
-from .exchanges import Exchange
 from .layouts import Layout
+from .readers.archives import printable
 from .readers.source import Unusable
 from .recordings import Failure, Recording, cleaned, of_array
+from .results import analysis
 from .store import Clip
 
 NONE_OF_THESE = "none of these"

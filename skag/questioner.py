@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .backends import Backend, Topic
-from .dialogues import DialogueStore
+from .dialogue.exchanges import Conversation, Exchange, label_set_id
+from .dialogue.interview import BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
+from .dialogue.prompts import ROUNDS, Prompts
+from .dialogue.store import DialogueStore
 from .errors import BackendError
-from .exchanges import Conversation, Exchange, label_set_id
-from .interview import BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
 from .layouts import Layout
-from .prompts import ROUNDS, Prompts
 from .selector import FormatProblem
 
 DISTINCTION_ROUND = 6

@@ -15,11 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .archives import Files, printable
 from .convert import present_bodies, without_gaps
 from .errors import DataError
 from .layouts import Layout, layout_names
 from .readers import FORMATS, OWN, reader
+from .readers.archives import Files, printable
 from .readers.arrays import MAX_ROW
 from .readers.labels import UNLABELLED
 from .readers.source import Options, Skipped, Unusable

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from .archives import printable
 from .errors import DataError
 from .predict import Predictor
+from .readers.archives import printable
 from .readers.source import Unusable
 from .recordings import Failure, Recording, check_shape, cleaned, of_array
 from .store import Clip

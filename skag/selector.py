@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .dialogue.exchanges import Conversation
 from .errors import DialogueError
-from .exchanges import Conversation
 from .layouts import Layout
 
 MAX_JOINTS = 10  # of a class (paper section 3: round 4 names at most ten)

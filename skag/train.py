@@ -18,16 +18,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import data, distributed, runs, transforms
 from .agents import Agents
-from .analysis import accuracy, confusion_matrix
 from .config import Config
+from .dialogue.transfer import read_lines, to_line
 from .errors import RunError
 from .evaluate import embed_clips, predict
 from .graph import GRAPHS
 from .layouts import Layout
 from .losses import add_confusions, alignment_loss, mixing_loss
 from .model import ModelConfig, Recogniser
+from .results.analysis import accuracy, confusion_matrix
 from .store import SkeletonStore
-from .transfer import read_lines, to_line
 
 MAX_CLIPS_RECORDED = 2000  # of those that choose the epoch, at a refresh
 STORED_ANSWERS_TAKE = 0.5  # seconds that answers are given at the end of an epoch: enough for those in the store

@@ -11,11 +11,11 @@ from skag import text
 from skag.agents import Agents, open_agents
 from skag.backends import open_backend
 from skag.config import AgentConfig
-from skag.describe import describe
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.layouts import load_layout
-from skag.prompts import load_prompts
 from skag.questioner import Refresh
 from skag.store import SkeletonStore
 

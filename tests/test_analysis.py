@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from skag.analysis import (
+from skag.errors import RunError
+from skag.results.analysis import (
     ClassResult,
     accuracy,
     analyse,
@@ -28,7 +29,6 @@ from skag.analysis import (
     reliability_curve,
     wilson_interval,
 )
-from skag.errors import RunError
 
 
 @pytest.fixture

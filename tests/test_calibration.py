@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar  # comes with scikit-learn
 
-from skag import analysis, calibration
+from skag import calibration
+from skag.results import analysis
 
 
 def made(seed: int, clips: int, sharpness: float = 1.0, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:

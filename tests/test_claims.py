@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from skag.backends import Message, Topic
-from skag.claims import Claims
-from skag.describe import describe
-from skag.dialogues import DialogueStore, Exchange
+from skag.dialogue.claims import Claims
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore, Exchange
 from skag.layouts import load_layout
-from skag.prompts import load_prompts
 
 from .servers import ScriptedBackend, good_answer
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skag.dialogues import DialogueStore, Exchange
-from skag.exchanges import exchange_key
+from skag.dialogue.exchanges import exchange_key
+from skag.dialogue.store import DialogueStore, Exchange
 
 from .conftest import CLASSES
 from .test_cli import document, failure, invoke

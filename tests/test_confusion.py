@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from skag import evaluate
-from skag.confusion import analyze_confusion, learned_topology, typical_poses
+from skag.dialogue.transfer import to_line
 from skag.errors import RunError
 from skag.layouts import load_layout
 from skag.model import ModelConfig, Recogniser
+from skag.results.confusion import analyze_confusion, learned_topology, typical_poses
 from skag.store import Clip, SkeletonStore, write_store
-from skag.transfer import to_line
 
 from .conftest import CLASSES
 from .test_evaluate import untrained

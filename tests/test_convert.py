@@ -19,8 +19,8 @@ from skag import convert as convert_module
 from skag import parallel
 from skag.convert import convert, present_bodies, without_gaps
 from skag.errors import DataError
-from skag.label_names import read_names
 from skag.layouts import load_layout
+from skag.readers.label_names import read_names
 from skag.readers.source import Skipped, Source
 from skag.store import Clip, SkeletonStore
 

@@ -10,11 +10,11 @@ import pytest
 
 from skag import selector
 from skag.backends import Answer, BackendDown, BackendError, Message, Topic, open_backend
-from skag.describe import DescribeReport, describe, described_with, load
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import DescribeReport, describe, described_with, load
+from skag.dialogue.prompts import Prompts, load_prompts
+from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.layouts import Layout, load_layout
-from skag.prompts import Prompts, load_prompts
 from skag.store import SkeletonStore
 
 from .servers import ScriptedBackend, good_answer, reply_by_round, serve

@@ -24,8 +24,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import dialogue_file, dialogues, journal
-from skag.dialogues import DialogueStore, Exchange, exchange_key, label_set_id
+from skag.dialogue import file as dialogue_file
+from skag.dialogue import journal
+from skag.dialogue import store as dialogues
+from skag.dialogue.store import DialogueStore, Exchange, exchange_key, label_set_id
 from skag.errors import DialogueError
 from skag.layouts import load_layout
 

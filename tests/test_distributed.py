@@ -16,10 +16,10 @@ import torch
 from skag import distributed, runs
 from skag.backends import open_backend
 from skag.config import AgentConfig, Config
-from skag.describe import describe
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
 from skag.model import ModelConfig, Recogniser
-from skag.prompts import load_prompts
 from skag.store import SkeletonStore
 from skag.train import _State, _step
 

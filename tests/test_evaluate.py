@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from skag import analysis, evaluate, recipes, runs
+from skag import evaluate, recipes, runs
 from skag.cli import app
 from skag.config import Config, NetworkConfig, replace
 from skag.errors import RunError
 from skag.model import Recogniser
+from skag.results import analysis
 from skag.store import SkeletonStore
 from skag.train import model_shape
 

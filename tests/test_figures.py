@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from skag import figures
-from skag.analysis import (
+from skag.layouts import load_layout
+from skag.results import figures
+from skag.results.analysis import (
     ClassResult,
     Difference,
     calibration_error_by_chance,
@@ -21,9 +22,8 @@ from skag.analysis import (
     per_class,
     reliability_curve,
 )
-from skag.figures import class_accuracy_figure, confusion_figure, difference_figure, reliability_figure
-from skag.layouts import load_layout
-from skag.network_figures import critical_joints_figure
+from skag.results.figures import class_accuracy_figure, confusion_figure, difference_figure, reliability_figure
+from skag.results.network_figures import critical_joints_figure
 
 HOSTILE = [
     "$x^2$",
@@ -182,7 +182,8 @@ def test_figures_leave_pyplot_alone(tmp_path):
     import sys
 
     code = (
-        "import sys, numpy; from pathlib import Path; from skag import figures; assert 'matplotlib' not in sys.modules;"
+        "import sys, numpy; from pathlib import Path; from skag.results import figures;"
+        "assert 'matplotlib' not in sys.modules;"
         f"figures.confusion_figure(numpy.eye(3), list('abc'), Path({str(tmp_path / 'a.png')!r}));"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

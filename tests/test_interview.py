@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import schemas, selector
+from skag import selector
 from skag.backends import (
     Answer,
     BackendDown,
@@ -24,13 +24,14 @@ from skag.backends import (
     Topic,
     open_backend,
 )
-from skag.describe import describe, described_with, load, unusable_before
-from skag.dialogues import DialogueStore
+from skag.dialogue import schemas
+from skag.dialogue.describe import describe, described_with, load, unusable_before
+from skag.dialogue.exchanges import Usage
+from skag.dialogue.interview import MAX_ANSWER, Respondent, clean, in_parallel
+from skag.dialogue.replay import identities_of, replay
+from skag.dialogue.store import DialogueStore
+from skag.dialogue.verify import verify
 from skag.errors import DialogueError
-from skag.exchanges import Usage
-from skag.interview import MAX_ANSWER, Respondent, clean, in_parallel
-from skag.replay import identities_of, replay
-from skag.verify import verify
 
 from .servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
 from .test_describe import CLASSES, LAYOUT, PROMPTS, good, run, scripted

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from skag import selector
 from skag.backends import BackendError, Topic, open_backend
-from skag.describe import describe, load
-from skag.dialogues import DialogueStore
-from skag.exchanges import spec_of
-from skag.knowledge import FileBackend, find_file, knowledge_names, load_knowledge, template
+from skag.backends.knowledge import FileBackend, find_file, knowledge_names, load_knowledge, template
+from skag.dialogue.describe import describe, load
+from skag.dialogue.exchanges import spec_of
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.replay import identities_of
+from skag.dialogue.store import DialogueStore
 from skag.layouts import Layout, load_layout
-from skag.prompts import load_prompts
 from skag.questioner import ask_distinctions
-from skag.replay import identities_of
 from skag.simulate import ACTIONS
 from skag.store import SkeletonStore
 

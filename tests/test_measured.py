@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag import class_statistics
-from skag.backends import Topic
+from skag.backends import Topic, class_statistics
+from skag.backends.measured import MeasuredBackend
 from skag.errors import BackendError, DataError
 from skag.layouts import Layout, load_layout
-from skag.measured import MeasuredBackend
 from skag.selector import check
 from skag.simulate import ACTIONS, simulate
 from skag.store import Clip, SkeletonStore, write_store

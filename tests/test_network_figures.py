@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from skag import network_figures
 from skag.layouts import load_layout
-from skag.network_figures import critical_joints_figure, embedding_figure, topology_figure
-from skag.refreshes import Snapshot
+from skag.results import network_figures
+from skag.results.network_figures import critical_joints_figure, embedding_figure, topology_figure
+from skag.results.refreshes import Snapshot
 
 from .test_figures import texts
 

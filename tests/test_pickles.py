@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skag import pickles
 from skag.errors import DataError
+from skag.readers import pickles
 
 
 def loaded(tmp_path: Path, data: bytes) -> object:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from skag.dialogue.prompts import fill, load_prompts, prompt_folder
 from skag.errors import DialogueError
 from skag.layouts import load_layout
-from skag.prompts import fill, load_prompts, prompt_folder
 
 
 @pytest.fixture

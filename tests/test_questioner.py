@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from skag import selector
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
-from skag.describe import describe
-from skag.dialogues import DialogueStore
-from skag.exchanges import Conversation
+from skag.dialogue.describe import describe
+from skag.dialogue.exchanges import Conversation
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
+from skag.dialogue.verify import verify
 from skag.layouts import load_layout
-from skag.prompts import load_prompts
 from skag.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
 from skag.store import SkeletonStore
-from skag.verify import verify
 
 from .servers import ScriptedBackend, good_answer
 

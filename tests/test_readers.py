@@ -14,9 +14,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from skag import archives
 from skag.convert import open_source
-from skag.readers import FORMATS
+from skag.readers import FORMATS, archives
 from skag.store import Clip
 from tests.recordings import (
     ROOT,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.label_names import known_names
 from skag.readers import arrays
+from skag.readers.label_names import known_names
 from tests.recordings import as_folder, as_zip, converted, refusal
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.label_names import known_names
 from skag.readers import ntu, uav_human
+from skag.readers.label_names import known_names
 from skag.readers.ntu import Body, actors
 from skag.readers.source import Unusable
 from tests.recordings import as_folder, as_tar, converted, refusal

@@ -318,7 +318,7 @@ def test_too_many_bodies_and_too_long_recordings(tmp_path: Path, monkeypatch: py
 
 
 def test_a_table_on_the_disk_may_be_longer_than_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skag.archives.MAX_MEMBER", 100)
+    monkeypatch.setattr("skag.readers.archives.MAX_MEMBER", 100)
     header, rows, _ = long_table()
     (tmp_path / "data.csv").write_bytes(csv(header, rows))
     check_long_table(tmp_path / "data.csv", tmp_path)

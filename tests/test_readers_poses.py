@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag import archives
-from skag.archives import Member
 from skag.layouts import load_layout
-from skag.readers import alphapose, openpose, poses
+from skag.readers import alphapose, archives, openpose, poses
+from skag.readers.archives import Member
 from skag.readers.poses import Person
 from skag.readers.source import Unusable
 from tests.recordings import as_folder, as_tar, as_zip, converted, refusal

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.analysis import Pair
 from skag.config import AgentConfig
+from skag.dialogue.exchanges import Exchange, exchange_key
+from skag.dialogue.transfer import to_line
 from skag.errors import RunError
-from skag.exchanges import Exchange, exchange_key
 from skag.layouts import load_layout
-from skag.refreshes import (
+from skag.results.analysis import Pair
+from skag.results.refreshes import (
     explain_pairs,
     pair_changes,
     read_dialogue,
@@ -22,7 +23,6 @@ from skag.refreshes import (
     summarise,
     told_at,
 )
-from skag.transfer import to_line
 
 CLASSES = ["wave", "throw", "sit"]
 LAYOUT = load_layout("kinect-v1")

@@ -11,15 +11,15 @@ import pytest
 from skag.agents import open_agents
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
 from skag.config import AgentConfig
-from skag.describe import describe, unusable_before
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import describe, unusable_before
+from skag.dialogue.prompts import Prompts, load_prompts
+from skag.dialogue.replay import identities_of, missing_distinctions, replay
+from skag.dialogue.store import DialogueStore
+from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.layouts import load_layout
-from skag.prompts import Prompts, load_prompts
 from skag.questioner import ask_distinctions
-from skag.replay import identities_of, missing_distinctions, replay
 from skag.store import SkeletonStore
-from skag.verify import verify
 
 from .servers import ScriptedBackend, Server, good_answer, serve
 from .test_cli import failure, invoke

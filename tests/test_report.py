@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from skag import analysis, confusion, recipes, refreshes, report, runs
+from skag import recipes, runs
+from skag.dialogue.exchanges import Exchange, exchange_key
+from skag.dialogue.transfer import to_line
 from skag.drawing import view
 from skag.errors import DataError, RunError
 from skag.evaluate import Predictions, Run
-from skag.exchanges import Exchange, exchange_key
 from skag.layouts import Layout, load_layout
 from skag.model import ModelConfig
+from skag.results import analysis, confusion, refreshes, report
 from skag.store import Clip, SkeletonStore, write_store
-from skag.transfer import to_line
 
 from .conftest import CLASSES, tiny_clip
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skag import selector
+from skag.dialogue.exchanges import Conversation, Exchange
 from skag.errors import DialogueError
-from skag.exchanges import Conversation, Exchange
 from skag.layouts import load_layout
 from skag.selector import CriticalJoint, FormatProblem
 

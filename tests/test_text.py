@@ -259,7 +259,7 @@ def test_two_writers_at_once_end_with_one_complete_cache(tmp_path):
 
 def add_model(folder: Path, name: str, *, quick_gelu: bool = False, **text_cfg: int) -> None:
     """Make a tiny model known to open_clip."""
-    from skag.text_open_clip import _import_open_clip
+    from skag.text.open_clip import _import_open_clip
 
     config = {
         "embed_dim": 16,
@@ -310,7 +310,7 @@ def test_the_golden_text_tower_is_met(tmp_path):
         pytest.skip("the reference's golden vectors are not beside the project")
     import torch
 
-    from skag import text_open_clip
+    from skag.text import open_clip as text_open_clip
 
     add_model(tmp_path, "skag-golden", quick_gelu=True, embed_dim=64, vocab_size=600, width=128, heads=2, layers=3)
     import open_clip
@@ -330,7 +330,7 @@ def test_the_golden_text_tower_is_met(tmp_path):
 def test_cached_sentences_load_no_tower_and_new_weights_are_not_mistaken_for_old(tiny, tmp_path, monkeypatch):
     import torch
 
-    from skag import text_open_clip
+    from skag.text import open_clip as text_open_clip
 
     folder, model = tiny
     weights, cache = tmp_path / "mine.pt", tmp_path / "text.h5"
@@ -363,7 +363,7 @@ def test_long_sentences_are_cut_before_the_end_token(tiny, tmp_path):
 def test_the_golden_sentences_have_the_reference_tokens(dataset):
     if not (SHARED / "losses_stats_text.npz").is_file():
         pytest.skip("the reference's golden vectors are not beside the project")
-    from skag.text_open_clip import _tokenizer
+    from skag.text.open_clip import _tokenizer
 
     tokeniser = _tokenizer("ViT-B-32")
     with np.load(SHARED / "losses_stats_text.npz") as golden:
@@ -418,7 +418,7 @@ def test_a_folder_that_does_not_fit_is_refused(tiny, tmp_path):
 
 
 def test_another_tokeniser_is_not_mistaken_for_the_old(tiny, tmp_path, monkeypatch):
-    from skag import text_open_clip
+    from skag.text import open_clip as text_open_clip
 
     options = {"weights": tiny[0] / "tiny.pt", "cache": tmp_path / "text.h5"}
     embed(["sit"], "open_clip:skag-tiny", **options)

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector, transfer
+from skag import selector
 from skag.agents import open_agents
 from skag.config import AgentConfig
-from skag.dialogues import DialogueStore
+from skag.dialogue import transfer
+from skag.dialogue.store import DialogueStore
+from skag.dialogue.text_folders import load_imported, parse, read_folder
 from skag.errors import DialogueError
 from skag.layouts import load_layout
 from skag.selector import FormatProblem
 from skag.store import SkeletonStore
-from skag.text_folders import load_imported, parse, read_folder
 
 from .conftest import CLASSES as TINY_CLASSES
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag import text, text_hf
+from skag import text
 from skag.errors import TextError
 from skag.text import embed, length_remark, token_count
-from skag.text_weights import mend_torchvision
+from skag.text import hf as text_hf
+from skag.text.weights import mend_torchvision
 
 WORDS = ["the", "person", "raises", "right", "hand", "and", "then", "sits", "down", "stands", "up", "##ly", "."]
 SENTENCES = ["The person raises the right hand.", "the person sits down", "then stands up and sits down and stands up"]

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from skag import evaluate, recipes, runs, text_open_clip
+from skag import evaluate, recipes, runs
 from skag.agents import Agents, open_agents, recorded_agents
 from skag.backends import open_backend
 from skag.config import Config, NetworkConfig, replace
-from skag.describe import describe
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError, RunError
 from skag.graph import GRAPHS
-from skag.prompts import load_prompts
 from skag.store import SkeletonStore
+from skag.text import open_clip as text_open_clip
 from skag.train import TrainReport, train
 
 from .test_text import add_model

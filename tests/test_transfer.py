@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import transfer
-from skag.dialogues import DialogueStore, Exchange
+from skag.dialogue import transfer
+from skag.dialogue.exchanges import exchange_key
+from skag.dialogue.store import DialogueStore, Exchange
 from skag.errors import DialogueError
-from skag.exchanges import exchange_key
 
 from .test_dialogues import exchange
 

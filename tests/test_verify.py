@@ -9,12 +9,12 @@ import h5py
 import pytest
 
 from skag.backends import BackendError, Message, Topic
-from skag.describe import describe
-from skag.dialogues import DialogueStore
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import Prompts, load_prompts
+from skag.dialogue.store import DialogueStore
+from skag.dialogue.verify import Finding, verify
 from skag.layouts import load_layout
-from skag.prompts import Prompts, load_prompts
 from skag.questioner import ask_distinctions
-from skag.verify import Finding, verify
 
 from .servers import ScriptedBackend, good_answer
 

@@ -3,8 +3,8 @@
     ollama/MODEL          a model on an Ollama server            (OLLAMA_HOST or --base-url)
     openai/MODEL          a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
     PROVIDER/MODEL        the same with the address, key and peculiarities of `providers.PROVIDERS`
-    file:KNOWLEDGE.toml   what a person has written down (`skag.knowledge`)
-    measured              no language model: answers measured from the training clips (`skag.measured`)
+    file:KNOWLEDGE.toml   what a person has written down (`skag.backends.knowledge`)
+    measured              no language model: answers measured from the training clips (`skag.backends.measured`)
 
 Whatever a server does or says, a backend returns an `Answer` or raises a `BackendError` of one line. The clients'
 own packages are imported when a backend is first used.
@@ -53,13 +53,13 @@ def open_backend(
     if spec == "measured":
         if store is None:
             raise BackendError("measured answers from recordings: name a skeleton store.")
-        from ..measured import MeasuredBackend
+        from .measured import MeasuredBackend
 
         return MeasuredBackend(store, store.protocol(protocol)[0])
     if spec.startswith("file:"):
         if store is None:
             raise BackendError(f"{spec} is checked against recordings: name a skeleton store.")
-        from ..knowledge import FileBackend
+        from .knowledge import FileBackend
 
         return FileBackend(spec.removeprefix("file:"), store.classes, store.layout)
     if model and name == "imported":

@@ -12,8 +12,8 @@ from .app import Device, DeviceOption, JsonOption, QuietOption, app
 from .output import Output
 
 if TYPE_CHECKING:
-    from ..describe import DescribeReport
-    from ..exchanges import Usage
+    from ..dialogue.describe import DescribeReport
+    from ..dialogue.exchanges import Usage
 
 DIALOGUES = Path("cache/dialogues.h5")
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
@@ -87,13 +87,13 @@ def describe(
     from dataclasses import asdict
 
     from ..backends import Price, open_backend, open_fallback, pull_model
-    from ..describe import describe as run_describe
-    from ..describe import described_with
-    from ..dialogues import DialogueStore
+    from ..dialogue.describe import describe as run_describe
+    from ..dialogue.describe import described_with
+    from ..dialogue.interview import Respondent
+    from ..dialogue.prompts import load_prompts
+    from ..dialogue.replay import identities_of, replay
+    from ..dialogue.store import DialogueStore
     from ..errors import BackendError, DialogueError
-    from ..interview import Respondent
-    from ..prompts import load_prompts
-    from ..replay import identities_of, replay
     from ..store import SkeletonStore
 
     if show and not dry_run:

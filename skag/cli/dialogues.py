@@ -12,7 +12,7 @@ from .ask import DIALOGUES, StoreOption
 from .output import Output
 
 if TYPE_CHECKING:
-    from ..exchanges import Exchange
+    from ..dialogue.exchanges import Exchange
 
 dialogues = typer.Typer(
     name="dialogues",
@@ -42,7 +42,7 @@ def list_(
     store: StoreOption = DIALOGUES, llm: LlmOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
     """Who has told what of which classes. Reads the dialogue store."""
-    from ..inventory import inventory, open_existing
+    from ..dialogue.inventory import inventory, open_existing
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
@@ -105,7 +105,7 @@ def show(
     quiet: QuietOption = False,
 ) -> None:
     """The dialogue about one class, by whoever told of it last. Reads the dialogue store."""
-    from ..inventory import exchanges_of, open_existing
+    from ..dialogue.inventory import exchanges_of, open_existing
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
@@ -151,10 +151,10 @@ def export(
     JSON lines hold everything, and `skag dialogues import` makes the same store of them; text is for people. Reads the
     dialogue store. Writes OUT when it is complete.
     """
-    from .. import transfer
+    from ..dialogue import transfer
+    from ..dialogue.exchanges import spec_of
+    from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
-    from ..exchanges import spec_of
-    from ..inventory import open_existing
 
     def wanted(exchange: Exchange) -> bool:
         return llm in (None, spec_of(exchange.identity)) and (not class_names or exchange.class_name in class_names)
@@ -193,10 +193,10 @@ def import_(
     a line of 80 =), which `skag train --llm imported/NAME` then uses. Writes the dialogue store: everything, or
     nothing where a part cannot be used. An answer that is there already stays.
     """
-    from .. import transfer
-    from ..dialogues import DialogueStore
+    from ..dialogue import transfer
+    from ..dialogue.store import DialogueStore
+    from ..dialogue.text_folders import read_folder
     from ..store import SkeletonStore
-    from ..text_folders import read_folder
 
     output = Output(as_json, quiet)
     llm = None
@@ -238,10 +238,10 @@ def verify(
     Reads the dialogue store. Exits with 1 for a broken hash and a missing or malformed answer; the rest is there to be
     known.
     """
+    from ..dialogue.inventory import open_existing
+    from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
-    from ..inventory import open_existing
     from ..store import SkeletonStore
-    from ..verify import verify as run_verify
 
     output = Output(as_json, quiet)
     of = {}
@@ -298,8 +298,8 @@ def template(
     Reads class and joint names. Writes OUT.toml, for a coach or clinician to fill in; then it answers with --llm
     file:OUT.toml like a language model. Filled ones come with skag: file:nw-ucla and file:demo.
     """
+    from ..backends.knowledge import template as form
     from ..errors import DialogueError
-    from ..knowledge import template as form
     from ..store import SkeletonStore
 
     output = Output(as_json, quiet)

@@ -139,8 +139,8 @@ def analyze_confusion(
     noise. Reads the run folder and its skeleton store, and the predictions that `skag eval` saved, or makes them.
     Writes RUN/report.html, a page to look at all of it and at the clips, RUN/figures/*.png and RUN/analysis.json.
     """
-    from ..confusion import analyze_confusion as analyze
     from ..device import choose_device, keep_freed_memory
+    from ..results.confusion import analyze_confusion as analyze
 
     output = Output(as_json, quiet)
     keep_freed_memory()
@@ -277,7 +277,7 @@ def _print_calibration(output: Output, result: dict[str, Any]) -> None:
 
 
 def _short(name: str, length: int = _NAME_LENGTH) -> str:
-    from ..figures import shortened
+    from ..results.figures import shortened
 
     return shortened(name, length)
 

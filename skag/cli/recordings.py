@@ -100,9 +100,9 @@ def _import_checkpoint(
     output: Output, source: Path, out: Path, recipe: str | None, stream: str, layout: str | None, classes: Path | None
 ) -> None:
     from ..errors import RunError
-    from ..label_names import known_names, read_names
     from ..layouts import load_layout
     from ..published import import_checkpoint
+    from ..readers.label_names import known_names, read_names
     from ..recipes import PUBLISHED
     from ..recipes import recipe as find_recipe
     from ..store import SkeletonStore

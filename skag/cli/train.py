@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..agents import Agents
     from ..config import Config
-    from ..replay import Question
+    from ..dialogue.replay import Question
     from ..store import SkeletonStore
 
 
@@ -173,9 +173,9 @@ def train(
     from .. import distributed, recipes, runs
     from ..config import override
     from ..device import choose_device, keep_freed_memory
+    from ..dialogue.replay import missing_distinctions
     from ..errors import RunError
     from ..layouts import STREAMS
-    from ..replay import missing_distinctions
     from ..store import SkeletonStore
 
     output = Output(as_json, quiet)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from difflib import get_close_matches
 from types import ModuleType
 
-from ..archives import Files, printable
 from ..errors import DataError
 from . import (
     alphapose,
@@ -27,6 +26,7 @@ from . import (
     utd_mhad,
     utkinect,
 )
+from .archives import Files, printable
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,

@@ -14,8 +14,8 @@ from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import PurePosixPath
 
-from ..archives import Files, Member
 from . import poses
+from .archives import Files, Member
 from .labels import natural
 from .mmpose import MAX_BYTES, NAMES, is_json
 from .source import Options, Source, Unusable, content, first

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import printable
 from ..errors import DataError
 from ..store import UNKNOWN, Clip
+from .archives import printable
 from .labels import split_name
 from .source import Unusable
 

@@ -16,7 +16,7 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from ..archives import MAX_RATIO, MIN_TOTAL, Files, printable
+from .archives import MAX_RATIO, MIN_TOTAL, Files, printable
 from .source import Unusable, streams
 
 MAX_ROW = 32 << 20

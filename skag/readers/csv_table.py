@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..archives import Files
 from . import tables
+from .archives import Files
 from .source import Options, Source, Unusable
 
 ENDINGS = (".csv", ".tsv")

@@ -17,12 +17,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, printable
 from ..errors import DataError
-from ..label_names import known_names
 from ..layouts import Layout, load_layout
 from ..store import Clip
+from .archives import Files, printable
 from .arrays import Header, npz_of
+from .label_names import known_names
 from .source import Options, Skipped, Source, Unusable, numbered
 
 PARTS = ("train", "test")

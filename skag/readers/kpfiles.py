@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import Files
 from ..errors import DataError
 from ..layouts import load_layout
 from ..store import Clip
 from .annotations import facts_of, name_of, parts
+from .archives import Files
 from .pyskl import class_names, is_pickle, load, memory_note, splits_of, whole_clip
 from .source import Options, Skipped, Source, Unusable
 

@@ -25,9 +25,9 @@ from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from ..archives import MAX_MEMBER, Files, printable
 from ..errors import DataError
 from ..store import UNKNOWN
+from .archives import MAX_MEMBER, Files, printable
 from .source import Unusable, first
 
 FILE_NAME = "labels.csv"

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from . import poses
+from .archives import Files, Member
 from .mmpose import MAX_BYTES, is_json
 from .source import Options, Source, Unusable, content, first
 from .text import joint_table, json_items

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from . import poses
+from .archives import Files, Member
 from .source import Options, Source, Unusable, content, first
 from .text import joint_table, json_items
 

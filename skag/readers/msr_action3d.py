@@ -17,10 +17,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from ..parallel import Workers
 from ..store import Clip
+from .archives import Files, Member
 from .source import Options, Skipped, Source, Unusable, content, each_file
 from .text import number_blocks
 

@@ -36,11 +36,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member
-from ..label_names import known_names
 from ..layouts import load_layout
 from ..parallel import Workers
 from ..store import Clip
+from .archives import Files, Member
+from .label_names import known_names
 from .skeleton_text import as_joints, read_frames
 from .source import Options, Skipped, Source, Unusable, content, each_file
 

@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from ..parallel import Workers
 from ..store import UNKNOWN, Clip
+from .archives import Files, Member
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import joint_table, json_items
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from . import poses
+from .archives import Files, Member
 from .source import Options, Source, Unusable, content, first
 from .text import json_items
 

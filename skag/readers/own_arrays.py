@@ -24,11 +24,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..archives import Files, printable
 from ..errors import DataError
 from ..layouts import Layout
 from ..store import Clip
 from . import joints
+from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy
 from .labels import Catalogue, Labels, find_labels, labels_of
 from .source import Options, Skipped, Source, Unusable, numbered, streams

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..archives import MAX_RATIO, MIN_TOTAL, Files
 from ..errors import DataError
 from . import tables
+from .archives import MAX_RATIO, MIN_TOTAL, Files
 from .source import Options, Source, Unusable
 
 ENDINGS = (".parquet", ".pq")

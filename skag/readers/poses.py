@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import Layout, load_layout
 from ..store import Clip
+from .archives import Files, Member
 from .joints import places, recorded
 from .labels import Catalogue
 from .source import Options, Skipped, Source, Unusable

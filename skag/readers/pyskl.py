@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import pickles
-from ..archives import Files, printable
 from ..errors import DataError
-from ..label_names import known_names
 from ..layouts import Layout, load_layout
 from ..store import Clip
+from . import pickles
 from .annotations import NTU_NAME, UAV_NAME, facts_of, joints_of, name_of, parts
+from .archives import Files, printable
 from .kinetics import decompressed, is_compressed
+from .label_names import known_names
 from .ntu import NTU60_ACTIONS, NTU60_SETUPS, official_splits
 from .source import Options, Skipped, Source, Unusable, numbered
 

@@ -16,9 +16,9 @@ import re
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
+from .archives import Files, Member
 from .source import Options, Source, Unusable, content, each_file
 from .text import number_blocks
 

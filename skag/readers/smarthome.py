@@ -20,9 +20,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
+from .archives import Files, Member
 from .bodies import busiest, by_place
 from .source import Options, Source, Unusable, content, each_file, first
 from .text import joint_table, json_items

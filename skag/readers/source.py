@@ -19,10 +19,10 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..archives import Files, Member
 from ..layouts import Layout
 from ..parallel import Workers
 from ..store import Clip
+from .archives import Files, Member
 
 if TYPE_CHECKING:
     from .labels import Labels

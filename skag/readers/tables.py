@@ -27,11 +27,11 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from ..archives import Files, printable
 from ..errors import DataError
 from ..layouts import Layout
 from ..store import UNKNOWN, Clip
 from . import joints
+from .archives import Files, printable
 from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
 from .poses import ALWAYS_ALLOWED, EMPTIEST
 from .source import Options, Skipped, Source, Unusable, streams

@@ -17,13 +17,13 @@ import re
 from functools import partial
 from pathlib import PurePosixPath
 
-from ..archives import Files, Member
 from ..errors import DataError
-from ..label_names import known_names
 from ..layouts import Layout, load_layout
 from ..store import Clip
 from .annotations import UAV_NAME
+from .archives import Files, Member
 from .bodies import busiest, by_place
+from .label_names import known_names
 from .skeleton_text import as_joints, read_frames
 from .source import Options, Source, Unusable, content, each_file
 

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member
 from ..layouts import load_layout
 from ..store import Clip
+from .archives import Files, Member
 from .source import Options, Source, Unusable, content, each_file
 
 CLASSES = [

@@ -20,10 +20,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..archives import Files, Member, printable
 from ..errors import DataError
 from ..layouts import load_layout
 from ..store import UNKNOWN, Clip
+from .archives import Files, Member, printable
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import number_blocks
 

@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import selector
+from .. import selector
+from ..errors import DialogueError
+from ..layouts import Layout
+from ..selector import FormatProblem
 from .describe import load
-from .dialogues import DialogueStore
-from .errors import DialogueError
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .interview import MAX_ANSWER, clean
-from .layouts import Layout
 from .prompts import ROUNDS
-from .selector import FormatProblem
+from .store import DialogueStore
 from .transfer import RULE
 
 DISTINCTION_ROUND = 6

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DialogueError
+from ..errors import DialogueError
 
 ROUNDS = (1, 2, 3, 4, 5)  # before training; round 6 follows in training
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -68,7 +68,7 @@ def fill(template: str, values: dict[str, str], where: str) -> str:
 
 def prompt_folder() -> Path:
     """Where skag's own prompts are: inside an installed package, at the top of a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "prompt_files"
     return installed if installed.is_dir() else package.parent / "prompts"
 

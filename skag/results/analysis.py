@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import RunError
+from ..errors import RunError
 
 HARD_BELOW, EASY_ABOVE = 70.0, 90.0  # percent; class sets of the paper's Table 6, 70 and 90 themselves are medium
 _Z95 = 1.959963984540054  # normal quantile of 0.975

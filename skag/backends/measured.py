@@ -13,13 +13,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ..errors import BackendError
 from .class_statistics import measure
-from .errors import BackendError
 from .wording import Teller
 
 if TYPE_CHECKING:
-    from .backends import Answer, Message, Topic
-    from .store import SkeletonStore
+    from ..store import SkeletonStore
+    from . import Answer, Message, Topic
 
 
 class MeasuredBackend:
@@ -52,7 +52,7 @@ class MeasuredBackend:
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         """Answer round `topic.round` about class `topic.class_index`. Raises `BackendError` where it has no clips."""
-        from .backends import Answer
+        from . import Answer
 
         started = time.perf_counter()
         teller, one = self.teller, topic.class_index

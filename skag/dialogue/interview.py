@@ -16,14 +16,15 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from . import schemas, selector
-from .backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
-from .dialogues import DialogueStore
-from .errors import BackendError
+from .. import selector
+from ..backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
+from ..errors import BackendError
+from ..layouts import Layout
+from ..selector import FormatProblem
+from . import schemas
 from .exchanges import Exchange, Usage, exchange_key, spec_of
-from .layouts import Layout
 from .prompts import ROUNDS, Prompts
-from .selector import FormatProblem
+from .store import DialogueStore
 
 MAX_REASKS = 2
 MAX_ANSWER = 20_000  # characters; the longest answer asked for has a few hundred

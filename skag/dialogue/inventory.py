@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .dialogues import DialogueStore
-from .errors import DialogueError
+from ..errors import DialogueError
 from .exchanges import Exchange, spec_of
 from .prompts import ROUNDS
+from .store import DialogueStore
 
 _LINE = re.compile(r"(?m)^ *[0-9]{1,4} ?- ?([^:\n]{1,100}?) ?:")
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backends import Backend, Message, Topic
-from .dialogues import DialogueStore
-from .errors import BackendError, DialogueError
+from ..backends import Backend, Message, Topic
+from ..errors import BackendError, DialogueError
+from ..layouts import Layout
+from ..selector import FormatProblem
 from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .interview import Interview, NotStored, Question, Respondent, in_parallel
-from .layouts import Layout
 from .prompts import ROUNDS, Prompts
-from .selector import FormatProblem
+from .store import DialogueStore
 
 
 @dataclass(frozen=True)

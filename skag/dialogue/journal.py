@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import DialogueError
+from ..errors import DialogueError
 from .exchanges import Exchange
 
 _HEADER = '["skag-dialogue-journal", 1, "{}"]\n'

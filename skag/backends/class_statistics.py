@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import DataError
+from ..errors import DataError
+from ..layouts import Layout
 from .kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
-from .layouts import Layout
 
 if TYPE_CHECKING:
-    from .store import SkeletonStore
+    from ..store import SkeletonStore
 
 CLIPS_PER_CLASS = 200
 

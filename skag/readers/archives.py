@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import DataError
-from .suggestions import did_you_mean
+from ..errors import DataError
+from ..suggestions import did_you_mean
 
 MAX_MEMBER = 64 << 20
 MAX_MEMBERS = 2_000_000

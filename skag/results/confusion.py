@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import analysis, figures, network_figures, refreshes, report, runs
-from . import evaluate as evaluation
-from .errors import RunError
-from .evaluate import Predictions, Run
-from .exchanges import Exchange
-from .model import Recogniser
-from .store import SkeletonStore
+from .. import evaluate as evaluation
+from .. import runs
+from ..dialogue.exchanges import Exchange
+from ..errors import RunError
+from ..evaluate import Predictions, Run
+from ..model import Recogniser
+from ..store import SkeletonStore
+from . import analysis, figures, network_figures, refreshes, report
 
 FIGURES, ANALYSIS = "figures", "analysis.json"  # in the run folder
 _SHOWN_EPOCHS = 4

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from . import runs, selector
+from .. import runs, selector
+from ..config import AgentConfig
+from ..dialogue.exchanges import Conversation, Exchange
+from ..dialogue.transfer import read_lines
+from ..errors import DialogueError, RunError
+from ..layouts import Layout
 from .analysis import Pair
-from .config import AgentConfig
-from .errors import DialogueError, RunError
-from .exchanges import Conversation, Exchange
-from .layouts import Layout
-from .transfer import read_lines
 
 SNAPSHOTS = "refreshes"  # folder of a run
 

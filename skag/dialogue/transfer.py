@@ -14,10 +14,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .dialogue_file import ROLES
-from .dialogues import DialogueStore
-from .errors import DialogueError
+from ..errors import DialogueError
 from .exchanges import Exchange, exchange_key, spec_of
+from .file import ROLES
+from .store import DialogueStore
 
 RULE = "=" * 80  # ends a block of text, as in the published code
 _BATCH = 500  # exchanges that are put on the disk together

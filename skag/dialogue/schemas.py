@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .layouts import Layout
-from .selector import MAX_JOINTS
+from ..layouts import Layout
+from ..selector import MAX_JOINTS
 
 
 def of_round(number: int, layout: Layout) -> dict[str, Any] | None:

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import selector
-from .errors import BackendError
-from .layouts import Layout
-from .selector import MAX_TOKENS, FormatProblem, token_bound
+from .. import selector
+from ..errors import BackendError
+from ..layouts import Layout
+from ..selector import MAX_TOKENS, FormatProblem, token_bound
 
 if TYPE_CHECKING:
-    from .backends import Answer, Message, Topic
+    from . import Answer, Message, Topic
 
 KNOWLEDGE_FOLDER = Path(__file__).parent / "knowledge_files"
 PARTS = ("head", "hand", "arm", "hip", "leg", "foot")
@@ -117,7 +117,7 @@ class FileBackend:
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         """Answer round `topic.round` about class `topic.class_index`, whatever the question's wording."""
-        from .backends import Answer
+        from . import Answer
 
         started = time.perf_counter()
         knowledge, name = self._knowledge, self._classes[topic.class_index]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .layouts import Layout
+from ..layouts import Layout
 
 if TYPE_CHECKING:
-    from .store import SkeletonStore
+    from ..store import SkeletonStore
 
 _FRAMES = 32  # F
 STILL = 0.05  # body heights; camera noise stays below it

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..layouts import Layout
 from .analysis import nearest_is_own
 from .figures import INK, ORANGE, saved_figure, shortened
-from .layouts import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

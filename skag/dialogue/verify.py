@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from . import selector
-from .dialogues import DialogueStore
+from .. import selector
+from ..layouts import Layout
+from ..selector import FormatProblem
 from .exchanges import Exchange, exchange_key, label_set_id, spec_of
-from .layouts import Layout
 from .prompts import ROUNDS
-from .selector import FormatProblem
+from .store import DialogueStore
 
 PROBLEMS = ("broken", "missing", "malformed")
 _LISTED = re.compile(r"([0-9]{1,4})-(.+)")

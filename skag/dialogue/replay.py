@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .backends import open_backend
+from ..backends import open_backend
+from ..backends.knowledge import is_there
+from ..errors import DialogueError
+from ..layouts import Layout
+from ..store import SkeletonStore
 from .describe import DescribeReport, describe
-from .dialogues import DialogueStore
-from .errors import DialogueError
 from .exchanges import spec_of
 from .interview import Question, Respondent
-from .knowledge import is_there
-from .layouts import Layout
 from .prompts import Prompts
-from .store import SkeletonStore
+from .store import DialogueStore
 
 
 def identities_of(

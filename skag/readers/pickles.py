@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..errors import DataError
 from .archives import printable
-from .errors import DataError
 
 _DTYPE = re.compile(r"([<>|=]?)([biufcSUO?])(\d{0,5})")
 _LARGEST_KEY = 1 << 60  # beyond it integers can be made to collide in a dictionary at will

@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import TextError
-from .text_weights import listed
+from ..errors import TextError
+from .weights import listed
 
 LEXICAL = "lexical"
 LEXICAL_DIM = 512  # bits of one BLAKE2b digest; also the width of the published model's embedding
@@ -137,10 +137,10 @@ def open_encoder(encoder: str, *, weights: Path | None = None, device: str = "cp
             raise TextError("the lexical text encoder has no weights: leave out --text-weights.")
         return Encoder(json.dumps({"encoder": LEXICAL, "version": 1}), _lexical)
     if encoder.startswith(_HF):
-        from . import text_hf
+        from . import hf as text_hf
 
         return Encoder(*text_hf.open_sentence_encoder(encoder.removeprefix(_HF), weights, device))
-    from . import text_open_clip
+    from . import open_clip as text_open_clip
 
     model, tag = _model_and_tag(encoder)
     return Encoder(*text_open_clip.open_text_tower(model, tag, weights, device))
@@ -152,10 +152,10 @@ def _open_tokeniser(encoder: str, weights: Path | None) -> tuple[Callable[[str],
     if encoder == LEXICAL:
         return None
     if encoder.startswith(_HF):
-        from . import text_hf
+        from . import hf as text_hf
 
         return text_hf.open_tokeniser(encoder.removeprefix(_HF), weights)
-    from . import text_open_clip
+    from . import open_clip as text_open_clip
 
     return text_open_clip.open_tokeniser(_model_and_tag(encoder)[0])
 
@@ -166,7 +166,7 @@ def open_trainable(encoder: str, *, weights: Path | None = None, device: str = "
     if not encoder.startswith(_OPEN_CLIP):
         raise TextError(f"train_text_encoder trains an open_clip encoder, not {encoder}: use open_clip:ViT-B-32.")
     check_encoder(encoder)
-    from . import text_open_clip
+    from . import open_clip as text_open_clip
 
     return text_open_clip.open_trainable(*_model_and_tag(encoder), weights, device)
 

@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, analysis, runs
-from .drawing import FRAME_RATE, view
-from .errors import DataError, RunError
-from .evaluate import Predictions, Run
-from .exchanges import Exchange, spec_of
+from .. import __version__, runs
+from ..dialogue.exchanges import Exchange, spec_of
+from ..drawing import FRAME_RATE, view
+from ..errors import DataError, RunError
+from ..evaluate import Predictions, Run
+from ..selector import FormatProblem, read_critical_joints
+from ..store import SkeletonStore
+from . import analysis
 from .refreshes import Refresh, Told, pair_changes
-from .selector import FormatProblem, read_critical_joints
-from .store import SkeletonStore
 
 REPORT = "report.html"
 _FOLDER = Path(__file__).with_name("report_page")

@@ -25,10 +25,10 @@ import filelock
 import h5py
 import numpy as np
 
+from ..errors import DialogueError
 from .claims import Claims
-from .dialogue_file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
-from .errors import DialogueError
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
+from .file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
 from .journal import Journal, sync_folder
 
 __all__ = ["Conversation", "DialogueStore", "Exchange", "exchange_key", "label_set_id"]

@@ -1,0 +1,1 @@
+"""Dialogues: asking, checking, keeping, exchanging and replaying what a language model says of classes."""

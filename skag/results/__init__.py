@@ -1,0 +1,1 @@
+"""What is made of a trained run: analysis, figures and the report page."""
