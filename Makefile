@@ -32,7 +32,7 @@ demo: $(READY)
 
 test: $(READY)
 	.venv/bin/ruff check skag tests benchmarks
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 clean:
 	rm -rf .venv $(DEMO)
