@@ -135,10 +135,10 @@ class Agents:
         joints = selector.critical_mask(conversations, self.layout, with_distinctions=with_distinctions)
         if self.config.both_sides:
             joints |= joints[:, self.layout.mirror_index]
+        sentences = self._sentences(conversations)
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
-        text = self.embed(selector.sentences(conversations))[self._given] if used else self.text
-        return Reading(joints[self._given], self._sentences(conversations), text)
+        return Reading(joints[self._given], sentences, self.embed(sentences) if used else self.text)
 
     @property
     def _given(self) -> np.ndarray:
@@ -197,60 +197,40 @@ class Agents:
             return None
         asking, self.on_its_way = self.on_its_way, None
         result, reading = asking.answers.result()
+        joints, sentences = self.joints, self.sentences
+        self.conversations = result.conversations
+        self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
+        self.num_refreshes += 1
         self.num_asked += result.asked
         self.missing += result.missing
-        seen = {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
-        record = {
-            "epoch": asking.epoch,
-            "effective": effective,
-            "similar": self._named(asking.similar),
-            "asked": result.asked,
-            "cached": result.cached,
-            "failed": [list(failure) for failure in result.failed],
-            "over_budget": list(result.over_budget),
-            "exchanges": [exchange.key for exchange in result.exchanges],
-        }
-        return self._taken_over(record, asking.confusions, result.conversations, seen, reading, asking.started)
-
-    def refresh(self, confusions: np.ndarray, epoch: int) -> dict[str, Any]:
-        """Ask about the classes confused in `confusions` `[K, K]`, wait for the answers and take them over."""
-        self.begin_refresh(confusions, epoch)
-        return self.finish_refresh(epoch + 1)
-
-    def _taken_over(
-        self,
-        record: dict[str, Any],
-        confusions: np.ndarray,
-        conversations: tuple[Conversation, ...],
-        seen: dict[str, Exchange],
-        reading: Reading,
-        started: float,
-    ) -> dict[str, Any]:
-        """Use what a refresh brought; its record, with the counts and all that it changed."""
-        joints, sentences = self.joints, self.sentences
-        self.conversations = conversations
-        self.num_refreshes += 1
-        self.exchanges |= seen
         self._use(reading)
+        names = [conversation.class_name for conversation in self.conversations]
         changed = [
             {
-                "class": conversation.class_name,
+                "class": names[k],
                 "sentence_before": sentences[k],
                 "sentence": self.sentences[k],
                 "joints_before": self._joint_names(joints[k]),
                 "joints": self._joint_names(self.joints[k]),
             }
-            for k, conversation in enumerate(conversations)
+            for k in range(self.num_classes)
             if sentences[k] != self.sentences[k] or (joints[k] != self.joints[k]).any()
         ]
-        true, predicted = np.nonzero(confusions)
-        counts = [[int(m), int(n), int(confusions[m, n])] for m, n in zip(true, predicted, strict=True)]
-        seconds = round(time.perf_counter() - started, 3)
-        return record | {
+        counts = asking.confusions
+        true, predicted = np.nonzero(counts)
+        return {
+            "epoch": asking.epoch,
+            "effective": effective,
+            "similar": {names[m]: [names[n] for n in others] for m, others in asking.similar.items()},
+            "asked": result.asked,
+            "cached": result.cached,
+            "failed": [list(failure) for failure in result.failed],
+            "over_budget": list(result.over_budget),
+            "exchanges": [exchange.key for exchange in result.exchanges],
             "num_classes": self.num_classes,
-            "confusions": counts,
+            "confusions": [[int(m), int(n), int(counts[m, n])] for m, n in zip(true, predicted, strict=True)],
             "changed": changed,
-            "seconds": seconds,
+            "seconds": round(time.perf_counter() - asking.started, 3),
         }
 
     def repeat(self, records: Sequence[dict[str, Any]], told: Mapping[str, Exchange], only: bool = False) -> None:
@@ -270,10 +250,6 @@ class Agents:
         )
         failed = tuple((name, reason) for name, reason in record["failed"])
         return Refresh(conversations, tuple(told), 0, len(told), failed, over_budget=tuple(record["over_budget"]))
-
-    def _named(self, similar: Mapping[int, Sequence[int]]) -> dict[str, list[str]]:
-        names = [conversation.class_name for conversation in self.conversations]
-        return {names[m]: [names[n] for n in others] for m, others in similar.items()}
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on: plain values, and arrays under "text" and "joints"."""

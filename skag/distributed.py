@@ -79,23 +79,17 @@ def share_buffers(module: nn.Module) -> None:
 
 def part_of(count: int) -> slice:
     """The part of a batch of `count` clips that is this process's; parts differ by one clip at most."""
-    sizes = _sizes(count)
-    start = sum(sizes[: rank()])
-    return slice(start, start + sizes[rank()])
-
-
-def _sizes(count: int) -> list[int]:
-    return [count // size() + (number < count % size()) for number in range(size())]
+    least, larger = divmod(count, size())
+    start = rank() * least + min(rank(), larger)
+    return slice(start, start + least + (rank() < larger))
 
 
 def gather(part: Tensor, count: int) -> Tensor:
     """The rows of all processes, `[count, ...]`, from this one's (see `part_of`); gradients find their way back."""
     if size() == 1:
         return part
-    sizes = _sizes(count)
-    whole = part.new_zeros(count, *part.shape[1:])
-    start = sum(sizes[: rank()])
-    return _Sum.apply(torch.cat([whole[:start], part, whole[start + len(part) :]]))
+    place, others = part_of(count), part.new_zeros(count, *part.shape[1:])
+    return _Sum.apply(torch.cat([others[: place.start], part, others[place.stop :]]))
 
 
 class _Sum(torch.autograd.Function):

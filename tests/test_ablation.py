@@ -19,7 +19,7 @@ from skag.layouts import load_layout
 from skag.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES, tiny_clip
-from .test_agents import described
+from .test_agents import described, refresh
 from .test_cli import document, failure, invoke
 
 SMALL = ("network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "data.val_fraction=0.25")
@@ -182,5 +182,5 @@ def test_shuffled_answers_are_those_of_other_classes(tiny_store: Path, tmp_path:
             assert agents.sentences == [sentences[k] for k in (2, 3, 0, 1)]
             counts = np.zeros((4, 4), int)
             counts[0, 1] = 2
-            record = agents.refresh(counts, epoch=1)
+            record = refresh(agents, counts, epoch=1)
             assert [change["class"] for change in record["changed"]] == [store.classes[2]]

@@ -30,6 +30,12 @@ def described(store: SkeletonStore, path: Path) -> None:
         describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
 
 
+def refresh(agents: Agents, confusions: np.ndarray, epoch: int) -> dict:
+    """A refresh whose answers are waited for, as training does at the end of an epoch."""
+    agents.begin_refresh(confusions, epoch)
+    return agents.finish_refresh(epoch + 1)
+
+
 def test_inactive_agents_find_every_joint_critical() -> None:
     agents = Agents(AgentConfig(alpha=0, beta=0), LAYOUT, 3)
     assert not agents.active
@@ -74,7 +80,7 @@ def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: P
             text = agents.text.copy()
             counts = np.diag([9, 9, 9, 9])
             counts[0, 1], counts[0, 3], counts[1, 0] = 2, 5, 1
-            record = agents.refresh(counts, epoch=7)
+            record = refresh(agents, counts, epoch=7)
             assert record["similar"] == {
                 store.classes[0]: [store.classes[3], store.classes[1]],
                 store.classes[1]: [store.classes[0]],
@@ -83,7 +89,7 @@ def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: P
             changed = (agents.text != text).any(1)
             assert changed.tolist() == [True, True, False, False]
             assert [change["class"] for change in record["changed"]] == store.classes[:2]
-            again = agents.refresh(counts, epoch=8)
+            again = refresh(agents, counts, epoch=8)
             assert (again["asked"], again["cached"], again["changed"]) == (0, 0, [])  # the same sets
             assert agents.num_refreshes == 2 and agents.num_asked == 2
             assert len(agents.exchanges) == 4 * 5 + 2
@@ -100,9 +106,9 @@ def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(tiny_store:
             assert all(name in notes[0] for name in store.classes)
             counts = np.zeros((4, 4), int)
             counts[0, 1] = 2
-            agents.refresh(counts, epoch=1)
+            refresh(agents, counts, epoch=1)
             assert len(notes) == 2 and store.classes[0] in notes[1] and store.classes[3] not in notes[1]
-            agents.refresh(counts, epoch=2)
+            refresh(agents, counts, epoch=2)
             assert len(notes) == 2
 
 
@@ -115,7 +121,7 @@ def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store:
                 tuple(conversations), (), 0, 0, (("x", "down"),)
             )
             text, joints = agents.text.copy(), agents.joints.copy()
-            record = agents.refresh(np.ones((4, 4), int), epoch=1)
+            record = refresh(agents, np.ones((4, 4), int), epoch=1)
             assert record["failed"] == [["x", "down"]] and not record["changed"]
             np.testing.assert_array_equal(agents.text, text)
             np.testing.assert_array_equal(agents.joints, joints)
@@ -134,14 +140,14 @@ def test_what_is_refused_in_training_is_asked_of_the_fallback(tiny_store: Path, 
             with open_agents(AgentConfig(), store, fallback="measured", **options) as agents:
                 counts = np.diag([9, 9, 9, 9])
                 counts[0, 1] = 2
-                record = agents.refresh(counts, epoch=5)
+                record = refresh(agents, counts, epoch=5)
                 assert (record["asked"], record["failed"]) == (2 * asked, [])
                 assert [change["class"] for change in record["changed"]] == store.classes[:1]
                 assert record["changed"][0]["sentence"] != REFUSAL
                 assert agents.conversations[0].exchanges[6].identity["backend"] == "measured"
                 assert [item.refused for item in agents.exchanges.values() if item.refused] == ["it declines to answer"]
         with open_agents(AgentConfig(), store, **options) as agents:
-            assert "declines to answer" in agents.refresh(counts, epoch=5)["failed"][0][1]
+            assert "declines to answer" in refresh(agents, counts, epoch=5)["failed"][0][1]
 
 
 def test_answers_measured_on_other_clips_are_not_taken(tiny_store: Path, tmp_path: Path) -> None:

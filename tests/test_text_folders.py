@@ -22,6 +22,7 @@ from skag.selector import FormatProblem
 from skag.store import SkeletonStore
 
 from .conftest import CLASSES as TINY_CLASSES
+from .test_agents import refresh
 
 NTU, COCO = load_layout("nturgb+d"), load_layout("coco")
 CLASSES = ["nod head/bow", "shake head", "touch back (backache)"]
@@ -270,7 +271,7 @@ def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> N
             with opened as agents:
                 assert agents.joints[:, 1:5].tolist() == np.eye(4, dtype=int).tolist()
                 text = agents.text.copy()
-                record = agents.refresh(np.ones((4, 4), int), epoch=5)
+                record = refresh(agents, np.ones((4, 4), int), epoch=5)
                 assert (record["asked"], record["failed"], record["changed"]) == (0, [], []) and not agents.missing
                 assert (agents.text == text).all() and len(agents.exchanges) == 20
         missing = open_agents(

@@ -147,7 +147,10 @@ def train(
     repeat: Annotated[
         Path | None,
         typer.Option(
-            "--repeat", metavar="RUN", help="Train a finished run again: its answers when it had them, nobody is asked."
+            "--repeat",
+            metavar="RUN",
+            help="Train a finished run again: its answers when it had them, nobody is asked.",
+            autocompletion=run_folders,
         ),
     ] = None,
     store: StoreOption = DIALOGUES,
