@@ -11,9 +11,8 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
 from .ask import DIALOGUES, BaseUrlOption, OfflineOption, StoreOption
-from .completion import recipe_names
 from .output import Output
-from .train import SetOption
+from .train import RecipeOption, SetOption
 
 if TYPE_CHECKING:
     from ..ablation import CellResult
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
 def ablate(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs, one per row and seed.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            help="Recipe by name (skag recipes).  [default: derived from the data]",
-            autocompletion=recipe_names,
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
     llm: Annotated[
         str, typer.Option("--llm", help="Who answers: measured, file:KNOWLEDGE.toml, imported/NAME or PROVIDER/MODEL.")

@@ -55,6 +55,14 @@ class SelectOn(StrEnum):
     test = "test"
 
 
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Recipe by name (skag recipes).  [default: derived from the data]",
+        autocompletion=recipe_names,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the recipe; may be given several times."),
@@ -70,14 +78,7 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            help="Recipe by name (skag recipes).  [default: derived from the data]",
-            autocompletion=recipe_names,
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     stream: Annotated[
         Streams, typer.Option("--stream", help="Joint, bone, k-bone, or their motions; all: the six in turn.")
     ] = Streams.j,
