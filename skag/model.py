@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .layers import BatchNorm, Pointwise, is_traced
 from .losses import LEARNED_SCALE
 
 NUM_SUBSETS = 8  # learned graphs per block
@@ -56,15 +57,6 @@ class Output:
     embedding: Tensor  # [N, D] to be aligned with the class's sentence
 
 
-def _pointwise(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1))
-
-
-def _is_traced() -> bool:
-    """Whether an export or a compiler reads along: then only plain operations of fixed shapes are used."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def _highest_of_three(x: Tensor, stride: int) -> Tensor:
     """Max-pool over three frames of `[NM, C, T, V]`, with joints standing as channels that lie last, for which torch's
     kernel is vectorised: equal, in less than half the time on the CPU."""
@@ -88,14 +80,14 @@ class SpatialGraph(nn.Module):
         self.A = nn.Parameter(noise_graphs(torch.randn(NUM_SUBSETS, num_joints, num_joints)))
         self.alpha = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1))
-        self.pre = nn.Sequential(_pointwise(channels_in, hidden), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
+        self.pre = nn.Sequential(Pointwise(channels_in, hidden), BatchNorm(hidden), nn.ReLU(inplace=True))
         self.conv1 = nn.Linear(channels_in, hidden)
         self.conv2 = nn.Linear(channels_in, hidden)
-        self.post = _pointwise(hidden, channels_out)
-        self.bn = nn.BatchNorm2d(channels_out)
+        self.post = Pointwise(hidden, channels_out)
+        self.bn = BatchNorm(channels_out)
         self.down = None
         if channels_in != channels_out:
-            self.down = nn.Sequential(_pointwise(channels_in, channels_out), nn.BatchNorm2d(channels_out))
+            self.down = nn.Sequential(Pointwise(channels_in, channels_out), BatchNorm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         _, _, T, V = x.shape
@@ -122,15 +114,15 @@ class TemporalBranches(nn.Module):
         self.stride, self.widths = stride, (first, *[width] * (NUM_BRANCHES - 1))
         self.add_coeff = nn.Parameter(torch.zeros(num_joints))
         # The branches' own 1x1 convolutions read the same input: one convolution, split afterwards, is equal.
-        self.split = _pointwise(channels, channels)
-        self.split_bn = nn.BatchNorm2d(channels - width)  # the plain branch has neither norm nor ReLU
+        self.split = Pointwise(channels, channels)
+        self.split_bn = BatchNorm(channels - width)  # the plain branch has neither norm nor ReLU
         self.dilated = nn.ModuleList(
             nn.Conv2d(w, w, (3, 1), stride=(stride, 1), padding=(d, 0), dilation=(d, 1))
             for w, d in zip(self.widths, DILATIONS, strict=False)
         )
-        self.transform_bn = nn.BatchNorm2d(channels)
-        self.transform = _pointwise(channels, channels)
-        self.bn = nn.BatchNorm2d(channels)
+        self.transform_bn = BatchNorm(channels)
+        self.transform = Pointwise(channels, channels)
+        self.bn = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.split(x)
@@ -142,7 +134,7 @@ class TemporalBranches(nn.Module):
         branches.append(_highest_of_three(pooled, self.stride))
         branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
         local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
-        out = torch.addcmul(local, mean, self.add_coeff)
+        out = torch.addcmul(local, mean.contiguous(), self.add_coeff)  # a view would keep `local` for the backward
         return self.bn(self.transform(F.relu(self.transform_bn(out), inplace=True)))
 
 
@@ -156,7 +148,7 @@ class Block(nn.Module):
         self.has_residual = residual
         self.residual = None
         if residual and (channels_in != channels_out or stride != 1):
-            self.residual = nn.Sequential(_pointwise(channels_in, channels_out, stride), nn.BatchNorm2d(channels_out))
+            self.residual = nn.Sequential(Pointwise(channels_in, channels_out, stride), BatchNorm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.tcn(self.gcn(x))
@@ -239,7 +231,7 @@ class Recogniser(nn.Module):
         """`features` averaged over time and bodies, `[N, C', V]` (eq. 4: x_pre, and the mean that follows it)."""
         if self.config.present_bodies_only:
             return self._mean_of_present(x)
-        if self.training or _is_traced():
+        if self.training or is_traced():
             return self.features(x).mean((1, 3))
         return self._mean_of_all(x)
 
@@ -249,7 +241,7 @@ class Recogniser(nn.Module):
         present = x.flatten(2).any(2)  # N M
         nobody = ~present.any(1, keepdim=True)
         present = present | F.pad(nobody, (0, M - 1))
-        if _is_traced():
+        if is_traced():
             y = self.features(x).mean(3)  # N M C V
         else:
             found = self.features(x[present].unsqueeze(1)).mean((1, 3))  # B C V
