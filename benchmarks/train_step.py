@@ -9,10 +9,10 @@ is written there: a convolution per temporal branch, graph convolutions before t
 by a V x V matrix per class, absent bodies like others, and the sentence of every clip through a text tower of
 ViT-B/32's size (random weights) that trains along. The other variants are skag:
 
-    skag            absent bodies left out (network.present_bodies_only), freed memory kept
+    skag            absent bodies left out (network.present_bodies_only), the C library's allocator as skag sets it
     all-bodies      as "skag", absent bodies computed: the published numbers
     skag-malloc     as "skag", with the C library's allocator as it comes
-    plain-kept      as "plain", freed memory kept
+    plain-kept      as "plain", with the allocator as skag sets it
 
 On a GPU skag runs under bf16 autocast and "plain" in float32, and the share of the card's own bf16 rate (a large matrix
 product in the same process) is printed too. Seconds are the fastest step's: processor time on the CPU, where other
@@ -29,6 +29,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -36,12 +37,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from skag.device import keep_freed_memory
+from skag.allocator import keep_freed_memory, without_small_caches
 from skag.losses import alignment_loss
 from skag.model import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
 from skag.text.weights import mend_torchvision
 
 VARIANTS = ("plain", "plain-kept", "skag", "all-bodies", "skag-malloc")
+AS_IT_COMES = ("plain", "skag-malloc")  # the C library's allocator
 K, V, M, T, D = 60, 25, 2, 100, 512
 SINGLE = 0.82  # share of the clips with one person (NTU RGB+D 60)
 ALPHA, BETA = 0.2, 0.5
@@ -51,8 +53,8 @@ RESULTS = Path(__file__).parent / "results"
 class PlainGraph(SpatialGraph):
     """As published: both projections of every frame, then their mean over time."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        pre = self.pre(x).unflatten(1, (8, -1))
+    def forward(self, x: Tensor) -> tuple[Tensor, AbstractContextManager[None]]:
+        pre = F.relu(self.pre(x)).unflatten(1, (8, -1))
         x1, x2 = (
             F.conv2d(x, layer.weight[..., None, None], layer.bias).mean(2).unflatten(1, (8, -1))
             for layer in (self.conv1, self.conv2)
@@ -60,7 +62,7 @@ class PlainGraph(SpatialGraph):
         inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2)) * self.alpha
         intra = torch.softmax(torch.einsum("nscv,nscw->nsvw", x1, x2), dim=-2) * self.beta
         y = torch.einsum("nsctv,nscvw->nsctw", pre, inter + (self.A + intra).unsqueeze(2)).flatten(1, 2)
-        return F.relu(self.bn(self.post(y)) + (x if self.down is None else self.down(x)))
+        return F.relu(self.bn(self.post(y)) + (x if self.down is None else self.down(x))), nullcontext()
 
 
 class PlainBranches(TemporalBranches):
@@ -75,7 +77,7 @@ class PlainBranches(TemporalBranches):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in self.widths[:-1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _: AbstractContextManager[None]) -> Tensor:
         x = torch.cat([x, x.mean(-1, keepdim=True)], -1)
         parts = [F.relu(norm(one(x))) for norm, one in zip(self.norms, self.one, strict=False)]
         found = [conv(part) for conv, part in zip(self.dilated, parts, strict=False)]
@@ -122,7 +124,7 @@ def text_tower() -> nn.Module:
 
 def one(variant: str, batch: int, steps: int, device: torch.device) -> dict:
     """Run one variant in this process: seconds and peak memory of a step, multiplications per clip."""
-    if variant not in ("plain", "skag-malloc"):
+    if variant not in AS_IT_COMES:
         keep_freed_memory()
     torch.manual_seed(0)
     on_gpu, plain = device.type == "cuda", variant.startswith("plain")
@@ -218,7 +220,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         print(json.dumps(one(args.one, args.batch, args.steps, device)))
         return
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))
+    }
     environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": str(args.threads)}
     options = ["--batch", args.batch, "--steps", args.steps, "--device", args.device, "--threads", args.threads]
     path = args.out or RESULTS / f"train-step-{args.device}.json"
@@ -226,7 +230,9 @@ def main() -> None:
     print(f"{'variant':<12}{'seconds':>9}{'clips/s':>9}{'peak GiB':>10}{'GMAC/clip':>11}  (forward and backward)")
     for variant in args.variants:
         command = [sys.executable, __file__, "--one", variant, *map(str, options)]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        as_it_comes = variant in AS_IT_COMES
+        own = environment if as_it_comes else without_small_caches(environment)
+        done = subprocess.run(command, env=own, stdout=subprocess.PIPE, text=True, check=True)
         found[variant] = row = json.loads(done.stdout.splitlines()[-1])
         print(
             f"{variant:<12}{row['seconds']:>9.3f}{row['clips_per_second']:>9.2f}{row['peak_gib']:>10.2f}"

@@ -23,9 +23,9 @@ import torch
 
 from . import recipes, runs
 from .agents import open_agents
+from .allocator import keep_freed_memory
 from .backends import open_backend
 from .config import Config, flat, override, replace
-from .device import keep_freed_memory
 from .dialogue.describe import describe
 from .dialogue.prompts import load_prompts
 from .dialogue.store import DialogueStore

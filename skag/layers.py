@@ -5,11 +5,14 @@ On other devices, in evaluation, and where a graph is traced for an export or a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 
 def is_traced() -> bool:
@@ -37,9 +40,13 @@ class BatchNorm(nn.BatchNorm2d):
     centred squares; torch takes most of its forward pass for them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.device.type != "cpu" or not x[0].is_contiguous() or is_traced():
-            return super().forward(x)
-        y, mean, variance = _NormOfBatch.apply(x, self.weight, self.bias, self.eps)
+        return self.of_batch(x, None, None) if self.is_ours(x) else super().forward(x)
+
+    def is_ours(self, x: Tensor) -> bool:
+        return self.training and x.device.type == "cpu" and x[0].is_contiguous() and not is_traced()
+
+    def of_batch(self, x: Tensor, residual: Tensor | None, remade: _Remade | None) -> Tensor:
+        y, mean, variance = _NormOfBatch.apply(x, self.weight, self.bias, self.eps, residual, remade)
         count = x.numel() / x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -48,25 +55,88 @@ class BatchNorm(nn.BatchNorm2d):
         return y
 
 
+def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> tuple[Tensor, AbstractContextManager[Any]]:
+    """`relu(norm(x) + residual)`, and a context: what is computed from it there keeps nothing of it for the backward
+    pass, in which it is made again from `x`, at the price of two cheap passes over it."""
+    if not isinstance(norm, BatchNorm) or not norm.is_ours(x) or not torch.is_grad_enabled():
+        y = norm(x)
+        return F.relu(y if residual is None else y + residual, inplace=True), nullcontext()
+    remade = _Remade()
+    y = norm.of_batch(x, residual, remade)
+    return y, remade.forget(y)
+
+
+class _Remade:
+    """A tensor that is forgotten after the forward pass and made again when the backward pass first asks for it."""
+
+    def __init__(self) -> None:
+        self.make: Callable[[], Tensor] | None = None  # gone when the backward pass is through
+        self.value: Tensor | None = None
+
+    def get(self) -> Tensor:
+        if self.make is None:
+            raise RuntimeError("a training step goes backward once")
+        if self.value is None:
+            self.value = self.make()
+        return self.value
+
+    def take(self) -> Tensor:
+        value, self.value, self.make = self.get(), None, None
+        return value
+
+    def forget(self, tensor: Tensor) -> AbstractContextManager[Any]:
+        address = tensor.untyped_storage().data_ptr()
+
+        def pack(kept: Tensor) -> Any:
+            if kept.untyped_storage().data_ptr() != address:
+                return kept
+            return kept.shape, kept.stride(), kept.storage_offset()
+
+        def unpack(kept: Any) -> Tensor:
+            return kept if isinstance(kept, Tensor) else self.get().as_strided(*kept)
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
 class _NormOfBatch(torch.autograd.Function):
+    """Batch norm and, where it is to be `remade`, the residual and ReLU that follow it."""
+
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        context: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        residual: Tensor | None,
+        remade: _Remade | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         rows, count = x.flatten(2), x.numel() / x.shape[1]
         mean = rows.sum(2).sum(0) / count
         centred = rows - mean[:, None]
         variance = torch.linalg.vector_norm(centred, dim=2).square().sum(0) / count
         del centred
-        y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+
+        def make() -> Tensor:
+            y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+            if remade is not None:
+                y = (y if residual is None else y.add_(residual)).clamp_min_(0)
+            return y
+
+        if remade is not None:
+            remade.make = make
+        context.remade, context.eps, context.has_residual = remade, eps, residual is not None
         context.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         context.mark_non_differentiable(mean, variance)
-        context.eps = eps
-        return y, mean, variance
+        return make(), mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, invstd = context.saved_tensors
+        if context.remade is not None:
+            gradient = torch.ops.aten.threshold_backward(gradient, context.remade.take(), 0)
         found = torch.ops.aten.native_batch_norm_backward(
             gradient, x, weight, None, None, mean, invstd, True, context.eps, [True, True, True]
         )
-        return *found, None
+        return *found, None, gradient if context.has_residual else None, None

@@ -9,13 +9,15 @@ an exactly equal, cheaper form is computed say so. It knows no files, no network
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import BatchNorm, Pointwise, is_traced
+from .layers import BatchNorm, Pointwise, is_traced, norm_relu
 from .losses import LEARNED_SCALE
 
 NUM_SUBSETS = 8  # learned graphs per block
@@ -72,7 +74,8 @@ def noise_graphs(draw: Tensor) -> Tensor:
 
 
 class SpatialGraph(nn.Module):
-    """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V."""
+    """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V, and a
+    context in which that is used without being kept (see `norm_relu`)."""
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
         super().__init__()
@@ -80,7 +83,7 @@ class SpatialGraph(nn.Module):
         self.A = nn.Parameter(noise_graphs(torch.randn(NUM_SUBSETS, num_joints, num_joints)))
         self.alpha = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1))
-        self.pre = nn.Sequential(Pointwise(channels_in, hidden), BatchNorm(hidden), nn.ReLU(inplace=True))
+        self.pre = nn.Sequential(Pointwise(channels_in, hidden), BatchNorm(hidden))
         self.conv1 = nn.Linear(channels_in, hidden)
         self.conv2 = nn.Linear(channels_in, hidden)
         self.post = Pointwise(hidden, channels_out)
@@ -89,9 +92,7 @@ class SpatialGraph(nn.Module):
         if channels_in != channels_out:
             self.down = nn.Sequential(Pointwise(channels_in, channels_out), BatchNorm(channels_out))
 
-    def forward(self, x: Tensor) -> Tensor:
-        _, _, T, V = x.shape
-        pre = self.pre(x).unflatten(1, (NUM_SUBSETS, -1))  # NM S R T V
+    def forward(self, x: Tensor) -> tuple[Tensor, AbstractContextManager[Any]]:
         # The mean over time commutes with a 1x1 convolution: take it first, T times less work, exactly equal.
         mean = x.mean(2).transpose(1, 2)  # NM V C
         x1 = self.conv1(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))  # NM S R V
@@ -99,13 +100,16 @@ class SpatialGraph(nn.Module):
         inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2))  # NM S R V V
         intra = torch.softmax(x1.transpose(2, 3) @ x2, dim=-2) * self.beta  # NM S V V
         graph = torch.addcmul((intra + self.A).unsqueeze(2), inter, self.alpha)
-        y = (pre @ graph).flatten(1, 2)  # NM SR T V
-        y = self.bn(self.post(y))
-        return F.relu(y + (x if self.down is None else self.down(x)), inplace=True)
+        convolution, norm = self.pre
+        pre, forgotten = norm_relu(norm, convolution(x))
+        with forgotten:
+            y = (pre.unflatten(1, (NUM_SUBSETS, -1)) @ graph).flatten(1, 2)  # NM S R T V -> NM SR T V
+        return norm_relu(self.bn, self.post(y), x if self.down is None else self.down(x))
 
 
 class TemporalBranches(nn.Module):
-    """Six temporal branches over the joints and their mean joint: NM C T V -> NM C' T/stride V."""
+    """Six temporal branches over the joints and their mean joint: NM C T V -> NM C' T/stride V; `forgotten` is the
+    context that came with the input."""
 
     def __init__(self, channels: int, num_joints: int, stride: int) -> None:
         super().__init__()
@@ -124,18 +128,24 @@ class TemporalBranches(nn.Module):
         self.transform = Pointwise(channels, channels)
         self.bn = BatchNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.split(x)
+    def forward(self, x: Tensor, forgotten: AbstractContextManager[Any]) -> Tensor:
+        with forgotten:
+            x = self.split(x)
         x = torch.cat([x, x.mean(-1, keepdim=True)], -1)  # NM C T V+1; the mean joint commutes with a 1x1 convolution
         # `split`, not slices: the backward of a slice fills and adds a whole tensor of zeros.
         active, plain = x.split([sum(self.widths[:-1]), self.widths[-1]], dim=1)
-        *dilated, pooled = F.relu(self.split_bn(active), inplace=True).split(self.widths[:-1], dim=1)
-        branches = [conv(part) for conv, part in zip(self.dilated, dilated, strict=True)]
-        branches.append(_highest_of_three(pooled, self.stride))
+        active, forgotten = norm_relu(self.split_bn, active)
+        with forgotten:
+            *dilated, pooled = active.split(self.widths[:-1], dim=1)
+            branches = [conv(part) for conv, part in zip(self.dilated, dilated, strict=True)]
+            branches.append(_highest_of_three(pooled, self.stride))
         branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
         local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
         out = torch.addcmul(local, mean.contiguous(), self.add_coeff)  # a view would keep `local` for the backward
-        return self.bn(self.transform(F.relu(self.transform_bn(out), inplace=True)))
+        out, forgotten = norm_relu(self.transform_bn, out)
+        with forgotten:
+            out = self.transform(out)
+        return self.bn(out)
 
 
 class Block(nn.Module):
@@ -151,7 +161,7 @@ class Block(nn.Module):
             self.residual = nn.Sequential(Pointwise(channels_in, channels_out, stride), BatchNorm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.tcn(self.gcn(x))
+        y = self.tcn(*self.gcn(x))
         if self.has_residual:
             y = y + (x if self.residual is None else self.residual(x))
         return F.relu(y, inplace=True)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from skag.layers import BatchNorm, Pointwise
+from skag.layers import BatchNorm, Pointwise, norm_relu
+from skag.model import ModelConfig, Recogniser
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -41,6 +42,70 @@ def test_a_batch_norm_takes_part_of_a_tensor_and_means_far_from_zero() -> None:
     assert not part.is_contiguous()
     torch.testing.assert_close(ours(part).double(), theirs(part.double()), rtol=0, atol=5e-3)
     torch.testing.assert_close(ours.running_var.double(), theirs.running_var, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_what_is_forgotten_is_made_again(with_residual: bool) -> None:
+    torch.manual_seed(0)
+    norm, after = BatchNorm(6).double(), Pointwise(6, 4).double()
+    x, residual = (torch.randn(3, 6, 7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    inputs = [x, norm.weight, norm.bias, after.weight, *([residual] if with_residual else [])]
+    weight = torch.randn(3, 4, 7, 5, dtype=torch.float64)
+
+    def found(forgets: bool) -> tuple[torch.Tensor, ...]:
+        if forgets:
+            y, forgotten = norm_relu(norm, x, residual if with_residual else None)
+            with forgotten:
+                z = after(y)
+        else:
+            z = after(torch.relu(norm(x) + residual if with_residual else norm(x)))
+        loss = (z * weight).sum()
+        return z, *torch.autograd.grad(loss, inputs)
+
+    for ours, plain in zip(found(True), found(False), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=0, atol=0)
+
+
+def test_a_training_step_keeps_less_and_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Recogniser(ModelConfig(4, 5, 2, channels=(24, 24, 48), strides=(1, 1, 2), embedding_dim=6)).double()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(3, 2, 16, 5, 3, dtype=torch.float64)
+
+    def step() -> tuple[int, dict[str, torch.Tensor]]:
+        model.load_state_dict(start)
+        model.zero_grad()
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model(x)
+        (output.class_logits.square().sum() + output.embedding.sum() + output.constraint_logits.sum()).backward()
+        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        return sum(kept.values()), gradients | dict(model.named_buffers())
+
+    memory, found = step()
+    found = {name: value.clone() for name, value in found.items()}
+    monkeypatch.setattr(BatchNorm, "is_ours", lambda self, x: False)
+    memory_of_torch, wanted = step()
+    assert memory < 0.7 * memory_of_torch
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_a_step_goes_backward_once() -> None:
+    norm, after = BatchNorm(2), Pointwise(2, 2)
+    y, forgotten = norm_relu(norm, torch.randn(2, 2, 3, 4))
+    with forgotten:
+        loss = after(y).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward once"):
+        loss.backward()
 
 
 def _assert_equal_with_gradients(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..allocator import restart_without_small_caches
 from .app import app
 
 __all__ = ["app", "main"]
@@ -14,6 +15,8 @@ def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
     from ..errors import SkagError
 
+    if sys.argv[1:2] in (["train"], ["ablate"]):
+        restart_without_small_caches()
     try:
         app()
     except SkagError as error:

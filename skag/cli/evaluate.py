@@ -56,7 +56,8 @@ def evaluate(
     RUN/predictions-SPLIT.npz, which analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken
     for uniformity.
     """
-    from ..device import choose_device, keep_freed_memory
+    from ..allocator import keep_freed_memory
+    from ..device import choose_device
     from ..evaluate import evaluate_runs
 
     if fit_weights and len(run_folders) == 1:
@@ -139,7 +140,8 @@ def analyze_confusion(
     noise. Reads the run folder and its skeleton store, and the predictions that `skag eval` saved, or makes them.
     Writes RUN/report.html, a page to look at all of it and at the clips, RUN/figures/*.png and RUN/analysis.json.
     """
-    from ..device import choose_device, keep_freed_memory
+    from ..allocator import keep_freed_memory
+    from ..device import choose_device
     from ..results.confusion import analyze_confusion as analyze
 
     output = Output(as_json, quiet)

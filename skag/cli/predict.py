@@ -79,7 +79,8 @@ def predict(
     RUN/calibration.json, fitted once on the clips that training held out. A recording that cannot be used is named on
     stderr, the others go on, and the exit code is 1. Nothing is drawn at random, so --seed changes nothing.
     """
-    from ..device import choose_device, keep_freed_memory
+    from ..allocator import keep_freed_memory
+    from ..device import choose_device
     from ..errors import DataError
     from ..predict import open_predictor, predict_recordings
     from ..recordings import Failure, each_recording

@@ -175,8 +175,9 @@ def train(
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """
     from .. import distributed, recipes, runs
+    from ..allocator import keep_freed_memory
     from ..config import override
-    from ..device import choose_device, keep_freed_memory
+    from ..device import choose_device
     from ..dialogue.replay import missing_distinctions
     from ..errors import RunError
     from ..layouts import STREAMS

@@ -1,0 +1,69 @@
+"""What skag asks of glibc's allocator, and how a command is started again to get it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from skag.allocator import keep_freed_memory, restart_without_small_caches, without_small_caches
+
+glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a C library of Linux")
+
+
+def test_keeping_freed_memory_changes_no_numbers() -> None:
+    before = torch.arange(1_000_000.0).sum()
+    keep_freed_memory()
+    assert torch.arange(1_000_000.0).sum() == before
+
+
+@glibc
+def test_the_environment_of_a_restart() -> None:
+    found = without_small_caches({"A": "b"})
+    assert found == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"}
+    assert without_small_caches(found) == found, "once is enough"
+    own = without_small_caches({"GLIBC_TUNABLES": "glibc.malloc.check=1"})["GLIBC_TUNABLES"]
+    assert own == "glibc.malloc.check=1:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+    theirs = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=3"}
+    assert without_small_caches(theirs) == theirs, "what a user has set, stays"
+
+
+@glibc
+def test_a_restarted_command_is_the_same_process_with_the_same_arguments() -> None:
+    code = (
+        "import os, sys; from skag.allocator import restart_without_small_caches;"
+        "print(os.getpid(), sys.argv[1:], 'tcache_count=0' in os.environ.get('GLIBC_TUNABLES', ''), flush=True);"
+        "restart_without_small_caches()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-c", code, "train", "a b", "--out="]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.endswith("['train', 'a b', '--out='] False")
+    assert second == first.replace("False", "True")
+
+
+@glibc
+def test_only_what_was_started_as_it_stands_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started again"))
+    monkeypatch.setattr(sys, "argv", ["skag", "train", "other.h5"])  # as a test or a notebook sets it
+    restart_without_small_caches()
+
+
+@glibc
+@pytest.mark.parametrize(("command", "again"), [("train", True), ("ablate", True), ("check", False)])
+def test_commands_that_train_are_started_again(command: str, again: bool) -> None:
+    code = (
+        "import os; from skag import cli;"
+        "os.execve = lambda path, arguments, environment: print('again', arguments[-2:], flush=True) or os._exit(0);"
+        "cli.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout == f"again ['{command}', '--help']\n") is again
