@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import multiprocessing
+import os
 import signal
 import statistics
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -324,10 +327,17 @@ def run_cells(
 
 
 def _begin_process() -> None:
-    """One thread, and an end without a traceback when the user interrupts."""
+    """One thread, and an end without a traceback when the user interrupts, or with the process that started it: a cell
+    that goes on alone would be in the way of whoever begins the table again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # checkpoints and cells are renamed into place, so that nothing is left half written
 
 
 def _epochs_done(cell: Cell) -> int:

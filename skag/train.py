@@ -436,8 +436,8 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
 
 
 def standard_error(percent: float, count: int) -> float:
-    """Standard error of a percentage of `count` clips, in percent, with two right and two wrong answers added: the plain
-    binomial one is 0 where all are right (Agresti and Coull, The American Statistician 52, 1998)."""
+    """Standard error of a percentage of `count` clips, in percent, with two right and two wrong answers added: the
+    plain binomial one is 0 where all are right (Agresti and Coull, The American Statistician 52, 1998)."""
     share, count = (percent / 100 * count + 2) / (count + 4), count + 4
     return 100 * math.sqrt(share * (1 - share) / count)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +188,26 @@ def test_shuffled_answers_are_those_of_other_classes(tiny_store: Path, tmp_path:
             counts[0, 1] = 2
             record = refresh(agents, counts, epoch=1)
             assert [change["class"] for change in record["changed"]] == [store.classes[2]]
+
+
+def test_a_cell_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    program = tmp_path / "table.py"
+    program.write_text(
+        "import multiprocessing, os, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from skag.ablation import _begin_process\n"
+        "def cell():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin_process).submit(cell).result()\n"
+    )
+    table = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    number = int(table.stdout.readline())
+    table.kill()
+    try:
+        table.communicate(timeout=60)  # until nobody holds the pipe any more
+    except subprocess.TimeoutExpired:
+        os.kill(number, signal.SIGKILL)
+        pytest.fail("the cell goes on")
