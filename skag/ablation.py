@@ -54,11 +54,12 @@ class Row:
 ROWS = {
     row.name: row
     for row in (
-        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0")),
+        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0", "agents.gamma=0")),
         Row("stage-1", "constraint and alignment from rounds 1 to 5, never asked again", asks_again=False),
-        Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0",)),
-        Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0",)),
+        Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0", "agents.gamma=0")),
+        Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0", "agents.gamma=0")),
         Row("all", "constraint and alignment, with refreshes: the recipe as it is"),
+        Row("motion", "as all, and critical joints must tell how they move: gamma 3", ("agents.gamma=3",)),
         Row("shuffled", "control: as all, with every class given another class's answers", ("agents.shuffled=true",)),
     )
 }

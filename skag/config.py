@@ -104,6 +104,10 @@ class AgentConfig:
 
     alpha: float = 0.2  # weight of the joint constraint, L_con (0: off)
     beta: float = 0.5  # weight of the alignment, L_align (0: off)
+    # Weight of L_motion (0: off): the features of a joint must tell how it moves in the clip, which is measured once,
+    # beforehand. Asked of the joints that are critical for the clip's class, or of all. Beyond the paper.
+    gamma: float = 0.0
+    motion_of: Literal["critical", "all"] = "critical"
     constraint_over: Literal["sum", "mean"] = (
         "sum"  # critical joints (eq. 4), or their mean: classes with many weigh alike
     )
@@ -129,7 +133,7 @@ class AgentConfig:
     shuffled: bool = False  # control: every class is given the joints and the sentence of another one
 
     def __post_init__(self) -> None:
-        _within(self, 0, _MANY, "alpha", "beta")
+        _within(self, 0, _MANY, "alpha", "beta", "gamma")
         _within(self, 1e-4, _MANY, "temperature")
         _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
         if self.max_questions is not None:
@@ -140,7 +144,7 @@ class AgentConfig:
     @property
     def used(self) -> bool:
         """Whether anything looks at what the agents say."""
-        return bool(self.alpha or self.beta)
+        return bool(self.alpha or self.beta or (self.gamma and self.motion_of == "critical"))
 
 
 @dataclass(frozen=True)

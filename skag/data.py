@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from . import distributed, transforms
 from .config import AugmentConfig, DataConfig
 from .errors import DataError
+from .kinematics import joint_motion
 from .layouts import Layout
 from .store import UNKNOWN, SkeletonStore
 
@@ -45,6 +47,15 @@ def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: i
     return numbers[~held], numbers[held]
 
 
+class Batch(NamedTuple):
+    """Training clips."""
+
+    x: Tensor  # [N, M, T, V, C]
+    labels: Tensor  # [N], where several processes train those of all of them
+    motion: Tensor | None = None  # [N, V, A] as in `Clips`, of the clips as they were recorded
+    mirrored: Tensor | None = None  # [N] whether `x` is mirrored, where there is `motion`
+
+
 @dataclass(frozen=True)
 class Clips:
     """Normalised clips, frames one after another, on the device or, where they do not fit there, in the host's memory.
@@ -58,6 +69,7 @@ class Clips:
     labels: Tensor  # [n], on the device
     widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
     layout: Layout
+    motion: Tensor | None = None  # [n, V, A] how every joint moves, on the device; NaN where that is not known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,6 +106,15 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
     )
+
+
+def with_motion(clips: Clips, store: SkeletonStore, numbers: np.ndarray) -> Clips:
+    """The clips, of the given numbers in the store, with how their joints move: each feature of `joint_motion`
+    standardised over all joints of all clips, and cut off at four standard deviations."""
+    motion = joint_motion(store, numbers)
+    spread = np.maximum(np.nanstd(motion, (0, 1)), 1e-4)
+    standard = ((motion - np.nanmean(motion, (0, 1))) / spread).clip(-4, 4)
+    return replace(clips, motion=torch.from_numpy(standard.astype(np.float32)).to(clips.device))
 
 
 def _width(clip: np.ndarray, known: int) -> float:
@@ -145,8 +166,8 @@ def training_batches(
     repeats: int,
     generator: torch.Generator,
     balance: float = 0.0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of shuffled, augmented batches: clips `[N, M, T, V, C]` and labels `[N]`.
+) -> Iterator[Batch]:
+    """One epoch of shuffled, augmented batches.
 
     All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
     cannot use it. Where several processes train, a batch holds `batch_size` clips for each of them: labels are of all,
@@ -159,7 +180,12 @@ def training_batches(
             draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
             x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
-            yield x, clips.labels[chosen.to(clips.device)]
+            labels = clips.labels[chosen.to(clips.device)]
+            if clips.motion is None:
+                yield Batch(x, labels)
+            else:  # in body heights and outwards from the body: of all augmentations mirroring alone changes it
+                mirrored = (draw[part, 2] < augment.mirror).to(clips.device)
+                yield Batch(x, labels, clips.motion[chosen[part].to(clips.device)], mirrored)
 
 
 def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The three terms of `L = L_cls + alpha L_con + beta L_align` (SkeletonAgent, eq. 2, 5, 6 to 8, 9).
+"""The three terms of `L = L_cls + alpha L_con + beta L_align` (SkeletonAgent, eq. 2, 5, 6 to 8, 9), and others.
 
 L_cls and L_con are cross-entropies of the network's class and constraint logits; the alignment is here.
 """
@@ -35,6 +35,17 @@ def alignment_loss(
     from_clip = F.kl_div(F.log_softmax(similarity, 1), q, reduction="batchmean")
     from_text = F.kl_div(F.log_softmax(similarity.T, 1), q, reduction="batchmean")
     return (from_clip + from_text) / 2
+
+
+def motion_loss(said: Tensor, motion: Tensor) -> Tensor:
+    """How far what the joints' features say of their motion is from how they move, both `[N, V, A]`: the smooth L1
+    distance over all of `motion` that is known (not NaN). Returns a scalar, 0 where nothing is known.
+
+    Not in the paper, whose terms are spent once the training clips are told apart; this one is not.
+    """
+    known = ~motion.isnan()
+    wanted = torch.where(known, motion, said.detach())
+    return F.smooth_l1_loss(said, wanted, reduction="sum") / known.sum().clamp(min=1)
 
 
 def mixing_loss(logits: Tensor, labels: Tensor, partner: Tensor, weight: float) -> Tensor:

@@ -39,6 +39,7 @@ class ModelConfig:
     embedding_dim: int = 512  # D, width of the text embeddings
     dropout: float = 0.0  # on the pooled feature, in front of the class head
     present_bodies_only: bool = False  # absent bodies take no part: see `Recogniser`
+    motion_features: int = 0  # that are told of every joint's motion; 0: none
     learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
 
     def __post_init__(self) -> None:
@@ -57,6 +58,7 @@ class Output:
     class_logits: Tensor  # [N, K]
     constraint_logits: Tensor  # [N, K] from the critical joints of every class only
     embedding: Tensor  # [N, D] to be aligned with the class's sentence
+    motion: Tensor | None = None  # [N, V, motion_features] how every joint moves
 
 
 def _highest_of_three(x: Tensor, stride: int) -> Tensor:
@@ -200,6 +202,7 @@ class Recogniser(nn.Module):
         self.class_head = nn.Linear(last, config.num_classes)
         self.constraint_head = nn.Linear(last, 1)
         self.embedding_head = nn.Linear(last, config.embedding_dim)
+        self.motion_head = nn.Linear(last, config.motion_features) if config.motion_features else None
         if config.learned_scale:
             self.alignment_scale = nn.Parameter(torch.tensor(LEARNED_SCALE))
         self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
@@ -293,4 +296,7 @@ class Recogniser(nn.Module):
         # to one number per joint first and summing over critical joints is equal (1e-14 in float64).
         per_joint = self.constraint_head(x_pre.transpose(1, 2)).squeeze(-1) - self.constraint_head.bias  # N V
         constraint = per_joint @ self.critical_joints.T + self.constraint_head.bias
-        return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled))
+        motion = None
+        if self.motion_head is not None and self.training:
+            motion = self.motion_head(x_pre.transpose(1, 2))
+        return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled), motion)

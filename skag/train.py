@@ -23,8 +23,9 @@ from .dialogue.transfer import read_lines, to_line
 from .errors import RunError
 from .evaluate import embed_clips, predict
 from .graph import GRAPHS
+from .kinematics import JOINT_FEATURES
 from .layouts import Layout
-from .losses import add_confusions, alignment_loss, mixing_loss
+from .losses import add_confusions, alignment_loss, mixing_loss, motion_loss
 from .model import ModelConfig, Recogniser
 from .results.analysis import accuracy, confusion_matrix
 from .store import SkeletonStore
@@ -124,6 +125,8 @@ def train(
     distributed.share(None)  # the run folder is there
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)
+    if config.agents.gamma:
+        train_clips = data.with_motion(train_clips, store, training)
     val_clips = data.prepare(store, numbers, config.data, device)
     val_labels = store.labels[validation].astype(np.int64)
     state = _start(config, model_config, train_clips, agents)
@@ -232,6 +235,7 @@ def model_shape(config: Config, store: SkeletonStore, text_width: int) -> ModelC
         dropout=config.network.dropout,
         present_bodies_only=config.network.present_bodies_only,
         embedding_dim=text_width,
+        motion_features=len(JOINT_FEATURES) if config.agents.gamma else 0,
         learned_scale=config.agents.beta > 0 and config.agents.alignment_scale == "learned",
     )
 
@@ -331,20 +335,20 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     if state.tower is not None:
         text = state.tokenise(agents.sentences).to(device)  # K L
     state.model.critical_joints.copy_(torch.from_numpy(agents.mask(config.data.stream)))
-    sums = torch.zeros(7, device=device)
+    sums = torch.zeros(8, device=device)
 
     def means() -> dict[str, float]:
-        loss, cls, con, align, mix, right = (sums[:-1] / sums[-1]).tolist()
-        terms = {"loss": loss, "loss_cls": cls, "loss_con": con, "loss_align": align, "loss_mix": mix}
-        return terms | {"train_top1": 100 * right}
+        loss, cls, con, align, motion, mix, right = (sums[:-1] / sums[-1]).tolist()
+        terms = {"loss": loss, "loss_cls": cls, "loss_con": con, "loss_align": align}
+        return terms | {"loss_motion": motion, "loss_mix": mix, "train_top1": 100 * right}
 
     watcher.epoch_started(state.epoch, config.train.epochs, _steps_per_epoch(config, len(clips)))
     settings = config.train
     batches = data.training_batches(
         clips, config.data, config.augment, settings.batch_size, settings.repeats, state.generator, settings.balance
     )
-    for x, labels in batches:
-        sums += _step(state, config, clips.layout, x, labels, text)
+    for batch in batches:
+        sums += _step(state, config, clips.layout, batch, text)
         watcher.step_done(means)
     distributed.add_up(sums)
     distributed.add_up(state.confusions)
@@ -352,16 +356,16 @@ def _train_epoch(state: _State, config: Config, clips: data.Clips, agents: Agent
     return {"epoch": state.epoch, "lr": state.scheduler.get_last_lr()[0], **means(), "seconds": seconds}
 
 
-def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_mix) and the share that was right,
-    each times the number of clips, and that number.
+def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text: Tensor) -> Tensor:
+    """One optimiser step; returns, detached, the terms (L, L_cls, L_con, L_align, L_motion, L_mix) and the share
+    that was right, each times the number of clips, and that number.
 
     `text` holds the vectors of all classes' sentences `[K, D]`, or their tokens `[K, L]` where the tower is trained
     along. With mixing the batch is doubled, and all but L_mix are of the clips as they were. Where several processes
-    train, `labels` are of the whole batch, `x` is this process's part of it, and so is what is returned; gradients are
+    train, labels are of the whole batch, clips are this process's part of it, and so is what is returned; gradients are
     those of the whole batch, except that clips are mixed within a part.
     """
-    agents, everyone = config.agents, labels
+    agents, x, everyone = config.agents, batch.x, batch.labels
     labels = everyone[distributed.part_of(len(everyone))]
     count = len(labels)
     if config.augment.mix:
@@ -376,7 +380,7 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
         out = state.forward(x)
     logits = out.class_logits[:count].float()
     cls = F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
-    con = align = mix = cls.new_zeros(())
+    con = align = motion = mix = cls.new_zeros(())
     if agents.alpha:
         con = F.cross_entropy(out.constraint_logits[:count].float(), labels)
     if agents.beta:
@@ -389,11 +393,18 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
             sentences = distributed.gather(state.encode(text[present]).float()[place], len(everyone))
         embedding = distributed.gather(out.embedding[:count].float(), len(everyone))
         align = alignment_loss(embedding, sentences, everyone, scale, agents.alignment_target)
+    if batch.motion is not None:
+        wanted = batch.motion
+        if agents.motion_of == "critical":
+            wanted = wanted.masked_fill(state.model.critical_joints[labels].eq(0).unsqueeze(2), math.nan)
+        wanted = torch.where(batch.mirrored[:, None, None], wanted[:, layout.mirror_index], wanted)
+        motion = motion_loss(out.motion[:count].float(), wanted)
     if config.augment.mix:
         mix = mixing_loss(out.class_logits[count:].float(), labels, draw.partner.to(x.device), weight)
     # Processes average their gradients: a part's mean counts by its size. The alignment is of the whole batch in each.
     share = count * distributed.size() / len(everyone)
-    loss = share * (cls + agents.alpha * con + mix) + agents.beta * align
+    own = cls + agents.alpha * con + agents.gamma * motion + mix
+    loss = share * own + agents.beta * align
     if distributed.size() > 1:  # every parameter must get a gradient there, if only of zeros
         loss = loss + 0 * (out.constraint_logits.sum() + out.embedding.sum())
     state.optimizer.zero_grad(set_to_none=True)
@@ -404,8 +415,8 @@ def _step(state: _State, config: Config, layout: Layout, x: Tensor, labels: Tens
         state.averaged.update_parameters(state.model)
     add_confusions(state.confusions, labels, logits, agents.confusion_rule)
     right = (logits.argmax(1) == labels).float().mean()
-    total = cls + agents.alpha * con + agents.beta * align + mix
-    return torch.stack([total, cls, con, align, mix, right, torch.ones_like(cls)]).detach() * count
+    total = own + agents.beta * align
+    return torch.stack([total, cls, con, align, motion, mix, right, torch.ones_like(cls)]).detach() * count
 
 
 def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarray) -> dict[str, float]:

@@ -38,14 +38,17 @@ def test_rows_change_what_their_names_say(tiny_store: Path, tmp_path: Path) -> N
     rows = choose_rows([], ["cool:agents.temperature=0.5,train.lr=0.1"])
     with SkeletonStore(tiny_store) as store:
         cells = plan(store, rows, [None], [4, 5], tmp_path, recipe="nw-ucla-small", changes=["train.epochs=7"])
-    assert [cell.folder.name for cell in cells[:7]] == [
-        *(f"{name}-seed4" for name in ("baseline", "stage-1", "constraint", "alignment", "all", "shuffled", "cool"))
+    assert [cell.folder.name for cell in cells[:8]] == [
+        *(
+            f"{name}-seed4"
+            for name in ("baseline", "stage-1", "constraint", "alignment", "all", "motion", "shuffled", "cool")
+        )
     ]
-    assert all(cell.config.train.seed == cell.seed for cell in cells) and len(cells) == 14
+    assert all(cell.config.train.seed == cell.seed for cell in cells) and len(cells) == 16
     base = flat(next(cell for cell in cells if cell.row == "all").config)
     changed = {
         cell.row: {name: value for name, value in flat(cell.config).items() if value != base[name]}
-        for cell in cells[:7]
+        for cell in cells[:8]
     }
     assert changed == {
         "baseline": {"agents.alpha": 0.0, "agents.beta": 0.0},
@@ -53,6 +56,7 @@ def test_rows_change_what_their_names_say(tiny_store: Path, tmp_path: Path) -> N
         "constraint": {"agents.beta": 0.0},
         "alignment": {"agents.alpha": 0.0},
         "all": {},
+        "motion": {"agents.gamma": 3.0},
         "shuffled": {"agents.shuffled": True},
         "cool": {"agents.temperature": 0.5, "train.lr": 0.1},
     }

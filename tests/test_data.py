@@ -82,9 +82,29 @@ def test_every_training_clip_is_shown_as_often_as_asked(tiny_store: Path) -> Non
         clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
         generator = torch.Generator().manual_seed(0)
         batches = list(data.training_batches(clips, CONFIG, AugmentConfig(), 10, 3, generator))
-    labels = torch.cat([labels for _, labels in batches])
+    labels = torch.cat([batch.labels for batch in batches])
     assert torch.equal(labels.bincount(), 3 * clips.labels.bincount())
-    assert batches[0][0].shape == (10, 1, 8, 20, 3)
+    assert batches[0].x.shape == (10, 1, 8, 20, 3) and batches[0].motion is None
+
+
+def test_motion_comes_with_its_clip_and_whether_that_is_mirrored(tiny_store: Path) -> None:
+    augment = AugmentConfig(mirror=0.5, shortest_part=1.0)
+    with SkeletonStore(tiny_store) as store:
+        numbers = store.splits["xsub_train"]
+        clips = data.with_motion(data.prepare(store, numbers, CONFIG, CPU), store, numbers)
+    assert clips.motion.shape == (len(numbers), 20, 17)
+    known = clips.motion[~clips.motion.isnan()]
+    assert known.abs().max() <= 4 and known.mean().abs() < 0.1 and 0.7 < known.std() <= 1
+    plain = torch.cat(list(data.test_batches(clips, CONFIG, 64)))[:, 0]
+    both = torch.stack([plain, transforms.mirror(plain, clips.layout, "reflect")])  # 2 n ...
+    flips = 0
+    for x, _, motion, mirrored in data.training_batches(clips, CONFIG, augment, 8, 1, torch.Generator().manual_seed(0)):
+        for shown, told, flipped in zip(x, motion, mirrored, strict=True):
+            nearest = (both - shown).abs().amax((2, 3, 4, 5)).flatten().argmin()
+            assert bool(flipped) is bool(nearest // len(plain))
+            torch.testing.assert_close(told, clips.motion[nearest % len(plain)], equal_nan=True)
+            flips += int(flipped)
+    assert 0 < flips < len(numbers)
 
 
 def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_store: Path) -> None:
@@ -95,7 +115,7 @@ def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_sto
 
         def epoch(generator: torch.Generator) -> torch.Tensor:
             batches = data.training_batches(clips, CONFIG, augment, 16, 1, generator)
-            return torch.cat([x for x, _ in batches])
+            return torch.cat([batch.x for batch in batches])
 
         one = epoch(first)
         assert torch.equal(one, epoch(again))

@@ -16,6 +16,7 @@ import torch
 from skag import distributed, runs
 from skag.backends import open_backend
 from skag.config import AgentConfig, Config
+from skag.data import Batch
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
@@ -96,7 +97,7 @@ def compare_gradients() -> None:
             confusions=torch.zeros(4, 4, dtype=torch.long),
             forward=forward,
         )
-        _step(state, Config("", agents=AgentConfig(alpha=0.2, beta=0.5)), None, x, labels, text)
+        _step(state, Config("", agents=AgentConfig(alpha=0.2, beta=0.5)), None, Batch(x, labels), text)
         return {name: weights.grad for name, weights in model.named_parameters()}
 
     models = []

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from skag import evaluate, recipes, runs
+from skag import data, evaluate, recipes, runs
 from skag.agents import Agents, open_agents, recorded_agents
 from skag.backends import open_backend
 from skag.config import Config, NetworkConfig, replace
@@ -23,9 +24,10 @@ from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError, RunError
 from skag.graph import GRAPHS
+from skag.model import ModelConfig, Recogniser
 from skag.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
-from skag.train import TrainReport, train
+from skag.train import TrainReport, _State, _step, train
 
 from .test_text import add_model
 
@@ -208,6 +210,49 @@ def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, dia
     with SkeletonStore(tiny_store) as store:
         found = evaluate.predict_split(run, store, "xsub_test", CPU)
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.6  # chance is 0.25
+
+
+@pytest.mark.parametrize("motion_of", ["critical", "all"])
+def test_joints_learn_to_tell_how_they_move(tiny_store: Path, dialogues: Path, tmp_path: Path, motion_of: str) -> None:
+    agents = {"alpha": 0.2, "beta": 0.5} if motion_of == "critical" else {"alpha": 0.0, "beta": 0.0}
+    config = replace(small(epochs=6, gamma=2.0, motion_of=motion_of, **agents), "train", repeats=4)
+    _, watcher = run_training(config, tiny_store, dialogues, tmp_path / "run")
+    first, last = watcher.metrics[0], watcher.metrics[-1]
+    assert last["loss_motion"] < 0.9 * first["loss_motion"]
+    terms = agents["alpha"] * last["loss_con"] + agents["beta"] * last["loss_align"] + 2 * last["loss_motion"]
+    assert last["loss"] == pytest.approx(last["loss_cls"] + terms, rel=1e-4)
+    run = evaluate.load_run(tmp_path / "run", CPU)
+    with SkeletonStore(tiny_store) as store:
+        evaluate.predict_split(run, store, "xsub_test", CPU)
+
+
+def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path, dialogues: Path) -> None:
+    """In a mirrored clip the joint that is critical stands, and moves, on the other side."""
+    with SkeletonStore(tiny_store) as store:
+        numbers = store.splits["xsub_train"][:6]
+        clips = data.with_motion(data.prepare(store, numbers, small().data, CPU), store, numbers)
+    layout, V = clips.layout, clips.layout.num_joints
+    right, left = layout.index["right hand"], layout.index["left hand"]
+    config = small(alpha=0.0, beta=0.0, gamma=1.0)
+    model = Recogniser(ModelConfig(4, V, 1, channels=(16,), strides=(1,), motion_features=17)).train()
+    model.critical_joints.zero_()[:, right] = 1
+    said = {}
+    model.motion_head.register_full_backward_hook(lambda module, into, out: said.update(gradient=out[0]))
+    for mirrored, joint in ((False, right), (True, left)):
+        state = _State(
+            model=model,
+            forward=model,
+            averaged=None,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+            scheduler=SimpleNamespace(step=lambda: None),
+            generator=torch.Generator(),
+            confusions=torch.zeros(4, 4, dtype=torch.long),
+        )
+        x = torch.randn(6, 1, 8, V, 3)
+        batch = data.Batch(x, clips.labels, clips.motion, torch.full((6,), mirrored))
+        _step(state, config, layout, batch, torch.zeros(4, 8))
+        touched = said["gradient"].abs().sum((0, 2)).nonzero().flatten().tolist()
+        assert touched == [joint]
 
 
 def test_the_published_choices_train_too(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:

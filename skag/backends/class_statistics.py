@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
+from ..kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
 from ..layouts import Layout
-from .kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
 
 if TYPE_CHECKING:
     from ..store import SkeletonStore

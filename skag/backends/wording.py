@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
 from ..selector import MAX_TOKENS, token_bound
 from .class_statistics import ClassStatistics, critical_joints
-from .kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
 
 _SIDED = 0.65  # from this share of clips on, a class has a preferred side
 _DISTINCTION_TOKENS = 58  # as `_length` counts them

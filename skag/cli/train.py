@@ -100,6 +100,10 @@ def train(
     beta: Annotated[
         float | None, typer.Option("--beta", min=0, help="Weight of the alignment.  [default: the recipe's]")
     ] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option("--gamma", min=0, help="Weight of the motion of critical joints.  [default: the recipe's]"),
+    ] = None,
     confusion: Annotated[
         Confusion | None,
         typer.Option("--confusion", help="Clips whose confusions are asked about: the epoch's, or those held out."),
@@ -190,6 +194,7 @@ def train(
         "train.select_on": select_on,
         "agents.alpha": alpha,
         "agents.beta": beta,
+        "agents.gamma": gamma,
         "agents.confusion": confusion,
         "agents.min_confusions": min_confusions,
         "agents.max_questions": max_questions,

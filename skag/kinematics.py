@@ -1,8 +1,8 @@
 """Clips as motion of a body: coordinates that depend neither on heading nor on size, and what is measured in them.
 
-Used by the measured backend. Arms and legs are compared as the busier one and the other one, since people act with
-either. Names come from the layout only. Shapes: n clips, F resampled frames, V joints, A attributes (features of all
-joints, then of the body).
+Used by the measured backend, which compares arms and legs as the busier one and the other one, since people act with
+either, and by the motion term of training (`joint_motion`). Names come from the layout only. Shapes: n clips, F
+resampled frames, V joints, A attributes (features of all joints, then of the body).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layouts import Layout
+from .layouts import Layout
 
 if TYPE_CHECKING:
-    from ..store import SkeletonStore
+    from .store import SkeletonStore
 
 _FRAMES = 32  # F
 STILL = 0.05  # body heights; camera noise stays below it
@@ -185,6 +185,7 @@ class Motion:
     path: np.ndarray  # [n, F, H] where the hips are, horizontally
     frames: np.ndarray  # [n] length of the recordings
     gap: np.ndarray  # [n, F] distance to the other body, NaN without one
+    clips: np.ndarray  # [n] their numbers in the store
 
 
 class Viewpoint:
@@ -226,7 +227,7 @@ class Viewpoint:
 
     def motion(self, clips: np.ndarray) -> Motion | None:
         """The clips (numbers in the store) in body coordinates; clips without any joint are left out."""
-        points, frames, others = [], [], []
+        points, frames, others, kept = [], [], [], []
         for clip in clips:
             body, other = _main_body(_recorded(self.store, clip))
             if not np.isfinite(body).any():
@@ -234,10 +235,11 @@ class Viewpoint:
             turn = self.upright.get(int(self.store.cameras[clip]), np.eye(body.shape[-1])).T
             points.append(_resample(body) @ turn)
             frames.append(len(body))
+            kept.append(clip)
             others.append(np.full((_FRAMES, body.shape[-1]), np.nan) if other is None else _resample(other) @ turn)
-        return self._in_body(np.stack(points), np.array(frames), np.stack(others)) if points else None
+        return self._in_body(np.stack(points), np.array(frames), np.stack(others), np.array(kept)) if kept else None
 
-    def _in_body(self, points: np.ndarray, frames: np.ndarray, others: np.ndarray) -> Motion:
+    def _in_body(self, points: np.ndarray, frames: np.ndarray, others: np.ndarray, clips: np.ndarray) -> Motion:
         layout, anatomy = self.anatomy.layout, self.anatomy
         seen = np.isfinite(points).all((1, 3))  # [n, V]
         inside = np.where(seen[:, None, :, None], points, 0.0)
@@ -258,7 +260,7 @@ class Viewpoint:
         gap = np.linalg.norm(others - centre, axis=2) / size[:, 0]
         hips = anatomy.named("hip", "pelvis")  # unlike the shoulders they do not move when a person bends
         path = points[:, :, hips].mean(2) if len(hips) else centre
-        return Motion(body, seen, path[..., self.across] / size, frames, gap)
+        return Motion(body, seen, path[..., self.across] / size, frames, gap, clips)
 
     def _directions(self, points: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far every joint is forward and outwards, both `[n, F, V]`, along the body's slowly changing heading."""
@@ -393,3 +395,24 @@ def attributes(motion: Motion, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray
     features = np.take_along_axis(features, place[:, :, None], axis=1)
     body = _body_features(motion, anatomy, busy, idle)
     return np.concatenate([features.reshape(n, -1), body], axis=1), right_busy
+
+
+# ---- joints by themselves
+
+
+def joint_motion(store: SkeletonStore, clips: np.ndarray) -> np.ndarray:
+    """How every joint moves in the given clips: `JOINT_FEATURES` of the body that moves most, `[n, V, 17]`.
+
+    Each joint stands in its own place (nothing is swapped as in `attributes`). NaN where a clip does not hold a joint.
+    The cameras' tilt is estimated on these very clips.
+    """
+    anatomy = Anatomy(store.layout)
+    viewpoint = Viewpoint(store, anatomy, clips)
+    found = np.full((len(clips), store.layout.num_joints, len(JOINT_FEATURES)), np.nan)
+    place = {int(clip): number for number, clip in enumerate(clips)}
+    for part in np.array_split(clips, max(1, len(clips) // 256)):
+        if (motion := viewpoint.motion(part)) is not None:
+            features = _joint_features(motion, anatomy.parts["head"])
+            features[~motion.seen] = np.nan
+            found[[place[int(clip)] for clip in motion.clips]] = features
+    return found
