@@ -51,7 +51,7 @@ class BatchNorm(nn.BatchNorm2d):
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
         return y
 
 

@@ -39,7 +39,7 @@ class ModelConfig:
     embedding_dim: int = 512  # D, width of the text embeddings
     dropout: float = 0.0  # on the pooled feature, in front of the class head
     present_bodies_only: bool = False  # absent bodies take no part: see `Recogniser`
-    motion_features: int = 0  # that are told of every joint's motion; 0: none
+    motion_features: int = 0  # numbers that tell how a joint moves; 0: none are told
     learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Output:
     class_logits: Tensor  # [N, K]
     constraint_logits: Tensor  # [N, K] from the critical joints of every class only
     embedding: Tensor  # [N, D] to be aligned with the class's sentence
-    motion: Tensor | None = None  # [N, V, motion_features] how every joint moves
+    motion: Tensor | None = None  # [N, V, motion_features] how every joint moves; in training only
 
 
 def _highest_of_three(x: Tensor, stride: int) -> Tensor:
