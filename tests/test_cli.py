@@ -384,3 +384,10 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     ):
         found, printed = failure(monkeypatch, capsys, *arguments)
         assert found == code and says in " ".join(printed.split())
+
+
+def test_the_terminal_names_the_terms_that_there_are() -> None:
+    from skag.cli.train import _losses
+
+    means = {"loss": 3.5, "loss_cls": 1.25, "loss_con": 0.0, "loss_align": 0.0, "loss_motion": 0.75, "loss_mix": 0.0}
+    assert _losses(means) == "loss 3.500 (cls 1.250 motion 0.750)"

@@ -379,7 +379,7 @@ def _tell_plan(
 
 def _losses(means: dict[str, float]) -> str:
     """The loss with those of its terms that there are."""
-    names = [name for name in ("cls", "con", "align", "mix") if means[f"loss_{name}"]]
+    names = [name for name in ("cls", "con", "align", "motion", "mix") if means[f"loss_{name}"]]
     terms = " ".join(f"{name} {means[f'loss_{name}']:.3f}" for name in names)
     return f"loss {means['loss']:.3f} ({terms})"
 
