@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from skag.allocator import keep_freed_memory, without_small_caches
+from skag.layers import BatchNorm, Pointwise
 from skag.losses import alignment_loss
 from skag.model import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
 from skag.text.weights import mend_torchvision
@@ -97,6 +98,9 @@ class Plain(Recogniser):
             block.gcn = PlainGraph(before, width, V)
             block.tcn = PlainBranches(width, V, stride)
             before = width
+        for module in self.modules():  # torch's own, not those that skag has for the CPU
+            if isinstance(module, Pointwise | BatchNorm):
+                module.__class__ = nn.Conv2d if isinstance(module, Pointwise) else nn.BatchNorm2d
 
     def forward(self, x: Tensor) -> Output:
         per_joint = self.features(x).mean(3).flatten(0, 1)  # NM C V

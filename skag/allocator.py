@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 
@@ -18,6 +17,8 @@ def keep_freed_memory() -> None:
     freed. What is kept is not given back before the process ends. `docs/training-step.md` has what it gains.
     """
     if _is_glibc():
+        import ctypes
+
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

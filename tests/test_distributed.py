@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +21,9 @@ from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.model import ModelConfig, Recogniser
 from skag.store import SkeletonStore
-from skag.train import _State, _step
+from skag.train import _step
+
+from .test_train import state_for_a_step
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
 SMALL = ["network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "agents.query_period=2"]
@@ -88,16 +89,8 @@ def compare_gradients() -> None:
     shape = ModelConfig(4, 20, 1, channels=(16, 16), strides=(1, 2), embedding_dim=16)
 
     def one_step(model: torch.nn.Module, forward: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        state = _State(
-            model=model,
-            averaged=None,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-            scheduler=SimpleNamespace(step=lambda: None),
-            generator=torch.Generator(),
-            confusions=torch.zeros(4, 4, dtype=torch.long),
-            forward=forward,
-        )
-        _step(state, Config("", agents=AgentConfig(alpha=0.2, beta=0.5)), None, Batch(x, labels), text)
+        config = Config("", agents=AgentConfig(alpha=0.2, beta=0.5))
+        _step(state_for_a_step(model, forward), config, None, Batch(x, labels), text)
         return {name: weights.grad for name, weights in model.named_parameters()}
 
     models = []

@@ -226,7 +226,20 @@ def test_joints_learn_to_tell_how_they_move(tiny_store: Path, dialogues: Path, t
         evaluate.predict_split(run, store, "xsub_test", CPU)
 
 
-def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path, dialogues: Path) -> None:
+def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
+    """What one step needs that is to leave gradients and no other weights."""
+    return _State(
+        model=model,
+        averaged=None,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        scheduler=SimpleNamespace(step=lambda: None),
+        generator=torch.Generator(),
+        confusions=torch.zeros(4, 4, dtype=torch.long),
+        forward=forward,
+    )
+
+
+def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path) -> None:
     """In a mirrored clip the joint that is critical stands, and moves, on the other side."""
     with SkeletonStore(tiny_store) as store:
         numbers = store.splits["xsub_train"][:6]
@@ -239,18 +252,9 @@ def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Pat
     said = {}
     model.motion_head.register_full_backward_hook(lambda module, into, out: said.update(gradient=out[0]))
     for mirrored, joint in ((False, right), (True, left)):
-        state = _State(
-            model=model,
-            forward=model,
-            averaged=None,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-            scheduler=SimpleNamespace(step=lambda: None),
-            generator=torch.Generator(),
-            confusions=torch.zeros(4, 4, dtype=torch.long),
-        )
         x = torch.randn(6, 1, 8, V, 3)
         batch = data.Batch(x, clips.labels, clips.motion, torch.full((6,), mirrored))
-        _step(state, config, layout, batch, torch.zeros(4, 8))
+        _step(state_for_a_step(model, model), config, layout, batch, torch.zeros(4, 8))
         touched = said["gradient"].abs().sum((0, 2)).nonzero().flatten().tolist()
         assert touched == [joint]
 
