@@ -6,6 +6,7 @@ leads: it alone asks, writes and reports. Without torchrun there is one process,
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any, TypeVar
 
@@ -31,11 +32,14 @@ def begin(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # DistributedDataParallel imports this; imported later, it would hold on to the process group beyond `end`.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
 def end() -> None:
+    """Leave the others, before Python ends: a thread of gloo that is left then can abort the process."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
