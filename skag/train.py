@@ -131,7 +131,7 @@ def train(
     val_labels = store.labels[validation].astype(np.int64)
     state = _start(config, model_config, train_clips, agents)
     if resume:
-        _go_on(state, agents, run, device)
+        _go_on(state, agents, run)
     if agents.active and state.epoch == 0:
         _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, numbers)
     write_scalars = runs.scalar_writer(run, state.epoch) if leads else None
@@ -453,7 +453,7 @@ def standard_error(percent: float, count: int) -> float:
     return 100 * math.sqrt(share * (1 - share) / count)
 
 
-def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> None:
+def _go_on(state: _State, agents: Agents, run: Path) -> None:
     """Put `state` and `agents` where `last.pt` left them; a run without one begins anew. Raises `RunError`."""
     path = run / "last.pt"
     if not path.exists():
@@ -461,7 +461,7 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
             runs.keep_epochs(run, 0)
         return
     try:
-        last = torch.load(path, map_location=device, weights_only=True)
+        last = torch.load(path, map_location="cpu", weights_only=True)
         state.model.load_state_dict(last["training_model"])
         if state.averaged is not None:
             state.averaged.module.load_state_dict(last["model"])
@@ -470,7 +470,7 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
             state.tower.load_state_dict(last["text_encoder"])
         state.optimizer.load_state_dict(last["optimizer"])
         state.scheduler.load_state_dict(last["scheduler"])
-        state.generator.set_state(last["generator"].cpu())
+        state.generator.set_state(last["generator"])
         state.epoch, state.best_epoch = last["epoch"], last["best_epoch"]
         state.best_top1, state.highest_top1 = last["best_top1"], last["highest_top1"]
         if agents.active:
@@ -479,7 +479,7 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
             records = runs.read_lines(run / runs.REFRESHES)
             agents.repeat([record for record in records if record["effective"] > state.epoch + 1], told)
             kept = last["agents"]
-            agents.restore(kept | {name: kept[name].cpu().numpy() for name in ("text", "joints", "confusions")}, told)
+            agents.restore(kept | {name: kept[name].numpy() for name in ("text", "joints", "confusions")}, told)
     except Exception as error:  # a damaged file, or one of another version, fails in many ways
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be gone on from ({cause}): train the run again.") from None
@@ -488,10 +488,11 @@ def _go_on(state: _State, agents: Agents, run: Path, device: torch.device) -> No
 
 
 def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:
-    """Write `last.pt` (to go on from) and, after an epoch that is to be kept, `best.pt` (weights alone)."""
+    """Write `last.pt` (to go on from) and, after an epoch that is to be kept, `best.pt` (weights alone); both load
+    where there is no such device as they were trained on."""
     weights = state.evaluated.state_dict()
     if is_best:
-        best = {"model": weights, "epoch": state.epoch, "val_top1": state.best_top1}
+        best = _on_cpu({"model": weights, "epoch": state.epoch, "val_top1": state.best_top1})
         runs.write_whole(run / "best.pt", lambda file: torch.save(best, file))
     last = {
         "model": weights,
@@ -511,4 +512,14 @@ def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:
             for name, value in agents.state().items()
         },
     }
+    last = _on_cpu(last)
     runs.write_whole(run / "last.pt", lambda file: torch.save(last, file))
+
+
+def _on_cpu(value: Any) -> Any:
+    """`value` with every tensor in it on the CPU, itself where it is there already."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return [_on_cpu(one) for one in value] if isinstance(value, list) else value

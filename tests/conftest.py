@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from skag.backends import open_backend
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
 from skag.layouts import load_layout
-from skag.store import Clip, write_store
+from skag.store import Clip, SkeletonStore, write_store
 
 CLASSES = ["raise right hand", "lower right hand", "raise left hand", "step"]
 
@@ -48,6 +52,14 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     writer.add(Clip(name, label, clip, subject=subject, splits=(split,)))
         writer.finish(CLASSES)
     return path
+
+
+@pytest.fixture
+def described(tiny_store: Path, tmp_path: Path) -> Path:
+    """A folder with a dialogue store `d.h5`, in which the classes of the tiny store are described."""
+    with SkeletonStore(tiny_store) as store, DialogueStore(tmp_path / "d.h5") as kept:
+        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+    return tmp_path
 
 
 @pytest.fixture

@@ -13,28 +13,15 @@ import pytest
 import torch
 
 from skag import distributed, runs
-from skag.backends import open_backend
 from skag.config import AgentConfig, Config
 from skag.data import Batch
-from skag.dialogue.describe import describe
-from skag.dialogue.prompts import load_prompts
-from skag.dialogue.store import DialogueStore
 from skag.model import ModelConfig, Recogniser
-from skag.store import SkeletonStore
 from skag.train import _step
 
 from .test_train import state_for_a_step
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
 SMALL = ["network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "agents.query_period=2"]
-
-
-@pytest.fixture
-def folder(tiny_store: Path, tmp_path: Path) -> Path:
-    """A folder with a store whose classes have been described."""
-    with SkeletonStore(tiny_store) as store, DialogueStore(tmp_path / "d.h5") as kept:
-        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
-    return tmp_path
 
 
 def trained(folder: Path, store: Path, run: str, processes: int, *settings: str, resume: bool = False) -> dict:
@@ -55,17 +42,17 @@ def trained(folder: Path, store: Path, run: str, processes: int, *settings: str,
     return json.loads(done.stdout)
 
 
-def test_two_processes_train_what_one_does_with_the_double_batch(folder: Path, tiny_store: Path) -> None:
+def test_two_processes_train_what_one_does_with_the_double_batch(described: Path, tiny_store: Path) -> None:
     # One step an epoch, and no AdamW, which makes whole steps of rounding errors.
     sgd = ("train.optimizer=sgd", "train.lr=0.002", "train.seed=1", "train.epochs=2", "agents.query_period=1")
-    two = trained(folder, tiny_store, "two", 2, "train.batch_size=24", "train.sync_batch_norm=true", *sgd)
-    one = trained(folder, tiny_store, "one", 1, "train.batch_size=48", *sgd)
+    two = trained(described, tiny_store, "two", 2, "train.batch_size=24", "train.sync_batch_norm=true", *sgd)
+    one = trained(described, tiny_store, "one", 1, "train.batch_size=48", *sgd)
     assert two | {"run": "one", "asked": 0} == one and one["refreshes"] == 1  # asked before, and stored
-    metrics = [runs.read_lines(folder / run / runs.METRICS) for run in ("two", "one")]
+    metrics = [runs.read_lines(described / run / runs.METRICS) for run in ("two", "one")]
     for both in zip(*metrics, strict=True):
         for name in ("loss", "loss_cls", "loss_align", "train_top1", "val_loss", "val_top1"):
             assert both[0][name] == pytest.approx(both[1][name], abs=1e-4)
-    records = [runs.read_lines(folder / run / runs.REFRESHES) for run in ("two", "one")]
+    records = [runs.read_lines(described / run / runs.REFRESHES) for run in ("two", "one")]
     for record in (*records[0], *records[1]):
         record.pop("seconds"), record.pop("asked"), record.pop("cached")
     assert records[0] == records[1] and records[0][0]["confusions"]
@@ -111,20 +98,20 @@ def compare_gradients() -> None:
         torch.testing.assert_close(models[0].get_buffer(name), buffer, msg=name)
 
 
-def test_without_synchronised_batch_norm_each_part_has_its_own(folder: Path, tiny_store: Path) -> None:
+def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, tiny_store: Path) -> None:
     """And clips can be mixed, nobody asked, and the run gone on with."""
     settings = ("train.batch_size=7", "agents.alpha=0", "agents.beta=0", "augment.mix=true", "network.dropout=0.2")
-    found = trained(folder, tiny_store, "run", 2, *settings)
+    found = trained(described, tiny_store, "run", 2, *settings)
     assert (found["epochs"], found["refreshes"]) == (4, 0)
-    metrics = runs.read_lines(folder / "run" / runs.METRICS)
+    metrics = runs.read_lines(described / "run" / runs.METRICS)
     assert metrics[-1]["loss_cls"] < metrics[0]["loss_cls"] and metrics[0]["loss_mix"] > 0
-    last = torch.load(folder / "run" / "last.pt", weights_only=True)
+    last = torch.load(described / "run" / "last.pt", weights_only=True)
     assert int(last["confusions"].sum()) == 48 // 14 * 14 + 48 % 14
-    facts = json.loads((folder / "run" / "config.json").read_text())
+    facts = json.loads((described / "run" / "config.json").read_text())
     facts["config"]["train"]["epochs"] = 5
-    (folder / "run" / "config.json").write_text(json.dumps(facts))
-    assert trained(folder, tiny_store, "run", 2, resume=True)["epochs"] == 5
-    assert [line["epoch"] for line in runs.read_lines(folder / "run" / runs.METRICS)] == [1, 2, 3, 4, 5]
+    (described / "run" / "config.json").write_text(json.dumps(facts))
+    assert trained(described, tiny_store, "run", 2, resume=True)["epochs"] == 5
+    assert [line["epoch"] for line in runs.read_lines(described / "run" / runs.METRICS)] == [1, 2, 3, 4, 5]
 
 
 def test_one_process_keeps_everything_to_itself() -> None:
