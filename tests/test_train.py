@@ -24,6 +24,7 @@ from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError, RunError
 from skag.graph import GRAPHS
+from skag.layouts import load_layout
 from skag.model import ModelConfig, Recogniser
 from skag.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
@@ -237,6 +238,30 @@ def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
         confusions=torch.zeros(4, 4, dtype=torch.long),
         forward=forward,
     )
+
+
+def test_a_step_in_bf16_is_nearly_one_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does with autocast, done by the CPU: weights, gradients and norms stay in float32."""
+    monkeypatch.setattr("skag.layers.is_traced", lambda: True)  # torch's own layers, as on a GPU
+    torch_autocast = torch.autocast
+    torch.manual_seed(0)
+    x, labels, motion = torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5)
+    x[:5, 1] = 0
+    shape = ModelConfig(4, 20, 2, channels=(16, 32), strides=(1, 2), present_bodies_only=True, motion_features=5)
+    config = small(alpha=0.2, beta=0.5, gamma=1.0, motion_of="all")
+    batch = data.Batch(x, labels, motion, torch.zeros(8, dtype=torch.bool))
+    terms, gradients = [], []
+    for in_bf16 in (False, True):
+        monkeypatch.setattr(torch, "autocast", lambda *_, on=in_bf16, **__: torch_autocast("cpu", torch.bfloat16, on))
+        torch.manual_seed(1)
+        model = Recogniser(shape).train()
+        terms.append(_step(state_for_a_step(model, model), config, load_layout("kinect-v1"), batch, torch.eye(4, 512)))
+        gradients.append({name: one.grad for name, one in model.named_parameters()})
+    assert terms[0].tolist() == pytest.approx(terms[1].tolist(), rel=0.02) and not torch.equal(*terms)
+    assert {one.dtype for one in gradients[1].values()} == {torch.float32}
+    assert {one.dtype for one in model.buffers()} == {torch.float32, torch.int64}
+    for name in ("class_head.weight", "blocks.1.tcn.transform.weight", "to_joint_embedding.weight"):
+        assert torch.cosine_similarity(*(one[name].flatten() for one in gradients), dim=0) > 0.95
 
 
 def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path) -> None:
