@@ -203,13 +203,13 @@ def predict(
     model: Recogniser, clips: data.Clips, config: DataConfig, batch_size: int, num_views: int = 1
 ) -> np.ndarray:
     """Probabilities `[n, K]` of all clips: softmax per view, averaged over `num_views` parts of each clip
-    (and, where the recipe says so, their mirror images)."""
+    (and, where the recipe says so, their mirror images). The network sees `batch_size` views at a time."""
     model.eval()
     found = []
     with torch.inference_mode():
         for x in data.test_batches(clips, config, batch_size, num_views):
-            probabilities = model(x.flatten(0, 1)).class_logits.float().softmax(1)
-            found.append(probabilities.unflatten(0, x.shape[:2]).mean(1))
+            logits = torch.cat([model(views).class_logits.float() for views in x.flatten(0, 1).split(batch_size)])
+            found.append(logits.softmax(1).unflatten(0, x.shape[:2]).mean(1))
     return torch.cat(found).cpu().numpy()
 
 

@@ -264,6 +264,22 @@ def test_wrong_usage_exits_with_2(arguments, monkeypatch, capsys) -> None:
     assert failure(monkeypatch, capsys, *arguments)[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("train", "--set train.batch_size=N"), ("eval", "--batch-size N"), ("analyze-confusion", "--device cpu")],
+)
+def test_a_device_without_memory_is_one_line(command, hint, monkeypatch, capsys) -> None:
+    def fail() -> None:
+        if command == "train":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        torch.empty(2**50)
+
+    monkeypatch.setattr("skag.cli.app", fail)
+    monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
+    code, printed = failure(monkeypatch, capsys, command, "run")
+    assert code == 1 and printed.count("\n") == 1 and "no memory left" in printed and hint in printed
+
+
 def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from skag.errors import SkagError
 

@@ -11,6 +11,10 @@ from .app import app
 __all__ = ["app", "main"]
 
 
+SMALLER_BATCHES = dict.fromkeys(("train", "ablate"), "--set train.batch_size=N")
+SMALLER_BATCHES |= dict.fromkeys(("eval", "predict"), "--batch-size N")
+
+
 def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
     from ..errors import SkagError
@@ -27,6 +31,18 @@ def main() -> None:
     except KeyboardInterrupt:
         print("skag: interrupted; what was finished is kept.", file=sys.stderr)
         sys.exit(130)
+    except RuntimeError as error:
+        if not _wants_memory(error):
+            raise
+        way = next((SMALLER_BATCHES[word] for word in sys.argv[1:2] if word in SMALLER_BATCHES), None)
+        hint = f"use smaller batches, {way}" if way else "use --device cpu"
+        print(f"skag: the device has no memory left for this: {hint}.", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output went away, as `skag ... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _wants_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch could not have the memory that it asked a GPU or the CPU for."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)

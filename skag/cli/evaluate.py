@@ -43,7 +43,7 @@ def evaluate(
         typer.Option("--fit-weights", help="Fuse with weights fitted on the clips held out from training."),
     ] = False,
     data: DataOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,

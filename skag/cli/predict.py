@@ -63,7 +63,7 @@ def predict(
         Path | None,
         typer.Option("--data", help="Skeleton store of the training, where it is no longer where training found it."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: Annotated[
