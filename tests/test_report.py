@@ -139,14 +139,13 @@ def gather(folder: Path, store: SkeletonStore, epoch: int | None = 4) -> tuple:
     return run, store, predictions, document, dialogue, history, told
 
 
-def written(folder: Path, store_path: Path) -> Path:
-    with SkeletonStore(store_path) as store:
-        return report.write_report(*gather(folder, store))
-
-
 def collected(folder: Path, store_path: Path, epoch: int | None = 4) -> dict[str, Any]:
     with SkeletonStore(store_path) as store:
         return report.report_data(*gather(folder, store, epoch))
+
+
+def written(folder: Path, store_path: Path) -> Path:
+    return report.write_report(folder, collected(folder, store_path))
 
 
 def page_data(page: str) -> dict[str, Any]:
@@ -282,7 +281,7 @@ def test_clips_of_another_store_are_refused(run_folder: Path, tmp_path: Path, st
     with SkeletonStore(store_path) as store, SkeletonStore(other) as opened:
         run, _, *rest = gather(run_folder, store)
         with pytest.raises(DataError, match="does not hold the clips"):
-            report.write_report(run, opened, *rest)
+            report.report_data(run, opened, *rest)
 
 
 def test_names_and_answers_never_become_markup(tmp_path: Path) -> None:

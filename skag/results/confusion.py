@@ -51,10 +51,10 @@ def analyze_confusion(
         document = _document(found)
         note("Drawing.")
         document["figures"] = {name: str(path) for name, path in _draw(found, document, seed).items()}
-        page = report.write_report(
+        page = report.report_data(
             found.run, found.store, found.predictions, document, found.dialogue, found.history, found.told
         )
-        document["report"] = str(page)
+        document["report"] = str(report.write_report(folder, page))
     runs.write_json(folder / ANALYSIS, document)
     return document
 

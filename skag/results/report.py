@@ -55,21 +55,8 @@ class _Texts:
         return None if not text else self.numbers.setdefault(_plain(text), len(self.numbers))
 
 
-def write_report(
-    run: Run,
-    store: SkeletonStore,
-    predictions: Predictions,
-    document: dict[str, Any],
-    dialogue: Sequence[Exchange],
-    history: Sequence[Refresh],
-    told: Sequence[Told] | None,
-) -> Path:
-    """Write RUN/report.html; returns its path.
-
-    `predictions` are of clips of `store`, `document` is what `confusion.analyze_confusion` found in them; `dialogue`,
-    `history` and `told` are what `refreshes` reads in the run folder. Raises `RunError` or `DataError`.
-    """
-    data = report_data(run, store, predictions, document, dialogue, history, told)
+def write_report(folder: Path, data: dict[str, Any]) -> Path:
+    """Write `report.html` of what `report_data` has gathered into a run folder; returns its path."""
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     page = Template((_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
@@ -81,7 +68,7 @@ def write_report(
         # escaped beyond JSON's needs, so that no text can end the element or begin another
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e"),
     )
-    path = run.folder / REPORT
+    path = folder / REPORT
     runs.write_whole(path, lambda file: file.write(page.encode()))
     return path
 
@@ -107,7 +94,11 @@ def report_data(
     history: Sequence[Refresh],
     told: Sequence[Told] | None,
 ) -> dict[str, Any]:
-    """Everything that the page shows, as plain values; texts stand in `texts` once, and elsewhere by number."""
+    """Everything that the page shows, as plain values; texts stand in `texts` once, and elsewhere by number.
+
+    `predictions` are of clips of `store`, `document` is what `confusion.analyze_confusion` found in them; `dialogue`,
+    `history` and `told` are what `refreshes` reads in the run folder. Raises `RunError` or `DataError`.
+    """
     texts = _Texts()
     classes, layout = predictions.classes, run.layout
     matrix = analysis.confusion_matrix(predictions.labels, predictions.probabilities.argmax(axis=1), len(classes))
