@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import recipes, runs
+from . import discriminant, recipes, runs
 from .agents import open_agents
 from .allocator import keep_freed_memory
 from .backends import open_backend
@@ -34,10 +34,12 @@ from .dialogue.prompts import load_prompts
 from .dialogue.store import DialogueStore
 from .errors import DialogueError, RunError
 from .evaluate import evaluate_runs, load_predictions
+from .results.analysis import accuracy
 from .store import SkeletonStore
 from .train import train
 
 BASELINE, RESULT = "baseline", "cell.json"
+WITH_KINEMATICS = "+k"  # behind the name of a row
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,6 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
             )
     found = evaluate_runs([cell.folder], store=data, device=where)
     predictions = load_predictions(cell.folder, found.split)
-    true = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
     seconds = sum(
         line["seconds"] for name in (runs.METRICS, runs.REFRESHES) for line in runs.read_lines(cell.folder / name)
     )
@@ -269,7 +270,7 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
         protocol=cell.protocol,
         seed=cell.seed,
         **dataclasses.asdict(found.accuracies[0]),
-        log_loss=float(-np.log(np.maximum(true, 1e-12)).mean()),
+        log_loss=log_loss(predictions.labels, predictions.probabilities),
         clips=found.num_clips,
         val_top1=report.val_top1,
         best_epoch=report.best_epoch,
@@ -279,6 +280,24 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
     )
     runs.write_json(cell.folder / RESULT, dataclasses.asdict(result))
     return result
+
+
+def with_kinematics(cell: Cell, result: CellResult, store: SkeletonStore) -> CellResult:
+    """A finished cell with the `discriminant` of its training clips asked beside the network, as a row of its own."""
+    predictions = load_predictions(cell.folder, store.protocol(cell.protocol)[1])
+    number = {name: i for i, name in enumerate(store.names)}
+    clips = np.array([number[name] for name in predictions.names])
+    opinion = discriminant.of_run(cell.folder, store).probabilities(store, clips, store.layout)
+    together = discriminant.multiply(predictions.probabilities, opinion)
+    found = dataclasses.asdict(accuracy(predictions.labels, together))
+    found["log_loss"] = log_loss(predictions.labels, together)
+    return dataclasses.replace(result, row=result.row + WITH_KINEMATICS, **found)
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -ln(probability of the true class)."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(true, 1e-12)).mean())
 
 
 def finished(cell: Cell) -> CellResult | None:

@@ -33,7 +33,7 @@ class Calibration:
     top1: float  # percent of the held-out clips that are right
     ece_before: float  # expected calibration error
     ece: float
-    networks: tuple[str, ...]  # SHA-256 of every run's best.pt
+    networks: tuple[str, ...]  # SHA-256 of every run's best.pt, and of the discriminant that is asked beside them
     num_views: int
 
     @property
@@ -105,7 +105,12 @@ def fit(labels: np.ndarray, probabilities: np.ndarray, networks: Sequence[str], 
 
 def network_hash(run: Path) -> str:
     """SHA-256 of a run's weights."""
-    with (run / "best.pt").open("rb") as file:
+    return hash_of(run / "best.pt")
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

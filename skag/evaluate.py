@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import data, runs
+from . import data, discriminant, runs
 from .config import Config, DataConfig, from_dict
 from .errors import DataError, RunError
 from .layouts import Layout
@@ -106,6 +106,14 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Kinematics:
+    """How well a discriminant of measured motion does, and all runs together with it."""
+
+    alone: analysis.Accuracy
+    together: analysis.Accuracy
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Several runs on one split, each and fused."""
 
@@ -118,6 +126,7 @@ class Evaluation:
     split: str
     num_clips: int
     num_views: int
+    kinematics: Kinematics | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, in percent; accuracies at the top are of all runs together."""
@@ -152,6 +161,7 @@ class Evaluation:
             "clips": self.num_clips,
             **vars(total),
             "num_clips_per_sample": self.num_views,
+            "kinematics": None if self.kinematics is None else asdict(self.kinematics),
         }
 
 
@@ -339,6 +349,7 @@ def evaluate_runs(
     split: str | None = None,
     store: Path | None = None,
     fit_weights: bool = False,
+    kinematics: bool = False,
     num_views: int | None = None,
     batch_size: int = 64,
     device: torch.device,
@@ -346,10 +357,10 @@ def evaluate_runs(
 ) -> Evaluation:
     """Predict a split with every run, save the predictions in the run folders, and fuse them (see `fuse_streams`).
 
-    With `fit_weights` the runs also predict the clips that all of them held out from training. `store` takes the
-    place of the runs' own, `num_views` that of their recipes (the most of them); `note` is told of progress. Before
-    anything is predicted, raises `RunError` or `DataError` for runs and stores that cannot be used or do not fit each
-    other.
+    With `fit_weights` the runs also predict the clips that all of them held out from training; with `kinematics` the
+    first run's `discriminant` is asked too. `store` takes the place of the runs' own, `num_views` that of their recipes
+    (the most of them); `note` is told of progress. Before anything is predicted, raises `RunError` or `DataError` for
+    runs and stores that cannot be used or do not fit each other.
     """
     fitted_on = held_out = None
     predictions = []
@@ -371,17 +382,32 @@ def evaluate_runs(
             note(f"Predicting {clips.split} with {run.folder} on {device}.")
             predictions.append(predict_clips(run, of, clips, device, batch_size, num_views))
             save_predictions(run.folder, predictions[-1])
+        opinion = None
+        if kinematics:
+            note("Measuring how joints move.")
+            (_, of), clips = opened[0], tested[0]
+            opinion = discriminant.of_run(folders[0], of).probabilities(of, clips.numbers, of.layout)
     streams = tuple(run.config.data.stream for run, _ in opened)
+    labels, fusions = tested[0].labels, fuse_streams(streams, predictions, held_out)
+    measured = None
+    if opinion is not None:
+        together = predictions[0].probabilities
+        if fusions:
+            last = fusions[-1]
+            together = analysis.fuse([predictions[i].probabilities for i in last.members], last.weights)
+        together = discriminant.multiply(together, opinion)
+        measured = Kinematics(analysis.accuracy(labels, opinion), analysis.accuracy(labels, together))
     return Evaluation(
         folders=tuple(folders),
         streams=streams,
         selected_on=tuple(run.config.train.select_on for run, _ in opened),
         accuracies=tuple(analysis.accuracy(found.labels, found.probabilities) for found in predictions),
-        fusions=tuple(fuse_streams(streams, predictions, held_out)),
+        fusions=tuple(fusions),
         fitted_on=fitted_on,
         split=tested[0].split,
         num_clips=len(tested[0].names),
         num_views=num_views,
+        kinematics=measured,
     )
 
 

@@ -8,9 +8,10 @@ resampled frames, V joints, A attributes (features of all joints, then of the bo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +19,18 @@ from .layouts import Layout
 
 if TYPE_CHECKING:
     from .store import SkeletonStore
+
+
+class Recordings(Protocol):
+    """Clips by number: a skeleton store, or recordings that are not in one."""
+
+    @property
+    def cameras(self) -> np.ndarray: ...  # [n], UNKNOWN where they are not known
+
+    def keypoints(self, number: int) -> np.ndarray: ...  # [M, T, V, C], 0 where a joint was not seen
+
+    def confidence(self, number: int) -> np.ndarray | None: ...  # [M, T, V]
+
 
 _FRAMES = 32  # F
 STILL = 0.05  # body heights; camera noise stays below it
@@ -151,7 +164,7 @@ def _main_body(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return points[order[0]], total / np.where(seen.any(1), seen.sum(1), np.nan)[:, None]
 
 
-def _recorded(store: SkeletonStore, clip: int) -> np.ndarray:
+def _recorded(store: Recordings, clip: int) -> np.ndarray:
     """Key points `[M, T, V, C]`, zero where the recording has a confidence and hardly believes in the joint."""
     keypoints, confidence = store.keypoints(clip), store.confidence(clip)
     if confidence is None or confidence.max() < _CONFIDENT:
@@ -191,16 +204,17 @@ class Motion:
 class Viewpoint:
     """Turns camera coordinates into body coordinates, upright whatever the camera's tilt.
 
-    The tilt is estimated per camera, as the median direction from the feet to the shoulders at the start of clips.
+    The tilt is estimated per camera, as the median direction from the feet to the shoulders at the start of `clips`;
+    without them, `upright` and `facing` are to be set to those of another viewpoint.
     """
 
-    def __init__(self, store: SkeletonStore, anatomy: Anatomy, clips: np.ndarray) -> None:
+    def __init__(self, store: Recordings, anatomy: Anatomy, clips: np.ndarray | None) -> None:
         self.anatomy, self.store = anatomy, store
         self.axis, self.sign = anatomy.layout.up_axis
         self.across = [axis for axis in range(anatomy.layout.dims) if axis != self.axis]
         self.upright: dict[int, np.ndarray] = {}
         self.facing = 1.0
-        if anatomy.layout.dims == 3:
+        if clips is not None and anatomy.layout.dims == 3:
             self._calibrate(clips[np.linspace(0, len(clips) - 1, min(len(clips), 600)).astype(int)])
 
     def _calibrate(self, clips: np.ndarray) -> None:
@@ -397,7 +411,18 @@ def attributes(motion: Motion, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray
     return np.concatenate([features.reshape(n, -1), body], axis=1), right_busy
 
 
-# ---- joints by themselves
+# ---- clips by number
+
+
+def clip_attributes(viewpoint: Viewpoint, clips: np.ndarray) -> np.ndarray:
+    """`attributes` of the given clips, `[n, A]`; NaN where a clip does not hold a joint."""
+    anatomy = viewpoint.anatomy
+    return _of_each(
+        viewpoint,
+        clips,
+        (anatomy.layout.num_joints * len(JOINT_FEATURES) + len(BODY_FEATURES),),
+        lambda motion: attributes(motion, anatomy)[0],
+    )
 
 
 def joint_motion(store: SkeletonStore, clips: np.ndarray) -> np.ndarray:
@@ -407,12 +432,23 @@ def joint_motion(store: SkeletonStore, clips: np.ndarray) -> np.ndarray:
     The cameras' tilt is estimated on these very clips.
     """
     anatomy = Anatomy(store.layout)
+
+    def measured(motion: Motion) -> np.ndarray:
+        features = _joint_features(motion, anatomy.parts["head"])
+        features[~motion.seen] = np.nan
+        return features
+
     viewpoint = Viewpoint(store, anatomy, clips)
-    found = np.full((len(clips), store.layout.num_joints, len(JOINT_FEATURES)), np.nan)
+    return _of_each(viewpoint, clips, (store.layout.num_joints, len(JOINT_FEATURES)), measured)
+
+
+def _of_each(
+    viewpoint: Viewpoint, clips: np.ndarray, shape: tuple[int, ...], measured: Callable[[Motion], np.ndarray]
+) -> np.ndarray:
+    """What is `measured` of every clip, `[n, *shape]`, a batch of them at a time; NaN for clips without any joint."""
+    found = np.full((len(clips), *shape), np.nan)
     place = {int(clip): number for number, clip in enumerate(clips)}
     for part in np.array_split(clips, max(1, len(clips) // 256)):
         if (motion := viewpoint.motion(part)) is not None:
-            features = _joint_features(motion, anatomy.parts["head"])
-            features[~motion.seen] = np.nan
-            found[[place[int(clip)] for clip in motion.clips]] = features
+            found[[place[int(clip)] for clip in motion.clips]] = measured(motion)
     return found

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import calibration, data, evaluate, runs
+from . import calibration, data, discriminant, evaluate, runs
 from .calibration import Calibration
 from .dialogue.exchanges import Exchange
 from .errors import DataError, RunError, SkagError
@@ -27,7 +27,7 @@ from .readers.archives import printable
 from .readers.source import Unusable
 from .recordings import Failure, Recording, cleaned, of_array
 from .results import analysis
-from .store import Clip
+from .store import Clip, SkeletonStore
 
 NONE_OF_THESE = "none of these"
 MOST_CARRIERS = 5  # joints that are held still together
@@ -118,6 +118,10 @@ class _Batch:
     def widths(self) -> np.ndarray:
         return np.array([clip.width for clip in self.clips])
 
+    @property
+    def cameras(self) -> np.ndarray:
+        return np.array([clip.camera for clip in self.clips])
+
     def keypoints(self, number: int) -> np.ndarray:
         return self.clips[number].keypoints
 
@@ -135,6 +139,7 @@ class Predictor:
     sentences: dict[str, str]  # of the classes that the first run with a dialogue says something of
     num_views: int = 1
     batch_size: int = 64
+    kinematics: discriminant.KinematicDiscriminant | None = None  # asked beside the runs
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -150,16 +155,25 @@ class Predictor:
         with np.errstate(all="ignore"):  # what is too large has no finite probabilities in the end
             return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
 
-    def uncalibrated(self, prepared: Sequence[data.Clips]) -> np.ndarray:
-        """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does."""
+    def opinion(self, clips: Sequence[Clip]) -> np.ndarray | None:
+        """What measured motion says of cleaned recordings, probabilities `[N, K]`; None where it is not asked."""
+        if self.kinematics is None:
+            return None
+        with np.errstate(all="ignore"):
+            return self.kinematics.probabilities(_Batch(clips, self.layout), np.arange(len(clips)), self.layout)
+
+    def uncalibrated(self, prepared: Sequence[data.Clips], opinion: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
+        multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
         size = max(1, self.batch_size // self.num_views)
         found = [
             evaluate.predict(run.model, clips, run.config.data, size, self.num_views)
             for run, clips in zip(self.runs, prepared, strict=True)
         ]
-        if len(found) == 1:
-            return found[0].astype(np.float64)
-        return analysis.fuse(found, [evaluate.stream_weight(run.config.data.stream) for run in self.runs])
+        together = found[0].astype(np.float64)
+        if len(found) > 1:
+            together = analysis.fuse(found, [evaluate.stream_weight(run.config.data.stream) for run in self.runs])
+        return together if opinion is None else discriminant.multiply(together, opinion)
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities under the fitted temperature; as they are where there is none."""
@@ -185,27 +199,33 @@ class Predictor:
         recording as it has joints. Raises `RunError` as `threshold` does.
         """
         threshold = self.threshold(abstain)
-        prepared = self.prepare(clips)
-        uncalibrated = self.uncalibrated(prepared)
+        prepared, opinion = self.prepare(clips), self.opinion(clips)
+        uncalibrated = self.uncalibrated(prepared, opinion)
         for n, (raw, probabilities) in enumerate(zip(uncalibrated, self.calibrated(uncalibrated), strict=True)):
-            likeliest = int(probabilities.argmax())
+            likeliest, reasons = int(probabilities.argmax()), None
+            if evidence:
+                own = None if opinion is None else opinion[n : n + 1]
+                reasons = self.evidence([one_of(batch, n) for batch in prepared], probabilities, own)
             yield Prediction(
                 classes=self.classes,
                 probabilities=probabilities,
                 uncalibrated=raw,
                 threshold=threshold,
                 sentence=self.sentences.get(self.classes[likeliest]),
-                evidence=self.evidence([one_of(batch, n) for batch in prepared], probabilities) if evidence else None,
+                evidence=reasons,
             )
 
-    def evidence(self, prepared: Sequence[data.Clips], probabilities: np.ndarray) -> Evidence:
-        """Which joints carried the decision on one prepared recording with calibrated `probabilities` `[K]`."""
+    def evidence(
+        self, prepared: Sequence[data.Clips], probabilities: np.ndarray, opinion: np.ndarray | None = None
+    ) -> Evidence:
+        """Which joints carried the decision on one prepared recording with calibrated `probabilities` `[K]`: the
+        network's, with the `opinion` `[1, K]` of measured motion as it is."""
         k = int(probabilities.argmax())
         each = [(v,) for v in range(self.layout.num_joints)]
-        alone = self._held_still(prepared, each)[:, k]
+        alone = self._held_still(prepared, each, opinion)[:, k]
         order = np.argsort(np.log(alone) - np.log1p(-alone), kind="stable").tolist()
         prefixes = [tuple(order[: count + 1]) for count in range(min(MOST_CARRIERS, len(order)))]
-        together = self._held_still(prepared, prefixes)
+        together = self._held_still(prepared, prefixes, opinion)
         changed = np.flatnonzero(together.argmax(1) != k)
         carriers = prefixes[changed[0]] if len(changed) else ()
         other = together[changed[0]] if len(changed) else None
@@ -215,7 +235,9 @@ class Predictor:
             instead=None if other is None else (self.classes[int(other.argmax())], float(other.max())),
         )
 
-    def _held_still(self, prepared: Sequence[data.Clips], which: Sequence[tuple[int, ...]]) -> np.ndarray:
+    def _held_still(
+        self, prepared: Sequence[data.Clips], which: Sequence[tuple[int, ...]], opinion: np.ndarray | None
+    ) -> np.ndarray:
         """Calibrated probabilities `[n, K]` of one prepared recording with each of `which` joints held still."""
         found = []
         longest = max(len(clips.rows) for clips in prepared)
@@ -223,7 +245,7 @@ class Predictor:
         for start in range(0, len(which), size):
             some = which[start : start + size]
             varied = [_copies([held_still(clips.rows, v, self.layout) for v in some], clips) for clips in prepared]
-            found.append(self.calibrated(self.uncalibrated(varied)))
+            found.append(self.calibrated(self.uncalibrated(varied, opinion)))
         return np.clip(np.concatenate(found), 1e-15, 1 - 1e-15)
 
 
@@ -330,14 +352,17 @@ def open_predictor(
     store: Path | None = None,
     device: torch.device,
     batch_size: int = 64,
+    kinematics: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Predictor:
     """Open runs for prediction, and calibrate them where that has not been done.
 
-    `store` takes the place of the skeleton store that training found. `note` is told of progress, and where a run
+    With `kinematics` the first run's `discriminant` is asked beside them. `store` takes the place of the skeleton store
+    that training found. `note` is told of progress, and where a run
     cannot be calibrated. Raises `RunError` for runs that cannot be used or do not fit each other.
     """
-    return of_runs([evaluate.load_run(folder, device) for folder in folders], store, device, batch_size, note)
+    loaded = [evaluate.load_run(folder, device) for folder in folders]
+    return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
 
 
 def of_runs(
@@ -346,6 +371,8 @@ def of_runs(
     device: torch.device,
     batch_size: int = 64,
     note: Callable[[str], None] = lambda text: None,
+    *,
+    kinematics: bool = False,
 ) -> Predictor:
     """The same of runs that are loaded already."""
     first = loaded[0]
@@ -359,11 +386,20 @@ def of_runs(
             )
     num_views = max(run.config.data.test_views for run in loaded)
     networks = [calibration.network_hash(run.folder) for run in loaded]
+    asked = None
+    if kinematics:
+        asked = _discriminant(first.folder, store)
+        networks.append(calibration.hash_of(first.folder / discriminant.FILE))
     found = calibration.load(first.folder, networks, num_views)
     if found is None:
-        found = _calibrate(loaded, networks, num_views, store, device, batch_size, note)
+        found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)
     sentences = next(filter(None, map(class_sentences, loaded)), {})
-    return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size)
+    return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked)
+
+
+def _discriminant(folder: Path, store: Path | None) -> discriminant.KinematicDiscriminant:
+    with ExitStack() as stack:
+        return discriminant.of_run(folder, None if store is None else stack.enter_context(SkeletonStore(store)))
 
 
 def _calibrate(
@@ -374,6 +410,7 @@ def _calibrate(
     device: torch.device,
     batch_size: int,
     note: Callable[[str], None],
+    kinematics: discriminant.KinematicDiscriminant | None,
 ) -> Calibration | None:
     """Fit a calibration on the clips that all runs held out, and keep it; None where they are not at hand."""
     folders = [run.folder for run in loaded]
@@ -393,9 +430,13 @@ def _calibrate(
             evaluate.predict_clips(run, of, held_out, device, batch_size, num_views).probabilities
             for run, of, held_out in zip(loaded, stores, clips, strict=True)
         ]
-        labels = clips[0].labels
+        labels, opinion = clips[0].labels, None
+        if kinematics is not None:
+            opinion = kinematics.probabilities(stores[0], clips[0].numbers, stores[0].layout)
     weights = [evaluate.stream_weight(run.config.data.stream) for run in loaded]
     together = predictions[0] if len(predictions) == 1 else analysis.fuse(predictions, weights)
+    if opinion is not None:
+        together = discriminant.multiply(together, opinion)
     found = calibration.fit(labels, together, networks, num_views)
     try:
         calibration.save(folders[0], found)

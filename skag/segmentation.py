@@ -206,7 +206,8 @@ def _batches(
             with suppress(Unusable):  # nobody is in it
                 windows[start] = cleaned(window, predictor.layout)
         if windows:
-            uncalibrated = predictor.uncalibrated(predictor.prepare(list(windows.values())))
+            clips = list(windows.values())
+            uncalibrated = predictor.uncalibrated(predictor.prepare(clips), predictor.opinion(clips))
             found |= dict(zip(windows, predictor.calibrated(uncalibrated), strict=True))
         yield list(found.items())
 

@@ -169,6 +169,13 @@ def test_the_command_trains_keeps_and_goes_on(
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     assert "4 of 4 runs finished" in invoke(*arguments, "--quiet")
 
+    both = document(*arguments, "--only-finished", "--kinematics")
+    assert [row["row"] for row in both["rows"]] == ["baseline", "all", "baseline+k", "all+k"]
+    assert both["rows"][:2] == again["rows"] and both["rows"][3]["pairs"] == 2 and len(both["cells"]) == 8
+    evaluated = document("eval", "cells/all-seed1", "--kinematics")["kinematics"]
+    (cell,) = [cell for cell in both["cells"] if (cell["row"], cell["seed"]) == ("all+k", 1)]
+    assert cell["top1"] == evaluated["together"]["top1"] and cell["log_loss"] != both["cells"][1]["log_loss"]
+
     code, printed = failure(monkeypatch, capsys, *arguments, "--set", "train.lr=0.5")
     assert code == 1 and "baseline-seed1 was made with train.lr 0.002, not 0.5" in printed
     code, printed = failure(monkeypatch, capsys, *arguments, "--llm", "file:demo")

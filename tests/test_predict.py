@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import skag
-from skag import calibration, evaluate, predict, recordings, runs
+from skag import calibration, discriminant, evaluate, predict, recordings, runs
 from skag.config import replace
 from skag.errors import DataError, RunError
 from skag.layouts import load_layout
@@ -70,6 +70,25 @@ def test_a_stores_test_clips_are_predicted_as_by_evaluation(
     found = answers(opened(*folders, batch_size=batch_size), tiny_store, split=result.split, evidence=False)
     assert [one.name for one in found] == saved[0].names
     np.testing.assert_allclose([one.prediction.uncalibrated for one in found], wanted, atol=1e-6)
+
+
+def test_measured_motion_is_asked_as_by_evaluation(run_folder: Path, tiny_store: Path) -> None:
+    result = evaluate.evaluate_runs([run_folder], kinematics=True, device=CPU)
+    saved, alone = evaluate.load_predictions(run_folder, result.split), opened(run_folder)
+    predictor = opened(run_folder, kinematics=True)
+    found = answers(predictor, tiny_store, split=result.split)
+    with SkeletonStore(tiny_store) as store:
+        opinion = predictor.kinematics.probabilities(store, store.splits[result.split], store.layout)
+    wanted = discriminant.multiply(saved.probabilities, opinion)
+    np.testing.assert_allclose([one.prediction.uncalibrated for one in found], wanted, atol=1e-6)
+    right = 100 * (wanted.argmax(1) == saved.labels).mean()
+    assert (result.kinematics.together.top1, result.kinematics.alone.top1) == (right, 100)
+    assert predictor.calibration.networks[:1] == alone.calibration.networks  # each has a calibration of its own
+    assert predictor.calibration.confidences != alone.calibration.confidences
+    for one in found:  # of a joint that is held still, by the network's part alone
+        assert abs(one.prediction.evidence.joints[0].drop) <= 1
+    still = found[0].prediction.evidence
+    assert still != answers(alone, tiny_store, split=result.split)[0].prediction.evidence
 
 
 def test_files_are_predicted_as_the_store_that_convert_makes_of_them(run_folder: Path, tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def ablate(
         ),
     ] = None,
     against: Annotated[str, typer.Option("--against", help="Row that the others are compared with.")] = "baseline",
+    kinematics: Annotated[
+        bool, typer.Option("--kinematics", help="Every row once more, with --kinematics of `skag eval`.")
+    ] = False,
     assignments: SetOption = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Runs at a time, of one thread each.")] = 1,
     only_finished: Annotated[
@@ -110,10 +113,16 @@ def ablate(
             results = ablation.run_cells(
                 data, cells, asking, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
             )
-    table = ablation.summarise(results, [row.name for row in chosen], against)
-    meanings = {row.name: row.meaning for row in chosen}
+    meanings, made = {row.name: row.meaning for row in chosen}, list(results)
+    if kinematics:
+        output.note("Measuring how joints move.")
+        done = [cell for cell in cells if ablation.finished(cell) is not None]
+        with SkeletonStore(data) as clips:
+            results += [ablation.with_kinematics(*both, clips) for both in zip(done, made, strict=True)]
+        meanings |= {name + ablation.WITH_KINEMATICS: f"{name}, and measured motion asked" for name in meanings}
+    table = ablation.summarise(results, list(meanings), against)
     output.table(
-        f"{data.name}: {len(results)} of {len(cells)} runs finished",
+        f"{data.name}: {len(made)} of {len(cells)} runs finished",
         ablation.columns(against),
         [ablation.in_words(row, meanings[row.row]) for row in table],
     )
@@ -130,7 +139,7 @@ def ablate(
         "cells": [vars(result) for result in results],
     }
     if markdown is not None:
-        facts = [f"`{document['command']}`", "", _facts(document, results)]
+        facts = [f"`{document['command']}`", "", _facts(document, made)]
         name = title or f"{data.stem}, {llm}"
         ablation.write_section(markdown, name, ablation.markdown(name, facts, table, meanings, against))
         output.note(f"Table: {markdown}, section {name!r}")

@@ -43,6 +43,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random in this command.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+KinematicsOption = Annotated[
+    bool,
+    typer.Option("--kinematics", help="Also ask how joints are measured to move, by a linear discriminant."),
+]
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.", autocompletion=run_folders)
 ]

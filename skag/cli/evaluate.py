@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, app
+from .app import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption, app
 from .completion import run_folders
 from .output import Output
 
@@ -42,6 +42,7 @@ def evaluate(
         bool,
         typer.Option("--fit-weights", help="Fuse with weights fitted on the clips held out from training."),
     ] = False,
+    kinematics: KinematicsOption = False,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
@@ -53,7 +54,8 @@ def evaluate(
 
     Several runs are fused by their probabilities: j and b, these with jm and bm, all six streams, and whatever else is
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
-    RUN/predictions-SPLIT.npz, which analyze-confusion reads. Views are fixed, so --seed changes nothing; it is taken
+    RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
+    in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken
     for uniformity.
     """
     from ..allocator import keep_freed_memory
@@ -69,6 +71,7 @@ def evaluate(
         split=split,
         store=data,
         fit_weights=fit_weights,
+        kinematics=kinematics,
         num_views=num_clips,
         batch_size=batch_size,
         device=choose_device(device.value),
@@ -102,6 +105,9 @@ def _print_evaluation(output: Output, result: Any) -> None:
         found = fusion.accuracy
         weights = " ".join(number.format(weight).lstrip("0") for weight in fusion.weights)
         rows.append([names[fusion.name], found.top1, found.top5, found.mean_class, weights])
+    if result.kinematics is not None:
+        for name, found in vars(result.kinematics).items():
+            rows.append([f"kinematics {name}", found.top1, found.top5, found.mean_class, ""])
     title = (
         f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, QuietOption, SeedOption, app
+from .app import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption, app
 from .output import Output, printable
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def predict(
         str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Of a skeleton store: this split alone.")] = None,
+    kinematics: KinematicsOption = False,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Skeleton store of the training, where it is no longer where training found it."),
@@ -96,7 +97,12 @@ def predict(
     keep_freed_memory()
     where = choose_device(device.value)
     predictor = open_predictor(
-        [run_folder, *(others or [])], store=data, device=where, batch_size=batch_size, note=output.note
+        [run_folder, *(others or [])],
+        store=data,
+        device=where,
+        batch_size=batch_size,
+        kinematics=kinematics,
+        note=output.note,
     )
     recordings = each_recording(files, predictor.layout, format=format, split=split)
     shown, failed = (_Segments if window else _Answers)(output, predictor, len(files) > 1), 0
