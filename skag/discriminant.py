@@ -17,7 +17,7 @@ import numpy as np
 
 from . import runs
 from .errors import RunError
-from .kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
+from .kinematics import BODY_FEATURES, Anatomy, Recordings, Viewpoint, clip_attributes
 from .layouts import Layout
 from .store import UNKNOWN, SkeletonStore
 
@@ -29,7 +29,7 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class KinematicDiscriminant:
-    """A linear discriminant of `kinematics.attributes`, for recordings of one layout."""
+    """A linear discriminant of `kinematics.attributes` but the duration, for recordings of one layout."""
 
     centre: np.ndarray  # [A] mean of the training clips, which also stands for what a clip lacks
     spread: np.ndarray  # [A] standard deviation
@@ -46,7 +46,7 @@ class KinematicDiscriminant:
         viewpoint = Viewpoint(clips, Anatomy(layout), None)
         viewpoint.upright = dict(zip(self.cameras.tolist(), self.upright, strict=True))
         viewpoint.facing = self.facing
-        attributes = clip_attributes(viewpoint, numbers)
+        attributes = _motion(viewpoint, numbers)
         logits = _standardised(attributes, self.centre, self.spread) @ self.weights + self.offsets
         return _softmax(np.where(np.isnan(attributes).all(1)[:, None], 0, logits) / self.temperature)
 
@@ -64,7 +64,7 @@ def fit(store: SkeletonStore, numbers: np.ndarray) -> KinematicDiscriminant:
         name = store.classes[int(counts.argmin())]
         raise RunError(f"{name!r} has {counts.min()} training clips, too few to measure it: leave out --kinematics.")
     viewpoint = Viewpoint(store, Anatomy(store.layout), numbers)
-    attributes = clip_attributes(viewpoint, numbers)
+    attributes = _motion(viewpoint, numbers)
     logits, known = np.zeros((len(labels), K)), np.zeros(len(labels), bool)
     for held in _folds(store.subjects[numbers], labels):
         centre, spread, weights, offsets = _discriminant(attributes[~held], labels[~held], K)
@@ -124,6 +124,11 @@ def _load(path: Path) -> KinematicDiscriminant:
         raise RunError(f"{path} is damaged ({type(error).__name__}): remove it, it is made anew.") from None
 
 
+def _motion(viewpoint: Viewpoint, numbers: np.ndarray) -> np.ndarray:
+    """Attributes `[n, A]` without the duration, which says how a recording was cut: a window of a long one has any."""
+    return np.delete(clip_attributes(viewpoint, numbers), BODY_FEATURES.index("duration") - len(BODY_FEATURES), 1)
+
+
 def _folds(subjects: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Which clips to leave out together, `[n]` each: those of some people, else some of every class."""
     from sklearn.model_selection import GroupKFold, StratifiedKFold
@@ -163,17 +168,24 @@ def _standardised(attributes: np.ndarray, centre: np.ndarray, spread: np.ndarray
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature under which `labels` `[n]` are likeliest given `logits` `[n, K]`; 1 where there are none."""
+    """The temperature under which `labels` `[n]` are likeliest given `logits` `[n, K]`, and one in n + 2 of them is the
+    likeliest other class instead (the rule of succession: that none was seen to be wrong is no certainty); 1 where
+    there are none."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     if not len(labels):
         return 1.0
+    every, wrong = np.arange(len(labels)), 1 / (len(labels) + 2)
+    others = logits.copy()
+    others[every, labels] = -np.inf
+    second = others.argmax(1)
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean())
+        found = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(((1 - wrong) * found[every, labels] + wrong * found[every, second]).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 8), method="bounded", options={"xatol": 1e-6}).x))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

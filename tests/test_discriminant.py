@@ -11,7 +11,7 @@ import pytest
 from skag import discriminant, runs
 from skag.discriminant import KinematicDiscriminant, fit, multiply
 from skag.errors import RunError
-from skag.kinematics import Recordings
+from skag.kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
 from skag.layouts import load_layout
 from skag.store import UNKNOWN, Clip, SkeletonStore, write_store
 
@@ -52,15 +52,23 @@ def test_it_is_as_sure_as_it_is_right(tiny_store: Path) -> None:
 
 def test_the_temperature_is_the_likeliest() -> None:
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 400)
-    logits = rng.normal(0, 1, (400, 3)) + 2 * np.eye(3)[labels]
+    labels = rng.integers(0, 3, 4000)
+    logits = rng.normal(0, 1, (4000, 3)) + 2 * np.eye(3)[labels]
     found = discriminant._temperature(logits, labels)
     assert discriminant._temperature(5 * logits, labels) == pytest.approx(5 * found, rel=1e-3)
 
     def loss(temperature: float) -> float:
-        return -np.log(discriminant._softmax(logits / temperature)[np.arange(400), labels]).mean()
+        return -np.log(discriminant._softmax(logits / temperature)[np.arange(4000), labels]).mean()
 
     assert loss(found) < min(loss(0.9 * found), loss(1.1 * found))
+
+
+def test_few_clips_that_are_all_right_are_no_certainty() -> None:
+    """Of n clips at least one in n + 2 counts as wrong."""
+    for count in (8, 80, 800):
+        labels = np.arange(count) % 2
+        found = discriminant._temperature(300.0 * np.eye(2)[labels], labels)
+        assert discriminant._softmax(np.array([[300.0, 0]]) / found)[0, 1] == pytest.approx(1 / (count + 2), rel=0.01)
 
 
 @pytest.mark.parametrize("subjects", [None, [n % 4 for n in range(24)]])
@@ -87,6 +95,15 @@ def test_a_class_that_one_person_alone_acts(tmp_path: Path) -> None:
         model = fit(store, np.arange(16))
         found = model.probabilities(store, np.arange(16), store.layout)
         assert np.isfinite(model.temperature) and right(found, np.array(labels * 2)) == 1
+
+
+def test_it_does_not_look_at_how_long_a_clip_is(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        everything = clip_attributes(Viewpoint(store, Anatomy(store.layout), np.arange(9)), np.arange(9))
+        measured = discriminant._motion(Viewpoint(store, Anatomy(store.layout), np.arange(9)), np.arange(9))
+        durations = np.log([store.keypoints(number).shape[1] for number in range(9)])
+    (left_out,) = np.flatnonzero(np.isclose(everything, durations[:, None]).all(0))
+    np.testing.assert_array_equal(np.delete(everything, left_out, 1), measured)
 
 
 class Blind(Recordings):
