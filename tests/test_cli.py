@@ -92,8 +92,10 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
 
     evaluated = document("eval", run, "--num-clips", 3)
-    facts = {"runs", "fusions", "weights", "fitted_on", "split", "clips", "num_clips_per_sample"}
+    facts = {"runs", "fusions", "weights", "fitted_on", "split", "clips", "num_clips_per_sample", "kinematics"}
     assert set(evaluated) == facts | {"top1", "top5", "mean_class"} and evaluated["fusions"] == []
+    assert evaluated["kinematics"] is None
+    assert "kinematics together" in invoke("eval", run, "--kinematics", "--quiet")
     assert (evaluated["split"], evaluated["clips"], evaluated["num_clips_per_sample"]) == ("xsub_val", 16, 3)
     assert evaluated["top5"] == 100 and evaluated["runs"][0]["top1"] == evaluated["top1"]
 
