@@ -95,7 +95,7 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     facts = {"runs", "fusions", "weights", "fitted_on", "split", "clips", "num_clips_per_sample", "kinematics"}
     assert set(evaluated) == facts | {"top1", "top5", "mean_class"} and evaluated["fusions"] == []
     assert evaluated["kinematics"] is None
-    assert "kinematics together" in invoke("eval", run, "--kinematics", "--quiet")
+    assert "with kinematics" in invoke("eval", run, "--kinematics", "--quiet")
     assert (evaluated["split"], evaluated["clips"], evaluated["num_clips_per_sample"]) == ("xsub_val", 16, 3)
     assert evaluated["top5"] == 100 and evaluated["runs"][0]["top1"] == evaluated["top1"]
 

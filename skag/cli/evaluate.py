@@ -106,8 +106,8 @@ def _print_evaluation(output: Output, result: Any) -> None:
         weights = " ".join(number.format(weight).lstrip("0") for weight in fusion.weights)
         rows.append([names[fusion.name], found.top1, found.top5, found.mean_class, weights])
     if result.kinematics is not None:
-        for name, found in vars(result.kinematics).items():
-            rows.append([f"kinematics {name}", found.top1, found.top5, found.mean_class, ""])
+        measured = {"kinematics alone": result.kinematics.alone, "with kinematics": result.kinematics.together}
+        rows += [[name, found.top1, found.top5, found.mean_class, ""] for name, found in measured.items()]
     title = (
         f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
     )
