@@ -105,12 +105,7 @@ def fit(labels: np.ndarray, probabilities: np.ndarray, networks: Sequence[str], 
 
 def network_hash(run: Path) -> str:
     """SHA-256 of a run's weights."""
-    return hash_of(run / "best.pt")
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
+    with (run / "best.pt").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

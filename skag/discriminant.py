@@ -9,7 +9,8 @@ Letters of this file: n clips, A attributes, K classes.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import hashlib
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class KinematicDiscriminant:
     facing: float
     fingerprint: str  # of the store
 
+    def identity(self) -> str:
+        """SHA-256 of what decides the probabilities."""
+        decisive = (self.centre, self.spread, self.weights, self.offsets, np.float64(self.temperature))
+        return hashlib.sha256(b"".join(part.tobytes() for part in decisive)).hexdigest()
+
     def probabilities(self, clips: Recordings, numbers: np.ndarray, layout: Layout) -> np.ndarray:
         """Probabilities float64 `[n, K]` of the given clips; equal ones for a clip without any joint."""
         viewpoint = Viewpoint(clips, Anatomy(layout), None)
@@ -67,6 +73,8 @@ def fit(store: SkeletonStore, numbers: np.ndarray) -> KinematicDiscriminant:
     attributes = _motion(viewpoint, numbers)
     logits, known = np.zeros((len(labels), K)), np.zeros(len(labels), bool)
     for held in _folds(store.subjects[numbers], labels):
+        if (np.bincount(labels[~held]) >= 2).sum() < 2:
+            continue
         centre, spread, weights, offsets = _discriminant(attributes[~held], labels[~held], K)
         logits[held] = _standardised(attributes[held], centre, spread) @ weights + offsets
         known[held] = np.isfinite(offsets[labels[held]])
@@ -101,13 +109,15 @@ def of_run(folder: Path, store: SkeletonStore | None = None) -> KinematicDiscrim
     with ExitStack() as stack:
         if (store is None or store.fingerprint != wanted) and Path(source.get("store") or "").is_file():
             store = stack.enter_context(SkeletonStore(Path(source["store"])))
-        if store is None or store.fingerprint != wanted or not isinstance(numbers, list):
+        there = store is not None and store.fingerprint == wanted and isinstance(numbers, list)
+        if not there or not all(type(number) is int and 0 <= number < len(store) for number in numbers):
             raise RunError(
                 f"the clips that {folder} was trained on are not at hand, so --kinematics has nothing to measure: "
                 "give the store of the training with --data."
             )
         found = fit(store, np.array(numbers, np.int64))
-    runs.write_whole(path, lambda file: np.savez_compressed(file, **vars(found)))
+    with suppress(OSError):  # a folder that cannot be written: it is fitted anew next time
+        runs.write_whole(path, lambda file: np.savez_compressed(file, **vars(found)))
     return found
 
 
@@ -169,13 +179,13 @@ def _standardised(attributes: np.ndarray, centre: np.ndarray, spread: np.ndarray
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature under which `labels` `[n]` are likeliest given `logits` `[n, K]`, and one in n + 2 of them is the
-    likeliest other class instead (the rule of succession: that none was seen to be wrong is no certainty); 1 where
-    there are none."""
+    likeliest other class instead (the rule of succession: that none was seen to be wrong is no certainty). Infinite
+    where there are none: all classes are then equally likely."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     if not len(labels):
-        return 1.0
+        return np.inf
     every, wrong = np.arange(len(labels)), 1 / (len(labels) + 2)
     others = logits.copy()
     others[every, labels] = -np.inf

@@ -358,8 +358,8 @@ def open_predictor(
     """Open runs for prediction, and calibrate them where that has not been done.
 
     With `kinematics` the first run's `discriminant` is asked beside them. `store` takes the place of the skeleton store
-    that training found. `note` is told of progress, and where a run
-    cannot be calibrated. Raises `RunError` for runs that cannot be used or do not fit each other.
+    that training found. `note` is told of progress, and where a run cannot be calibrated. Raises `RunError` for runs
+    that cannot be used or do not fit each other.
     """
     loaded = [evaluate.load_run(folder, device) for folder in folders]
     return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
@@ -389,7 +389,7 @@ def of_runs(
     asked = None
     if kinematics:
         asked = _discriminant(first.folder, store)
-        networks.append(calibration.hash_of(first.folder / discriminant.FILE))
+        networks.append(asked.identity())
     found = calibration.load(first.folder, networks, num_views)
     if found is None:
         found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)

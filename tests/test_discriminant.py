@@ -63,6 +63,10 @@ def test_the_temperature_is_the_likeliest() -> None:
     assert loss(found) < min(loss(0.9 * found), loss(1.1 * found))
 
 
+def test_where_nothing_was_left_out_it_says_nothing() -> None:
+    assert discriminant._temperature(np.zeros((0, 2)), np.zeros(0, int)) == np.inf
+
+
 def test_few_clips_that_are_all_right_are_no_certainty() -> None:
     """Of n clips at least one in n + 2 counts as wrong."""
     for count in (8, 80, 800):
@@ -71,7 +75,7 @@ def test_few_clips_that_are_all_right_are_no_certainty() -> None:
         assert discriminant._softmax(np.array([[300.0, 0]]) / found)[0, 1] == pytest.approx(1 / (count + 2), rel=0.01)
 
 
-@pytest.mark.parametrize("subjects", [None, [n % 4 for n in range(24)]])
+@pytest.mark.parametrize("subjects", [None, [n % 4 for n in range(24)], [n % 3 for n in range(24)]])
 def test_two_classes_and_recordings_without_people(tmp_path: Path, subjects: list[int] | None) -> None:
     labels = [0, 1] * 12
     with make(tmp_path / "two.h5", labels, CLASSES[:2], subjects) as store:
@@ -104,6 +108,12 @@ def test_it_does_not_look_at_how_long_a_clip_is(tiny_store: Path) -> None:
         durations = np.log([store.keypoints(number).shape[1] for number in range(9)])
     (left_out,) = np.flatnonzero(np.isclose(everything, durations[:, None]).all(0))
     np.testing.assert_array_equal(np.delete(everything, left_out, 1), measured)
+
+
+def test_classes_of_different_people(tmp_path: Path) -> None:
+    """Whoever is left out takes a class along: nothing says how sure it may be."""
+    with make(tmp_path / "own.h5", [0, 1] * 9, CLASSES[:2], [0, 1, 0, 2, 0, 1] * 3) as store:
+        assert fit(store, np.arange(18)).temperature > 0
 
 
 class Blind(Recordings):
@@ -151,7 +161,10 @@ def test_it_is_fitted_once_and_kept_with_the_run(tiny_store: Path, tmp_path: Pat
             with pytest.raises(RunError, match="is damaged"):
                 discriminant.of_run(tmp_path)
         path.unlink()
+        for other in ({"store": str(tmp_path / "gone.h5")}, {"training": [1, 10**6]}, {"training": None}):
+            runs.write_json(tmp_path / runs.DATA, source | other)
+            with pytest.raises(RunError, match="give the store of the training with --data"):
+                discriminant.of_run(tmp_path)
         runs.write_json(tmp_path / runs.DATA, source | {"store": str(tmp_path / "gone.h5")})
-        with pytest.raises(RunError, match="give the store of the training with --data"):
-            discriminant.of_run(tmp_path)
-        discriminant.of_run(tmp_path, store)
+        again = discriminant.of_run(tmp_path, store)
+        assert again.identity() == made.identity() != dataclasses.replace(made, temperature=1.0).identity()
