@@ -284,10 +284,9 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
 
 def with_kinematics(cell: Cell, result: CellResult, store: SkeletonStore) -> CellResult:
     """A finished cell with the `discriminant` of its training clips asked beside the network, as a row of its own."""
-    predictions = load_predictions(cell.folder, store.protocol(cell.protocol)[1])
-    number = {name: i for i, name in enumerate(store.names)}
-    clips = np.array([number[name] for name in predictions.names])
-    opinion = discriminant.of_run(cell.folder, store).probabilities(store, clips, store.layout)
+    _, split = store.protocol(cell.protocol)
+    predictions = load_predictions(cell.folder, split)
+    opinion = discriminant.of_run(cell.folder, store).probabilities(store, store.splits[split], store.layout)
     together = discriminant.multiply(predictions.probabilities, opinion)
     found = dataclasses.asdict(accuracy(predictions.labels, together))
     found["log_loss"] = log_loss(predictions.labels, together)

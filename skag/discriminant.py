@@ -195,7 +195,7 @@ def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         found = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -float(((1 - wrong) * found[every, labels] + wrong * found[every, second]).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 8), method="bounded", options={"xatol": 1e-6}).x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 20), method="bounded", options={"xatol": 1e-6}).x))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

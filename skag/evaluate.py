@@ -269,7 +269,7 @@ def predict_clips(
 ) -> Predictions:
     """Predict some clips of the store with a run."""
     prepared = data.prepare(store, clips.numbers, run.config.data, device)
-    probabilities = predict(run.model, prepared, run.config.data, max(1, batch_size // num_views), num_views)
+    probabilities = predict(run.model, prepared, run.config.data, batch_size, num_views)
     return Predictions(
         clips.split, clips.names, clips.labels, probabilities, clips.classes, num_views, store.fingerprint
     )

@@ -165,9 +165,8 @@ class Predictor:
     def uncalibrated(self, prepared: Sequence[data.Clips], opinion: np.ndarray | None = None) -> np.ndarray:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
         multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
-        size = max(1, self.batch_size // self.num_views)
         found = [
-            evaluate.predict(run.model, clips, run.config.data, size, self.num_views)
+            evaluate.predict(run.model, clips, run.config.data, self.batch_size, self.num_views)
             for run, clips in zip(self.runs, prepared, strict=True)
         ]
         together = found[0].astype(np.float64)

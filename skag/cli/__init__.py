@@ -10,9 +10,12 @@ from .app import app
 
 __all__ = ["app", "main"]
 
-
-SMALLER_BATCHES = dict.fromkeys(("train", "ablate"), "--set train.batch_size=N")
-SMALLER_BATCHES |= dict.fromkeys(("eval", "predict"), "--batch-size N")
+_SMALLER_BATCHES = {
+    "train": "--set train.batch_size=N",
+    "ablate": "--set train.batch_size=N",
+    "eval": "--batch-size N",
+    "predict": "--batch-size N",
+}
 
 
 def main() -> None:
@@ -34,7 +37,7 @@ def main() -> None:
     except RuntimeError as error:
         if not _wants_memory(error):
             raise
-        way = next((SMALLER_BATCHES[word] for word in sys.argv[1:2] if word in SMALLER_BATCHES), None)
+        way = _SMALLER_BATCHES.get("".join(sys.argv[1:2]))
         hint = f"use smaller batches, {way}" if way else "use --device cpu"
         print(f"skag: the device has no memory left for this: {hint}.", file=sys.stderr)
         sys.exit(1)

@@ -116,9 +116,9 @@ def ablate(
     meanings, made = {row.name: row.meaning for row in chosen}, list(results)
     if kinematics:
         output.note("Measuring how joints move.")
-        done = [cell for cell in cells if ablation.finished(cell) is not None]
         with SkeletonStore(data) as clips:
-            results += [ablation.with_kinematics(*both, clips) for both in zip(done, made, strict=True)]
+            found = ((cell, ablation.finished(cell)) for cell in cells)
+            results += [ablation.with_kinematics(cell, result, clips) for cell, result in found if result is not None]
         meanings |= {name + ablation.WITH_KINEMATICS: f"{name}, and measured motion asked" for name in meanings}
     table = ablation.summarise(results, list(meanings), against)
     output.table(

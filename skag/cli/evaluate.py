@@ -55,8 +55,7 @@ def evaluate(
     Several runs are fused by their probabilities: j and b, these with jm and bm, all six streams, and whatever else is
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
-    in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken
-    for uniformity.
+    in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
     """
     from ..allocator import keep_freed_memory
     from ..device import choose_device
