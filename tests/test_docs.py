@@ -58,13 +58,18 @@ def test_links_lead_somewhere() -> None:
                 assert anchor in anchors, f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", ["faq.md", "tutorial.md"])
-def test_the_options_and_commands_that_are_named_exist(page: str) -> None:
+OTHERS_OPTIONS = r"torchrun --nproc-per-node|--pred-out-dir|--write_json|--install-completion"  # typer's is hidden
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "prompts").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_options_commands_and_files_that_are_named_exist(page: Path) -> None:
     pages = command_pages.pages()
     help_texts = "\n".join(pages.values())
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    text = re.sub(r"torchrun --nproc-per-node", "", text)  # another program's
+    text = re.sub(OTHERS_OPTIONS, "", page.read_text(encoding="utf-8"))
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)):
         assert re.search(rf"{option}(?![\w-])", help_texts), option
-    for command in set(re.findall(r"`skag ([a-z-]+)", text)):
+    for command in set(re.findall(r"`skag ([a-z][a-z-]*)", text)):
         assert f"{command}.md" in pages, command
+    for path in set(re.findall(r"(?:skag|benchmarks|tests|docs|prompts)/[\w./*-]*[\w/*]", text)):
+        assert list(ROOT.glob(path)), path

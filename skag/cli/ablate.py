@@ -36,7 +36,7 @@ def ablate(
         str | None,
         typer.Option(
             "--rows",
-            help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, shuffled.  "
+            help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, motion, shuffled.  "
             "[default: all of these]",
         ),
     ] = None,
