@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import BatchNorm, Pointwise, is_traced, norm_relu
+from .layers import BatchNorm, Pointwise, is_traced, norm_relu, refined_graph
 from .losses import LEARNED_SCALE
 
 NUM_SUBSETS = 8  # learned graphs per block
@@ -99,9 +99,8 @@ class SpatialGraph(nn.Module):
         mean = x.mean(2).transpose(1, 2)  # NM V C
         x1 = self.conv1(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))  # NM S R V
         x2 = self.conv2(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))
-        inter = torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2))  # NM S R V V
         intra = torch.softmax(x1.transpose(2, 3) @ x2, dim=-2) * self.beta  # NM S V V
-        graph = torch.addcmul((intra + self.A).unsqueeze(2), inter, self.alpha)
+        graph = refined_graph(self.A + intra, x1, x2, self.alpha)  # NM S R V V
         convolution, norm = self.pre
         pre, forgotten = norm_relu(norm, convolution(x))
         with forgotten:

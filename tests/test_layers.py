@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skag.layers import BatchNorm, Pointwise, norm_relu
+from skag.layers import BatchNorm, Pointwise, norm_relu, refined_graph
 from skag.model import ModelConfig, Recogniser
 
 
@@ -64,6 +64,22 @@ def test_what_is_forgotten_is_made_again(with_residual: bool) -> None:
 
     for ours, plain in zip(found(True), found(False), strict=True):
         torch.testing.assert_close(ours, plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_a_graph_is_refined_by_tanh(spread: float) -> None:
+    torch.manual_seed(0)
+    x1, x2 = (torch.randn(3, 5, 16, dtype=torch.float64).transpose(1, 2).unflatten(1, (8, 2)) * spread for _ in "12")
+    inputs = [torch.randn(3, 8, 5, 5, dtype=torch.float64), x1, x2, torch.tensor([0.3], dtype=torch.float64)]
+    inputs = [value.requires_grad_() for value in inputs]
+    weight = torch.randn(3, 8, 2, 5, 5, dtype=torch.float64)
+
+    def plain(graph: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        return graph.unsqueeze(2) + alpha * torch.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2))
+
+    found = [(y := made(*inputs), *torch.autograd.grad(y, inputs, weight)) for made in (refined_graph, plain)]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 def test_a_training_step_keeps_less_and_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
