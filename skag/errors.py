@@ -10,6 +10,19 @@
 `ValueError` and `AssertionError` stay what they are: a programmer's mistake, shown with a traceback.
 """
 
+from __future__ import annotations
+
+import os
+import re
+
+
+def cause(error: Exception) -> str:
+    """What went wrong, by the system's own words where an error has them, as HDF5's many lines do."""
+    if number := getattr(error, "errno", None):
+        return os.strerror(number)
+    systems = re.search(r"error message = '([^']+)'", str(error))
+    return systems[1] if systems else " ".join(str(error).split())
+
 
 class SkagError(Exception):
     """Something the user can mend. `str(error)` is the line to print."""

@@ -55,6 +55,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except RuntimeError as error:  # of `torch.save`, whose file could not be finished either
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -156,11 +158,16 @@ def check_fingerprint(run: Path, store: SkeletonStore) -> None:
 
 
 def keep_epochs(run: Path, epochs: int) -> None:
-    """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again."""
+    """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again. Raises
+    `RunError`."""
     for path, latest in ((run / METRICS, "epoch"), (run / REFRESHES, "effective")):
         if path.exists():
             until = epochs + (latest == "effective")  # what takes effect in the next epoch was written in the last one
-            write_lines(path, [line for line in _whole_lines(path) if json.loads(line)[latest] <= until])
+            try:
+                kept = [line for line in _whole_lines(path) if json.loads(line)[latest] <= until]
+            except (ValueError, LookupError, TypeError):
+                raise RunError(f"{path} is damaged: take it from a copy, or train the run again.") from None
+            write_lines(path, kept)
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -246,7 +253,7 @@ def summarise(run: Path) -> RunSummary:
 
 def _summary(run: Path) -> RunSummary:
     config, source = read_config(run), read_json(run, DATA)
-    metrics = _finished_epochs(run / METRICS)
+    metrics = read_lines(run / METRICS)
     done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.train.epochs
     written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
     quiet_for = datetime.now().timestamp() - written
@@ -272,14 +279,6 @@ def _summary(run: Path) -> RunSummary:
         test_top1=_test_top1(run),
         date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),
     )
-
-
-def _finished_epochs(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of the metrics; a last one that was cut when the run was killed is left out."""
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if line]
 
 
 def _test_top1(run: Path) -> float | None:

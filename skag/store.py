@@ -31,7 +31,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, cause
 from .layouts import Layout
 from .suggestions import did_you_mean
 
@@ -239,13 +239,13 @@ class SkeletonStore:
             self._open_parts()
         except (KeyError, ValueError, OSError) as error:
             self.close()
-            raise DataError(f"{self.path} is damaged ({error}): convert it again.") from None
+            raise DataError(f"{self.path} is damaged ({cause(error)}): convert it again.") from None
 
     def _open(self) -> None:
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
-            raise DataError(f"{self.path} is no readable HDF5 file ({error}); convert it again.") from None
+            raise DataError(f"{self.path} is no readable HDF5 file ({cause(error)}); convert it again.") from None
         self._process = os.getpid()
 
     def _open_parts(self) -> None:

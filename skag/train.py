@@ -460,6 +460,8 @@ def _go_on(state: _State, agents: Agents, run: Path) -> None:
         if distributed.leads():
             runs.keep_epochs(run, 0)
         return
+    if not (run / "best.pt").exists():
+        raise RunError(f"{run / 'best.pt'} is missing: take it from a copy, or train the run again.")
     try:
         last = torch.load(path, map_location="cpu", weights_only=True)
         state.model.load_state_dict(last["training_model"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -280,6 +281,35 @@ def test_a_device_without_memory_is_one_line(command, hint, monkeypatch, capsys)
     monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
     code, printed = failure(monkeypatch, capsys, command, "run")
     assert code == 1 and printed.count("\n") == 1 and "no memory left" in printed and hint in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "hint"),
+    [
+        ("train", errno.ENOSPC, "skag train --resume RUN"),
+        ("eval", errno.ENOSPC, "run the command again"),
+        ("eval", errno.EACCES, "may read and write"),
+        ("show", errno.ENAMETOOLONG, "check the path"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(command, number, hint, monkeypatch, capsys) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "runs/j/figures")
+
+    monkeypatch.setattr("skag.cli.app", fail)
+    monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
+    code, printed = failure(monkeypatch, capsys, command)
+    assert code == 1 and printed.count("\n") == 1 and hint in printed
+    assert f"runs/j/figures: {os.strerror(number)}" in printed
+    monkeypatch.setenv("SKAG_DEBUG", "1")
+    with pytest.raises(OSError):
+        main()
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    code, printed = failure(monkeypatch, capsys, "simulate", tmp_path / "file")
+    assert code == 1 and printed == f"skag: {tmp_path / 'file'}: File exists: check the path.\n"
 
 
 def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -28,7 +29,7 @@ from skag.dialogue import file as dialogue_file
 from skag.dialogue import journal
 from skag.dialogue import store as dialogues
 from skag.dialogue.store import DialogueStore, Exchange, exchange_key, label_set_id
-from skag.errors import DialogueError
+from skag.errors import DialogueError, cause
 from skag.layouts import load_layout
 
 KILLS = int(os.environ.get("SKAG_KILLS", "25"))
@@ -297,6 +298,32 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
     assert store.add(exchange(2)) == exchange(2) and len(DialogueStore(store.path)) == 2
 
 
+def test_a_disk_too_full_for_the_file_is_seen_before_hdf5_writes(tmp_path: Path, monkeypatch) -> None:
+    whole = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(dialogues.shutil, "disk_usage", lambda _: whole._replace(free=10**5))
+    monkeypatch.setattr(dialogues.h5py, "File", lambda *_: pytest.fail("HDF5 was let write"))
+    store = DialogueStore(tmp_path / "d.h5")
+    store.add(exchange(1))
+    with pytest.raises(DialogueError, match=r"cannot be written \(No space left on device\).*are safe"):
+        store.close()
+    monkeypatch.undo()
+    assert DialogueStore(store.path).find() == [exchange(1)]
+
+
+def test_a_folder_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, "", "."):
+        with pytest.raises(DialogueError, match=r"is a folder: name the store's file, such as .*dialogues\.h5"):
+            DialogueStore(path)
+
+
+def test_hdf5s_own_words_are_made_short() -> None:
+    words = "Can't close file (file write failed: time = Sat\n, errno = 28, error message = 'No space left', buf = 0x5)"
+    assert cause(OSError(words)) == cause(RuntimeError(words)) == "No space left"
+    assert cause(OSError(errno.EISDIR, words)) == os.strerror(errno.EISDIR)
+    assert cause(ValueError("two\n lines")) == "two lines"
+
+
 def test_a_fold_that_fails_keeps_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("HDF5 cannot write")
@@ -367,7 +394,7 @@ def rotten(path: Path) -> None:
         (bad_utf8, "no readable"),
         (bad_numbers, "no readable"),
         (rotten, "no readable"),
-        (lambda path: path.mkdir(), "no readable"),
+        (lambda path: path.mkdir(), "is a folder"),
     ],
 )
 def test_a_file_that_is_no_store_is_told_of_and_left_alone(

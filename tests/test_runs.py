@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from skag import recipes, runs
 from skag.cli import main
@@ -101,6 +104,32 @@ def test_other_folders_are_no_runs(tmp_path: Path) -> None:
     assert runs.list_runs(tmp_path) == []
     with pytest.raises(RunError, match="no folder .*nowhere: `skag train"):
         runs.list_runs(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_the_earlier_one(tmp_path: Path) -> None:
+    """PyTorch says "unexpected pos" where the disk is full; what the system said comes through."""
+    path = tmp_path / "last.pt"
+    runs.write_whole(path, lambda file: torch.save({"epoch": 1}, file))
+
+    class Full(io.BytesIO):
+        def write(self, data) -> int:
+            if self.tell() > 4000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    with pytest.raises(OSError) as caught:
+        runs.write_whole(path, lambda file: torch.save({"weights": torch.zeros(9000)}, Full()))
+    assert caught.value.errno == errno.ENOSPC
+    assert torch.load(path, weights_only=True) == {"epoch": 1} and os.listdir(tmp_path) == ["last.pt"]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\n", b"[]\n", b"{}\n", b"{\n"])
+def test_lines_that_cannot_be_read_are_left_as_they_are(damage: bytes, tmp_path: Path) -> None:
+    path = made(tmp_path / "run", epochs=2) / runs.METRICS
+    path.write_bytes(before := path.read_bytes() + damage)
+    with pytest.raises(RunError, match="metrics.jsonl is damaged"):
+        runs.keep_epochs(tmp_path / "run", 1)
+    assert path.read_bytes() == before
 
 
 def test_the_command_shows_the_list(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -549,12 +549,12 @@ def test_a_damaged_checkpoint_is_named(tiny_store: Path, tmp_path: Path) -> None
     run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
     path = tmp_path / "run" / "last.pt"
     path.write_bytes(path.read_bytes()[:5000])
-    with (
-        SkeletonStore(tiny_store) as store,
-        agents_of(config, store, tmp_path / "none.h5") as agents,
-        pytest.raises(RunError, match="cannot be gone on from"),
-    ):
-        train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)
+    with SkeletonStore(tiny_store) as store, agents_of(config, store, tmp_path / "none.h5") as agents:
+        with pytest.raises(RunError, match="cannot be gone on from"):
+            train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)
+        (tmp_path / "run" / "best.pt").unlink()
+        with pytest.raises(RunError, match=r"best\.pt is missing"):
+            train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)
 
 
 def test_metrics_are_written_for_tensorboard_too(tiny_store: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -20,7 +21,7 @@ _SMALLER_BATCHES = {
 
 def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
-    from ..errors import SkagError
+    from ..errors import SkagError, cause
 
     if sys.argv[1:2] in (["train"], ["ablate"]):
         restart_without_small_caches()
@@ -44,6 +45,23 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `skag ... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if os.environ.get("SKAG_DEBUG") == "1" or error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"skag: {where}{cause(error)}: {_what_to_do(error.errno)}.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _what_to_do(number: int) -> str:
+    """The next step after an error of the system that no command expected."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        if sys.argv[1:2] == ["train"]:
+            return "free some space, then go on with `skag train --resume RUN`; finished epochs are kept"
+        return "free some space and run the command again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a place that you may read and write"
+    return "check the path"
 
 
 def _wants_memory(error: RuntimeError) -> bool:

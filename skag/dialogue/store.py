@@ -11,6 +11,7 @@ can be repeated without a language model. What is promised, and how, is in `docs
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -25,7 +26,7 @@ import filelock
 import h5py
 import numpy as np
 
-from ..errors import DialogueError
+from ..errors import DialogueError, cause
 from .claims import Claims
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
@@ -35,6 +36,7 @@ __all__ = ["Conversation", "DialogueStore", "Exchange", "exchange_key", "label_s
 
 LOCK_TIMEOUT = 120.0  # seconds; it is held for milliseconds, or seconds while a very big store is folded
 POLL = 0.05  # seconds between two looks for an answer that another process is asking for
+_EMPTY_STORE = 1 << 19  # bytes of a store of few exchanges, most of them for indices
 _READ_GAP = 1 << 14  # bytes between two wanted texts that are read along rather than skipped
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError)  # what damaged HDF5 or JSON raises
 
@@ -48,6 +50,9 @@ class DialogueStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            example = self.path / "dialogues.h5"
+            raise DialogueError(f"{self.path} is a folder: name the store's file, such as {example}.")
         self._journal = Journal(self.path.with_name(f"{self.path.name}.journal"))
         self._lock_path = self.path.with_name(f"{self.path.name}.lock")
         self._claims = Claims(self.path.with_name(f"{self.path.name}.asking"))
@@ -253,6 +258,7 @@ class DialogueStore:
                 left.unlink(missing_ok=True)  # of a process that was killed
             partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
             try:
+                self._expect_space()
                 if self.path.exists():
                     shutil.copyfile(self.path, partial)
                 with h5py.File(partial, "a") as file:
@@ -269,6 +275,12 @@ class DialogueStore:
         # Killed here, exchanges stand in both files: `_refresh` knows them by their keys.
         self._journal.remove()
         self._refresh()
+
+    def _expect_space(self) -> None:
+        """Raise `OSError` where the new file surely has no room: on a full disk HDF5 prints tracebacks."""
+        needed = _EMPTY_STORE + sum(path.stat().st_size for path in (self.path, self._journal.path) if path.exists())
+        if shutil.disk_usage(self.path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
         """Fold, where that is allowed, and let go of the files. A store opens by itself when it is used again."""
@@ -300,7 +312,7 @@ class DialogueStore:
             ) from None
         except (OSError, NotImplementedError) as error:
             raise DialogueError(
-                f"{self.path} cannot be written ({error}): free the space or choose another --store; "
+                f"{self.path} cannot be written ({cause(error)}): free the space or choose another --store; "
                 "all answers stored before are safe."
             ) from None
 
@@ -345,7 +357,7 @@ class DialogueStore:
             yield self._data
         except _UNREADABLE as error:
             self._close_file()
-            reason = " ".join(str(error).split())[:120]
+            reason = cause(error)[:120]
             raise DialogueError(
                 f"{self.path} is no readable dialogue store ({reason}): take it from a backup, or choose another "
                 "--store; it is not overwritten."
