@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 import skag
 from skag.cli import app, main
+from skag.cli.output import Output
+from skag.cli.train import _Terminal
 from skag.errors import DataError
 from skag.model import ModelConfig
 
@@ -310,6 +312,21 @@ def test_a_file_where_a_folder_is_wanted(tmp_path: Path, monkeypatch, capsys) ->
     (tmp_path / "file").touch()
     code, printed = failure(monkeypatch, capsys, "simulate", tmp_path / "file")
     assert code == 1 and printed == f"skag: {tmp_path / 'file'}: File exists: check the path.\n"
+
+
+@pytest.mark.parametrize(("threads", "notes"), [(1, 0), (2, 1)])
+def test_a_run_that_waits_for_cores_says_so_once(threads, notes, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("skag.device.seconds_kept_waiting", lambda: 0.5 * time.monotonic())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    metrics = {"epoch": 1, "val_top1": 50.0, "train_top1": 40.0, "seconds": 1.0, "loss": 1.0}
+    metrics |= {f"loss_{name}": 0.5 for name in ("cls", "con", "align", "motion", "mix")}
+    with _Terminal(Output(as_json=False, quiet=False), torch.device("cpu")) as terminal:
+        for epoch in (1, 2):
+            terminal.epoch_started(epoch, 2, 1)
+            terminal.epoch_done(metrics)
+    printed = capsys.readouterr().err
+    assert printed.count("for 50% of this epoch other programs had the cores") == notes
+    assert printed.count("OMP_NUM_THREADS=1") == notes
 
 
 def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

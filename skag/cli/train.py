@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ..store import SkeletonStore
 
 
+MOST_WAITING = 0.25  # share of an epoch that a run waits for a core before it says so
+
 Streams = StrEnum("Streams", [*Stream.__members__, "all"])
 
 
@@ -339,7 +341,7 @@ def _train_one(
             weights, store = asking["text_weights"] and Path(asking["text_weights"]), Path(asking["dialogues"])
             options = {"dialogues": store, "text_weights": weights, "device": where.type, "note": output.note}
             agents = recorded_agents(Path(repeat), clips, **options)
-        watcher = stack.enter_context(_Terminal(output))
+        watcher = stack.enter_context(_Terminal(output, where))
         if agents.active and repeat is None:
             fixed = ", which answers no further questions" if agents.llm.startswith("imported/") else ""
             alone = ", from the store alone" if asking["offline"] else ""
@@ -388,9 +390,12 @@ class _Terminal:
     """Progress on stderr: a bar per epoch with the losses so far and what is being asked, a line per epoch, a line per
     refresh."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, device: torch.device) -> None:
+        import torch
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from ..device import seconds_kept_waiting
 
         console = Console(stderr=True)
         columns = (
@@ -404,6 +409,8 @@ class _Terminal:
         self._bar = Progress(*columns, console=console, disable=hidden, transient=True, redirect_stdout=False)
         self._task: Any = None
         self._state, self._best, self._next_look = "", 0.0, 0.0
+        self._seconds_waited = seconds_kept_waiting
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
 
     def __enter__(self) -> _Terminal:
         self._bar.start()
@@ -413,6 +420,7 @@ class _Terminal:
         self._bar.stop()
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        self._began, self._waited = time.monotonic(), self._seconds_waited()
         self._epochs, self._epoch = epochs, f"epoch {epoch}/{epochs}"
         if self._best:
             self._epoch += f"  best val {self._best:.1f} %"
@@ -437,6 +445,15 @@ class _Terminal:
             f"epoch {metrics['epoch']:>3}/{self._epochs}  {_losses(metrics)}  "
             f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
         )
+        if self._threads > 1 and self._share_waited() > MOST_WAITING:
+            self._say(
+                f"Note: for {self._share_waited():.0%} of this epoch other programs had the cores that it was ready to "
+                "use. Runs side by side are many times as fast with a thread each: OMP_NUM_THREADS=1 (docs/faq.md)."
+            )
+            self._threads = 1  # said once
+
+    def _share_waited(self) -> float:
+        return (self._seconds_waited() - self._waited) / (time.monotonic() - self._began)
 
     def refreshed(self, record: dict[str, Any]) -> None:
         self._state = ""
