@@ -49,19 +49,19 @@ def main() -> None:
         if os.environ.get("SKAG_DEBUG") == "1" or error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"skag: {where}{cause(error)}: {_what_to_do(error.errno)}.", file=sys.stderr)
+        print(f"skag: {where}{cause(error)}: {_what_to_do(error)}.", file=sys.stderr)
         sys.exit(1)
 
 
-def _what_to_do(number: int) -> str:
+def _what_to_do(error: OSError) -> str:
     """The next step after an error of the system that no command expected."""
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         if sys.argv[1:2] == ["train"]:
             return "free some space, then go on with `skag train --resume RUN`; finished epochs are kept"
         return "free some space and run the command again"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose a place that you may read and write"
-    return "check the path"
+    return "check the path" if error.filename else "SKAG_DEBUG=1 tells where it happened"
 
 
 def _wants_memory(error: RuntimeError) -> bool:
