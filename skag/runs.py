@@ -56,7 +56,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except RuntimeError as error:  # of `torch.save`, whose file could not be finished either
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -445,15 +445,13 @@ class _Terminal:
             f"epoch {metrics['epoch']:>3}/{self._epochs}  {_losses(metrics)}  "
             f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
         )
-        if self._threads > 1 and self._share_waited() > MOST_WAITING:
+        share = (self._seconds_waited() - self._waited) / (time.monotonic() - self._began)
+        if self._threads > 1 and share > MOST_WAITING:
             self._say(
-                f"Note: for {self._share_waited():.0%} of this epoch other programs had the cores that it was ready to "
+                f"Note: for {share:.0%} of this epoch other programs had the cores that it was ready to "
                 "use. Runs side by side are many times as fast with a thread each: OMP_NUM_THREADS=1 (docs/faq.md)."
             )
             self._threads = 1  # said once
-
-    def _share_waited(self) -> float:
-        return (self._seconds_waited() - self._waited) / (time.monotonic() - self._began)
 
     def refreshed(self, record: dict[str, Any]) -> None:
         self._state = ""
