@@ -158,7 +158,7 @@ class Agents:
         A class whose similar classes are those that its distinction was asked against is not asked about again. A
         refresh that is `recorded` for this epoch is repeated: nobody is asked.
         """
-        started = time.perf_counter()
+        started, confusions = time.perf_counter(), np.array(confusions)  # a copy: training goes on counting
         if self.config.confusion_rule == "release":
             similar = release_similar_classes(confusions, self.config.max_similar)
         else:

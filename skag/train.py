@@ -132,6 +132,7 @@ def train(
     state = _start(config, model_config, train_clips, agents)
     if resume:
         _go_on(state, agents, run)
+        agents.hear(distributed.share(agents.told))  # as the leader's checkpoint has it
     if agents.active and state.epoch == 0:
         _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, numbers)
     write_scalars = runs.scalar_writer(run, state.epoch) if leads else None

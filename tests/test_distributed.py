@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ import pytest
 import torch
 
 from skag import distributed, runs
-from skag.config import AgentConfig, Config
+from skag.agents import Agents
+from skag.config import AgentConfig, Config, replace
 from skag.data import Batch
 from skag.model import ModelConfig, Recogniser
-from skag.train import _step
+from skag.store import SkeletonStore
+from skag.train import _step, train
 
-from .test_train import state_for_a_step
+from .test_train import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 SMALL = ["network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "agents.query_period=2"]
 
 
@@ -34,12 +38,21 @@ def trained(folder: Path, store: Path, run: str, processes: int, *settings: str,
     else:
         command += [str(store), "--store", "d.h5", "--out", run, *OPTIONS]
         command += [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ONE_THREAD
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def by_two(function: Callable[..., None], *arguments: str) -> None:
+    """Let two processes call a function of this module."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", __name__]
+    command += [function.__name__, *arguments]
+    environment = os.environ | ONE_THREAD
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_train_what_one_does_with_the_double_batch(described: Path, tiny_store: Path) -> None:
@@ -58,13 +71,10 @@ def test_two_processes_train_what_one_does_with_the_double_batch(described: Path
     assert records[0] == records[1] and records[0][0]["confusions"]
 
 
-def test_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+def test_gradients_are_those_of_the_whole_batch() -> None:
     """Of all terms, with parts of unequal size; in double precision (the losses in single), where no rounding error
     tips a ReLU over."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", __name__]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    by_two(compare_gradients)
 
 
 def compare_gradients() -> None:
@@ -114,6 +124,31 @@ def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, 
     assert [line["epoch"] for line in runs.read_lines(described / "run" / runs.METRICS)] == [1, 2, 3, 4, 5]
 
 
+def test_all_processes_go_on_with_what_the_leader_was_told(described: Path, tiny_store: Path) -> None:
+    """To the weights of a run that was not interrupted: the others learn the sentences from the leader's checkpoint."""
+    by_two(go_on, str(described), str(tiny_store))
+
+
+def go_on(folder: str, data: str) -> None:
+    """What `test_all_processes_go_on_with_what_the_leader_was_told` has two processes do."""
+    distributed.begin(CPU)
+    config = replace(small(epochs=5), "train", batch_size=8)
+
+    def run_in(run: Path, watcher: Silent, resume: bool) -> None:
+        with SkeletonStore(Path(data)) as store, agents_of(config, store, Path(folder, "d.h5")) as told:
+            nobody = Agents(config.agents, store.layout, len(store.classes))
+            train(store, config, run, told if distributed.leads() else nobody, CPU, watcher, resume=resume)
+
+    run_in(Path(folder, "whole"), Silent(), resume=False)
+    with pytest.raises(Stop):
+        run_in(Path(folder, "cut"), StopsAt("step", 7), resume=False)
+    assert torch.load(Path(folder, "cut", "last.pt"), weights_only=True)["epoch"] == 2
+    run_in(Path(folder, "cut"), Silent(), resume=True)
+    weights = [torch.load(Path(folder, run, "last.pt"), weights_only=True)["model"] for run in ("whole", "cut")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    distributed.end()
+
+
 def test_one_process_keeps_everything_to_itself() -> None:
     assert (distributed.size(), distributed.rank(), distributed.leads()) == (1, 0, True)
     assert distributed.begin(torch.device("cpu")) == torch.device("cpu")
@@ -124,4 +159,4 @@ def test_one_process_keeps_everything_to_itself() -> None:
 
 
 if __name__ == "__main__":
-    compare_gradients()
+    {function.__name__: function for function in (compare_gradients, go_on)}[sys.argv[1]](*sys.argv[2:])

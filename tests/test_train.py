@@ -463,12 +463,19 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
 
 
 class Gate(Silent):
-    """Lets the answers of a refresh come in one epoch, and only then."""
+    """Lets the answers of a refresh come in one epoch, and only then; keeps the counts that refreshes began with."""
 
     def __init__(self, agents: Agents, epoch: int) -> None:
         super().__init__()
-        self.agents, self.epoch, self.event, ask = agents, epoch, threading.Event(), agents.ask
-        agents.answers_late = True
+        self.agents, self.epoch, self.event = agents, epoch, threading.Event()
+        ask, begin = agents.ask, agents.begin_refresh
+        self.counts: dict[int, np.ndarray] = {}
+
+        def begin_refresh(counts: np.ndarray, epoch: int) -> None:
+            self.counts[epoch] = counts.copy()
+            begin(counts, epoch)
+
+        agents.answers_late, agents.begin_refresh = True, begin_refresh
         agents.ask = lambda *arguments: self.event.wait() and ask(*arguments)
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
@@ -490,6 +497,11 @@ def test_training_goes_on_while_questions_are_being_answered(
         train(store, config, run, agents, CPU, watcher)
     late = watcher.records[0]
     assert (late["epoch"], late["effective"], watcher.asked[:2]) == (2, 5, [2, 2])
+    # What is recorded are the counts of the epoch that asked, though two more have been counted since.
+    counts = np.zeros((4, 4), int)
+    for true, predicted, count in late["confusions"]:
+        counts[true, predicted] = count
+    assert (counts == watcher.counts[2]).all() and (watcher.counts[2] != watcher.counts[4]).any()
     vectors = np.load(run / "refreshes" / "epoch-002.npz")
     assert (vectors["text"] != vectors["text_before"]).any() and len(vectors["clip_labels"]) == 16
     with SkeletonStore(tiny_store) as store:
@@ -515,13 +527,15 @@ def test_what_was_on_its_way_is_asked_again_after_an_interruption(
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         gate = Gate(agents, epoch=99)
         with pytest.raises(Stop):
-            train(store, config, run, agents, CPU, StopsAt("epoch", 3))
+            train(store, config, run, agents, CPU, StopsAt("epoch", 4))
     assert gate.agents.on_its_way.epoch == 2 and not runs.read_lines(run / runs.REFRESHES)
+    kept = torch.load(run / "last.pt", weights_only=True)["agents"]["confusions"].numpy()
+    assert (kept == gate.counts[2]).all()  # and not those of the epoch that was trained meanwhile
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         watcher = Silent()
         train(store, config, run, agents, CPU, watcher, resume=True)
     gate.event.set()
-    assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 4), (4, 5)]
+    assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 5), (4, 5)]
 
 
 def test_answers_that_come_too_late_for_a_run_are_reported(
