@@ -251,6 +251,7 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
             dialogues=Path(asking["dialogues"]),
             base_url=asking["base_url"],
             offline=asking["offline"],
+            asks_again=cell.config.agents.query_period < cell.config.train.epochs,
             device=device,
         ) as agents,
     ):

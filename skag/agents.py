@@ -138,7 +138,8 @@ class Agents:
         sentences = self._sentences(conversations)
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
-        return Reading(joints[self._given], sentences, self.embed(sentences) if used else self.text)
+        text = self.embed(selector.sentences(conversations))[self._given] if used else self.text
+        return Reading(joints[self._given], sentences, text)
 
     @property
     def _given(self) -> np.ndarray:
@@ -299,12 +300,14 @@ def open_agents(
     device: str = "cpu",
     jobs: int = 4,
     offline: bool = False,
+    asks_again: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Agents]:
     """The agents of a run over the dialogue store at `dialogues`; inactive where nothing uses them.
 
     `llm` is who answers round 6, by default whoever described the classes last, and `fallback` what that one
-    refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. Sentence embeddings are
+    refuses. Offline the store alone answers, and what it lacks gathers in `Agents.missing`. A run that never
+    `asks_again` is not told an imported round 6 either. Sentence embeddings are
     cached beside the dialogues. `note` is told of long waits for a server, and of sentences that are long for the text
     encoder, of each once. Raises `DialogueError` where the classes have not been described.
     """
@@ -338,7 +341,7 @@ def open_agents(
             identity = {"backend": name, "model": model}
         else:
             identity = identities[0] if offline else backend.identity()
-        conversations = (load_imported if imported else load)(kept, classes, layout, identity=identity)
+        conversations = (load_imported if imported and asks_again else load)(kept, classes, layout, identity=identity)
         texts = load_prompts(prompts)
 
         def ask(
@@ -390,9 +393,13 @@ def recorded_agents(
     except Exception as error:  # a file that is missing, damaged or of another version fails in many ways
         raise RunError(f"{run} cannot be repeated: its last.pt cannot be read ({_first_line(error)}).") from None
     told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
+
+    def at_first(number: int, exchange: Exchange) -> bool:  # not asked in training, but there when it began
+        return number <= ROUNDS[-1] or exchange.identity["backend"] == "imported"
+
     try:
         conversations = tuple(
-            Conversation(k, name, {number: told[key] for number, key in used[k].items() if number <= ROUNDS[-1]})
+            Conversation(k, name, {number: told[key] for number, key in used[k].items() if at_first(number, told[key])})
             for k, name in enumerate(classes)
         )
         embed, tower = _open_text(config, classes, dialogues, text_weights, device, note)

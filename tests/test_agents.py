@@ -95,13 +95,17 @@ def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: P
             assert len(agents.exchanges) == 4 * 5 + 2
 
 
-def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(tiny_store: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(
+    shuffled: bool, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the class that they tell of, whichever class they are given to."""
     monkeypatch.setattr(text, "_open_tokeniser", lambda *arguments: (lambda sentence: len(sentence.split()), 1))
     notes: list[str] = []
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
         options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5", "note": notes.append}
-        with open_agents(AgentConfig(), store, **options) as agents:
+        with open_agents(AgentConfig(shuffled=shuffled), store, **options) as agents:
             assert len(notes) == 1 and notes[0].startswith("Note: lexical reads 1 tokens")
             assert all(name in notes[0] for name in store.classes)
             counts = np.zeros((4, 4), int)

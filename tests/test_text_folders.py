@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skag import selector
-from skag.agents import open_agents
+from skag.agents import open_agents, recorded_agents
 from skag.config import AgentConfig
 from skag.dialogue import transfer
 from skag.dialogue.store import DialogueStore
@@ -20,9 +21,11 @@ from skag.errors import DialogueError
 from skag.layouts import load_layout
 from skag.selector import FormatProblem
 from skag.store import SkeletonStore
+from skag.train import train
 
 from .conftest import CLASSES as TINY_CLASSES
 from .test_agents import refresh
+from .test_train import CPU, Silent, small
 
 NTU, COCO = load_layout("nturgb+d"), load_layout("coco")
 CLASSES = ["nod head/bow", "shake head", "touch back (backache)"]
@@ -252,7 +255,8 @@ def test_control_characters_do_not_come_in(tmp_path: Path) -> None:
     assert read_folder(there, "x", CLASSES, NTU)[0].answer == "It goes [2J up  and down."
 
 
-def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> None:
+def import_tiny(tmp_path: Path, tiny_store: Path, distinctions: bool = False) -> Path:
+    """A dialogue store with a dialogue about the tiny store's classes, imported as "mine"."""
     kinect = load_layout("kinect-v1")
     there = tmp_path / "tiny"
     there.mkdir()
@@ -260,10 +264,17 @@ def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> N
         joint = kinect.joints[number]
         answers = {"round3": str(number + 1), "round4": f"{number + 1}-{joint}: moves."}
         rounds = blocks(name, kinect.joints, **answers)
+        if distinctions:
+            rounds.append((f"What tells '{name}' apart?", f"Only here the {joint} moves."))
         (there / f"{number:03d}_{name.replace(' ', '_')}.txt").write_text(written(rounds))
+    with SkeletonStore(tiny_store) as data, DialogueStore(tmp_path / "d.h5") as store:
+        transfer.add_all(store, lambda: read_folder(there, "mine", data.classes, data.layout))
+    return tmp_path / "d.h5"
+
+
+def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> None:
+    import_tiny(tmp_path, tiny_store)
     with SkeletonStore(tiny_store) as data:
-        with DialogueStore(tmp_path / "d.h5") as store:
-            transfer.add_all(store, lambda: read_folder(there, "mine", data.classes, data.layout))
         for offline in (True, False):  # there is nobody to ask either way
             opened = open_agents(
                 AgentConfig(), data, llm="imported/mine", protocol=None, dialogues=tmp_path / "d.h5", offline=offline
@@ -279,3 +290,21 @@ def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> N
         )
         with pytest.raises(DialogueError, match="by imported/other of 4 of 4 classes"), missing:
             pass
+
+
+def test_an_imported_round_6_is_told_from_the_beginning_and_when_a_run_is_repeated(
+    tmp_path: Path, tiny_store: Path
+) -> None:
+    dialogues, config, run = import_tiny(tmp_path, tiny_store, distinctions=True), small(epochs=3), tmp_path / "run"
+    options = {"llm": "imported/mine", "protocol": None, "dialogues": dialogues}
+    with SkeletonStore(tiny_store) as data:
+        with open_agents(config.agents, data, **options, asks_again=False) as agents:
+            assert all(max(each.exchanges) == 5 for each in agents.conversations)  # what the row stage-1 means
+        with open_agents(config.agents, data, **options) as agents:
+            assert all(sentence.startswith("Only here the ") for sentence in agents.sentences)
+            train(data, config, run, agents, CPU, Silent())
+        again = recorded_agents(run, data, dialogues=dialogues)
+        assert again.sentences == agents.sentences and (again.joints == agents.joints).all()
+        train(data, config, tmp_path / "again", again, CPU, Silent())
+    weights = [torch.load(path / "last.pt", weights_only=True)["model"] for path in (run, tmp_path / "again")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
