@@ -86,6 +86,7 @@ class Agents:
     open_tower: Callable[[], tuple[Any, Any]] | None = None  # the text encoder to be trained along, and its tokeniser
     num_refreshes: int = 0
     num_asked: int = 0
+    num_put: int = 0  # questions of the refreshes, whoever answered: what `max_questions` limits
     llm: str = ""  # who described the classes and answers round 6
     missing: list[Question] = field(default_factory=list)  # offline: what the store did not answer
     on_its_way: Asking | None = None
@@ -177,7 +178,7 @@ class Agents:
         by_errors = {m: similar[m] for m in sorted(similar, key=lambda m: -errors[m])}
         to_ask = not_yet_told(by_errors, conversations)
         budget = self.config.max_questions
-        left = None if budget is None else max(0, budget - self.num_asked)
+        left = None if budget is None else max(0, budget - self.num_put)
 
         def work() -> None:
             try:
@@ -203,6 +204,7 @@ class Agents:
         self.exchanges |= {exchange.key: exchange for exchange in (*result.consulted, *result.exchanges)}
         self.num_refreshes += 1
         self.num_asked += result.asked
+        self.num_put += result.asked + result.cached
         self.missing += result.missing
         self._use(reading)
         names = [conversation.class_name for conversation in self.conversations]
@@ -250,7 +252,8 @@ class Agents:
             for each in self.conversations
         )
         failed = tuple((name, reason) for name, reason in record["failed"])
-        return Refresh(conversations, tuple(told), 0, len(told), failed, over_budget=tuple(record["over_budget"]))
+        put = record["asked"] + record["cached"]
+        return Refresh(conversations, tuple(told), 0, put, failed, over_budget=tuple(record["over_budget"]))
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on: plain values, and arrays under "text" and "joints"."""
@@ -258,6 +261,7 @@ class Agents:
             "used": [{n: exchange.key for n, exchange in c.exchanges.items()} for c in self.conversations],
             "num_refreshes": self.num_refreshes,
             "num_asked": self.num_asked,
+            "num_put": self.num_put,
             "text": self.text,
             "joints": self.joints,
             "on_its_way": None if self.on_its_way is None else self.on_its_way.epoch,
@@ -275,6 +279,7 @@ class Agents:
         )
         self.exchanges = {**exchanges, **self.exchanges}  # in the order in which they were told
         self.num_refreshes, self.num_asked = state["num_refreshes"], state["num_asked"]
+        self.num_put = state["num_put"]
         self.text, self.joints = state["text"], state["joints"]
         self.sentences = self._sentences(self.conversations)
         if state["on_its_way"] is not None:

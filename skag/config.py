@@ -121,7 +121,7 @@ class AgentConfig:
     max_similar: int = 10  # k of eq. 3
     # False: answers come in while training goes on, and count from the epoch after they are complete.
     wait_for_answers: bool = False
-    max_questions: int | None = None  # that a run may ask while it trains; None: as many as it takes
+    max_questions: int | None = None  # that a run may put while it trains; None: as many as it takes
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses

@@ -12,7 +12,7 @@ import numpy as np
 
 from .backends import Backend, Topic
 from .dialogue.exchanges import Conversation, Exchange, label_set_id
-from .dialogue.interview import BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
+from .dialogue.interview import MAX_REASKS, BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
 from .dialogue.prompts import ROUNDS, Prompts
 from .dialogue.store import DialogueStore
 from .errors import BackendError
@@ -92,8 +92,9 @@ def ask_distinctions(
     `conversations` holds all classes in their order. With `recall` a class's distinction so far, and the question it
     answers, stand between round 5 and the new question. What the backend refuses or answers unusably is asked of
     `fallback`. Without a backend the store alone answers, by any of `identities`. With a `budget` at most so many
-    questions are asked; answers that the store holds cost nothing. Trouble with the backend or its answers is reported
-    in `failed`, never raised: training goes on with what there is.
+    questions are put; those that the store answers count too, and where it could be spent one class comes after the
+    other, so that what it leaves out depends on neither the store nor `jobs`. Trouble with the backend or its answers
+    is reported in `failed`, never raised: training goes on with what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
@@ -105,6 +106,8 @@ def ask_distinctions(
         failed = tuple((names[index], str(error)) for index in similar)
         return Refresh(tuple(conversations), (), 0, 0, failed)
     label_set = label_set_id(names, layout)
+    if budget is not None and budget < len(similar) * (MAX_REASKS + 1) * (1 if fallback is None else 2):
+        jobs = 1
     interview = Interview(first, store, prompts, layout, label_set, step, fallback, jobs=jobs, budget=budget)
 
     def one(index: int) -> Exchange | BackendError | FormatProblem:

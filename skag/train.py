@@ -480,7 +480,8 @@ def _go_on(state: _State, agents: Agents, run: Path) -> None:
             told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
             # What took effect after the checkpoint and before the end takes effect then again.
             records = runs.read_lines(run / runs.REFRESHES)
-            agents.repeat([record for record in records if record["effective"] > state.epoch + 1], told)
+            if not agents.repeats:  # a run that repeats another has its records
+                agents.repeat([record for record in records if record["effective"] > state.epoch + 1], told)
             kept = last["agents"]
             agents.restore(kept | {name: kept[name].numpy() for name in ("text", "joints", "confusions")}, told)
     except Exception as error:  # a damaged file, or one of another version, fails in many ways

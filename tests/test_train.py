@@ -436,8 +436,9 @@ def same(one: object, other: object) -> bool:
 def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
     event: str, count: int, tiny_store: Path, dialogues: Path, tmp_path: Path
 ) -> None:
-    """Weights, optimiser, schedule, generators, metrics and dialogues; dropout and jitter draw from theirs."""
-    config = small(epochs=5, alignment_scale="learned")
+    """Weights, optimiser, schedule, generators, metrics, dialogues and the budget of questions, which is spent in the
+    first refresh; dropout and jitter draw from theirs."""
+    config = small(epochs=5, alignment_scale="learned", max_questions=3)
     config = replace(replace(config, "network", dropout=0.3), "augment", jitter=0.01, mix=True)
 
     def run_in(run: Path, watcher: Silent, resume: bool) -> None:
@@ -449,6 +450,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
         run_in(tmp_path / "cut", StopsAt(event, count), resume=False)
     torch.manual_seed(99)  # another process has other generators
     run_in(tmp_path / "cut", Silent(), resume=True)
+    assert len(runs.read_lines(tmp_path / "whole" / runs.REFRESHES)[0]["over_budget"]) == 1
     whole, cut = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
     whole["agents"].pop("num_asked"), cut["agents"].pop("num_asked")  # what was asked before is in the store now
     assert same(whole, cut)
@@ -536,6 +538,23 @@ def test_what_was_on_its_way_is_asked_again_after_an_interruption(
         train(store, config, run, agents, CPU, watcher, resume=True)
     gate.event.set()
     assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 5), (4, 5)]
+
+
+def test_a_repetition_that_was_interrupted_goes_on(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config, run, again = small(epochs=6), tmp_path / "run", tmp_path / "again"
+    run_training(config, tiny_store, dialogues, run)
+    with SkeletonStore(tiny_store) as store:
+
+        def repeat(watcher: Silent, resume: bool) -> None:
+            agents = recorded_agents(run, store, dialogues=dialogues)
+            train(store, config, again, agents, CPU, watcher, resume=resume)
+
+        with pytest.raises(Stop):
+            repeat(StopsAt("epoch", 4), resume=False)
+        repeat(Silent(), resume=True)
+    assert same(*(torch.load(path / "last.pt", weights_only=True)["training_model"] for path in (run, again)))
+    effective = [[line["effective"] for line in runs.read_lines(path / runs.REFRESHES)] for path in (run, again)]
+    assert effective == [[3, 5], [3, 5]]
 
 
 def test_answers_that_come_too_late_for_a_run_are_reported(

@@ -117,7 +117,8 @@ def train(
         ),
     ] = None,
     max_questions: Annotated[
-        int | None, typer.Option("--max-questions", min=0, help="Questions that may be asked.  [default: no limit]")
+        int | None,
+        typer.Option("--max-questions", min=0, help="Questions that may be put.  [default: no limit]"),
     ] = None,
     wait_for_answers: Annotated[
         bool,

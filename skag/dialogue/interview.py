@@ -59,7 +59,7 @@ class NotStored(BackendError):
 
 
 class BudgetSpent(BackendError):
-    """As many questions were asked as may be."""
+    """As many questions were put as may be."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Interview:
     fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
     structured: bool = False  # ask servers to hold the model to a JSON schema
     jobs: int = 1  # questions asked at the same time
-    budget: int | None = None  # questions that may be asked, those asked again included; None: as many as it takes
+    budget: int | None = None  # questions that may be put, to the store or a backend, those put again included
     usage: Usage = field(default_factory=Usage)  # of the questions asked
     usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
     by_fallback: int = 0
@@ -172,7 +172,21 @@ class Interview:
     def _exchange(
         self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
     ) -> Exchange:
-        """One exchange, from the store or from the backend."""
+        """One exchange, from the store or from the backend; costs one question of the budget unless it fails."""
+        with self._lock:
+            if self.budget is not None and self._spent >= self.budget:
+                raise BudgetSpent("as many questions were put as may be")
+            self._spent += 1
+        try:
+            return self._stored_or_asked(asked, messages, topic, similar, attempt)
+        except BackendError:
+            with self._lock:
+                self._spent -= 1
+            raise
+
+    def _stored_or_asked(
+        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
+    ) -> Exchange:
         schemas_of = [(identity, self._schema(identity, topic.round)) for identity in asked.identities]
         for identity, schema in schemas_of:
             stored = self.store.get(exchange_key(identity, messages, schema))
@@ -215,20 +229,13 @@ class Interview:
             return self._counted(self.store.add(exchange), asked=True)
 
     def _answer(self, backend: Backend, messages: list[Message], topic: Topic, schema: dict | None) -> Answer:
-        """What a backend answers; once it is down, or the budget is spent, it is not asked again."""
+        """What a backend answers; once it is down, it is not asked again."""
         if backend.spec in self._down:
             raise BackendDown(str(self._down[backend.spec]))
-        with self._lock:
-            if self.budget is not None and self._spent >= self.budget:
-                raise BudgetSpent("as many questions were asked as may be")
-            self._spent += 1
         try:
             return backend.ask(messages, topic, schema)
-        except BackendError as error:
-            with self._lock:
-                self._spent -= 1
-            if isinstance(error, BackendDown):
-                self._down[backend.spec] = error
+        except BackendDown as error:
+            self._down[backend.spec] = error
             raise
 
     def _schema(self, identity: dict, number: int) -> dict | None:
