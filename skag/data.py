@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import distributed, transforms
 from .config import AugmentConfig, DataConfig
+from .device import send
 from .errors import DataError
 from .kinematics import joint_motion
 from .layouts import Layout
@@ -60,7 +61,7 @@ class Batch(NamedTuple):
 class Clips:
     """Normalised clips, frames one after another, on the device or, where they do not fit there, in the host's memory.
 
-    Of clips in the host's memory, the frames of a batch are read there and copied to the device while it computes.
+    Of clips in the host's memory, the frames of a batch are read there, and pinned, while the device computes.
     """
 
     rows: Tensor  # [R, M, V, C] joints; streams are taken per batch
@@ -79,6 +80,12 @@ class Clips:
         """Where batches arrive."""
         return self.labels.device
 
+    def at(self, places: np.ndarray) -> Clips:
+        """Some of the clips; the frames are shared."""
+        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths", "motion")}
+        chosen = torch.from_numpy(places)
+        return replace(self, **{n: v if v is None else v[chosen.to(v.device)] for n, v in of_each.items()})
+
 
 def fits(num_bytes: int, device: torch.device) -> bool:
     """Whether clips of that size are to be kept on the device: on a GPU in at most half of its free memory, the rest is
@@ -88,15 +95,18 @@ def fits(num_bytes: int, device: torch.device) -> bool:
 
 def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
     """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
-    rows, frames, widths = [], [], []
+    frames, widths = [], []
     in_pixels = store.layout.dims == 2 and config.pixels
+    most = int(store.frames[numbers].sum())  # empty frames are left out
+    rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
     for number in numbers:
         clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
-        rows.append(clip)
+        rows[end : end + len(clip)] = clip
+        end += len(clip)
         frames.append(len(clip))
         if in_pixels:
             widths.append(_width(clip, int(store.widths[number])))
-    lengths, joined = torch.tensor(frames), torch.from_numpy(np.concatenate(rows))
+    lengths, joined = torch.tensor(frames), torch.from_numpy(rows[:end])
     home = device if fits(joined.nbytes, device) else torch.device("cpu")
     return Clips(
         rows=joined.to(home),
@@ -180,12 +190,12 @@ def training_batches(
             draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
             noise_seed = int(torch.randint(2**62, (1,), generator=generator))
             x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
-            labels = clips.labels[chosen.to(clips.device)]
+            labels = clips.labels[send(chosen, clips.device)]
             if clips.motion is None:
                 yield Batch(x, labels)
             else:  # in body heights and outwards from the body: of all augmentations mirroring alone changes it
-                mirrored = (draw[part, 2] < augment.mirror).to(clips.device)
-                yield Batch(x, labels, clips.motion[chosen[part].to(clips.device)], mirrored)
+                mirrored = send(draw[part, 2] < augment.mirror, clips.device)
+                yield Batch(x, labels, clips.motion[send(chosen[part], clips.device)], mirrored)
 
 
 def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:
@@ -215,7 +225,7 @@ def augmented(
 ) -> Tensor:
     """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, num_draws]`, uniform in [0, 1)."""
     device, home, layout = clips.device, clips.rows.device, clips.layout
-    chosen, draw = chosen.to(home), draw.to(home)
+    chosen, draw = send(chosen, home), send(draw, home)
     share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
     frames = clips.frames[chosen]
     if config.sampling == "stretch":
@@ -226,7 +236,7 @@ def augmented(
         start = (draw[:, 1] * (frames - part + 1)).long()
         positions = start[:, None] + transforms.uniform_positions(part, config.num_frames, draw[:, 9:])
     x = _joints(clips, chosen, positions, config)
-    chosen, draw = chosen.to(device), draw.to(device)
+    chosen, draw = send(chosen, device), send(draw, device)
     up = layout.up_axis[0]
     if augment.mirror:
         flip = draw[:, 2] < augment.mirror
@@ -259,9 +269,7 @@ def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig)
     x = transforms.gather_frames(clips.rows, first, frames, positions)
     if _follows_recording(config):
         x = torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
-    if x.device != clips.device and clips.device.type == "cuda":
-        x = x.pin_memory()  # only from pinned memory does a copy run beside the device's work
-    return x.to(clips.device, non_blocking=True)
+    return send(x, clips.device)
 
 
 def _follows_recording(config: DataConfig) -> bool:

@@ -19,6 +19,13 @@ def seconds_kept_waiting() -> float:
         return 0.0
 
 
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`values` on `device`; the host does not wait for a GPU, as it would with memory that is not pinned."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `mps` to a device that is there. Raises `RunError`."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import distributed as dist
 from .errors import RunError
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # of those who wait while the leader alone asks, and waits for answers
 
 
 def begin(device: torch.device) -> torch.device:
@@ -34,7 +36,7 @@ def begin(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     # DistributedDataParallel imports this; imported later, it would hold on to the process group beyond `end`.
     importlib.import_module("torch._dynamo")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return device
 
 

@@ -57,12 +57,17 @@ def add_confusions(counts: Tensor, labels: Tensor, logits: Tensor, rule: str = "
     """Add a batch to the confusion counts `H` `[K, K]` in place: row = true class, column = predicted.
 
     "paper" is eq. 3. "release" is what the published code counts instead: for every clip of class n taken for m, not
-    only H(n, m) but also H(m, n), once for each clip of class m in the batch; right answers are not counted. One
-    bincount on the device, no copy to the host.
+    only H(n, m) but also H(m, n), once for each clip of class m in the batch; right answers are not counted. On the
+    device: the host waits for nothing.
     """
     K = len(counts)
-    batch = torch.bincount(labels * K + logits.argmax(1), minlength=K * K).view(K, K)
+    batch = _counted(labels * K + logits.argmax(1), K * K).view(K, K)
     if rule == "release":
         batch = batch - torch.diag(batch.diagonal())
-        batch = batch + labels.bincount(minlength=K)[:, None] * batch.T
+        batch = batch + _counted(labels, K)[:, None] * batch.T
     counts += batch
+
+
+def _counted(numbers: Tensor, length: int) -> Tensor:
+    """How often each number below `length` comes; `torch.bincount` would let the host wait for a GPU."""
+    return numbers.new_zeros(length).index_add_(0, numbers, torch.ones_like(numbers))

@@ -142,7 +142,8 @@ class TemporalBranches(nn.Module):
             branches.append(_highest_of_three(pooled, self.stride))
         branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
         local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
-        out = torch.addcmul(local, mean.contiguous(), self.add_coeff)  # a view would keep `local` for the backward
+        coefficients = self.add_coeff.to(local.dtype)  # under autocast the sum would be in float32
+        out = torch.addcmul(local, mean.contiguous(), coefficients)  # a view would keep `local` for the backward
         out, forgotten = norm_relu(self.transform_bn, out)
         with forgotten:
             out = self.transform(out)
@@ -234,6 +235,8 @@ class Recogniser(nn.Module):
         return x
 
     def _through_blocks(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):  # what is added to it would else stay in float32
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         x = x.contiguous()  # NM C T V
         for block in self.blocks:
             x = block(x)

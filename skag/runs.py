@@ -12,6 +12,7 @@
     calibration.json   the temperature of `skag predict`
     analysis.json, report.html, figures/   what `skag analyze-confusion` found
     tensorboard/       the metrics again, where TensorBoard is installed
+    .lock              empty; locked while the run is being trained
 
 Files are written under a temporary name and renamed, so that what is there is whole.
 """
@@ -22,7 +23,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs nee
 
 CONFIG, DATA = "config.json", "data.json"
 METRICS, REFRESHES, DIALOGUES = "metrics.jsonl", "refreshes.jsonl", "dialogues.jsonl"
+LOCK = ".lock"
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -178,13 +181,52 @@ def _whole_lines(path: Path) -> list[str]:
         return [line for line in file if line[-1] == "\n"]
 
 
-def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], None]:
+@contextmanager
+def training(run: Path) -> Iterator[None]:
+    """Make the folder of a run, if need be, and hold it: nobody else trains it meanwhile. Raises `RunError`."""
+    from filelock import FileLock, Timeout
+
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=1)  # a look at the lock is shorter
+    except Timeout:
+        raise RunError(f"{run} is being trained already: wait for its end, or choose another folder.") from None
+    except NotImplementedError:  # a disk without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+        if [path.name for path in run.iterdir()] == [LOCK]:  # it did not come to a run
+            (run / LOCK).unlink()
+            run.rmdir()
+
+
+def is_training(run: Path) -> bool:
+    """Whether somebody trains the run at this moment."""
+    from filelock import FileLock, Timeout
+
+    if not (run / LOCK).exists():
+        return False
+    try:
+        with FileLock(run / LOCK).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # a folder or a disk that takes no locks
+        return False
+
+
+@contextmanager
+def scalar_writer(run: Path, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What writes an epoch's metrics for TensorBoard, to `run`/tensorboard, where TensorBoard is installed; else what
     does nothing. A run that goes on hides what was written of epochs after `epochs_done`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        return lambda metrics: None
+        yield lambda metrics: None
+        return
     writer = SummaryWriter(run / "tensorboard", purge_step=epochs_done + 1 if epochs_done else None)
 
     def write(metrics: dict[str, Any]) -> None:
@@ -193,7 +235,10 @@ def scalar_writer(run: Path, epochs_done: int) -> Callable[[dict[str, Any]], Non
                 writer.add_scalar(name, value, metrics["epoch"])
         writer.flush()
 
-    return write
+    try:
+        yield write
+    finally:
+        writer.close()
 
 
 def read_config(run: Path) -> Config:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import data, distributed, runs, transforms
 from .agents import Agents
 from .config import Config
+from .device import send
 from .dialogue.transfer import read_lines, to_line
 from .errors import RunError
 from .evaluate import embed_clips, predict
@@ -63,7 +65,7 @@ class _State:
     """Everything that changes while a run trains."""
 
     model: Recogniser
-    averaged: AveragedModel | None
+    averaged: _Average | None
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
@@ -101,11 +103,25 @@ def train(
     `select_on` "test" nothing is held out and the test split chooses. `asking` is noted in the run: how its agents
     were opened. With `resume` a run that was interrupted goes on after its last finished epoch, to the same weights as
     if it never had been (on a CPU, bit for bit). Raises `DataError` where the split is too small, `RunError` where a
-    run cannot be gone on with.
+    run cannot be gone on with, or somebody else trains it.
 
     Several processes that torchrun started train one run together: `agents` are those of the one that leads, and are
     not asked elsewhere.
     """
+    with runs.training(run) if distributed.leads() else nullcontext():
+        return _train(store, config, run, agents, device, watcher, asking or {}, resume)
+
+
+def _train(
+    store: SkeletonStore,
+    config: Config,
+    run: Path,
+    agents: Agents,
+    device: torch.device,
+    watcher: Watcher,
+    asking: dict[str, Any],
+    resume: bool,
+) -> TrainReport:
     train_split, test_split = store.protocol(config.data.protocol)
     training, validation = store.splits[train_split], store.splits[test_split]
     if config.train.select_on == "validation":
@@ -119,8 +135,7 @@ def train(
     model_config = model_shape(config, store, agents.text_width)
     leads = distributed.leads()
     if not resume and leads:
-        run.mkdir(parents=True, exist_ok=True)
-        runs.write_run_facts(run, config, model_config, store, training, validation, device, asking or {})
+        runs.write_run_facts(run, config, model_config, store, training, validation, device, asking)
         _write_dialogues(run, agents)
     distributed.share(None)  # the run folder is there
     torch.manual_seed(config.train.seed)
@@ -135,18 +150,18 @@ def train(
         agents.hear(distributed.share(agents.told))  # as the leader's checkpoint has it
     if agents.active and state.epoch == 0:
         _record_vectors(state, config, agents, (agents.joints, agents.text), run, 0, val_clips, numbers)
-    write_scalars = runs.scalar_writer(run, state.epoch) if leads else None
-    while state.epoch < config.train.epochs:
-        metrics = _train_epoch(state, config, train_clips, agents, watcher)
-        metrics |= _validate(state, config, val_clips, val_labels)
-        if leads:
-            runs.append_line(run / runs.METRICS, metrics)
-            write_scalars(metrics)
-            watcher.epoch_done(metrics)
-            if agents.active and state.epoch < config.train.epochs:
-                _refresh(state, config, agents, run, watcher, val_clips, numbers)
-            _save(state, agents, run, is_best=state.best_epoch == state.epoch)
-        agents.hear(distributed.share(agents.told))
+    with runs.scalar_writer(run, state.epoch) if leads else nullcontext() as write_scalars:
+        while state.epoch < config.train.epochs:
+            metrics = _train_epoch(state, config, train_clips, agents, watcher)
+            metrics |= _validate(state, config, val_clips, val_labels)
+            if leads:
+                runs.append_line(run / runs.METRICS, metrics)
+                write_scalars(metrics)
+                watcher.epoch_done(metrics)
+                if agents.active and state.epoch < config.train.epochs:
+                    _refresh(state, config, agents, run, watcher, val_clips, numbers)
+                _save(state, agents, run, is_best=state.best_epoch == state.epoch)
+            agents.hear(distributed.share(agents.told))
     return TrainReport(
         str(run),
         config.train.epochs,
@@ -206,12 +221,14 @@ def _record_vectors(
     """Write `refreshes/epoch-NNN.npz`: critical joints and sentence embeddings before and after a refresh, and where
     the network puts the clips that choose the epoch (at most `MAX_CLIPS_RECORDED`), to be looked at later."""
     shown = np.linspace(0, len(numbers) - 1, min(len(numbers), MAX_CLIPS_RECORDED)).round().astype(np.int64)
+    with _not_compiled(config):
+        embeddings = embed_clips(state.evaluated, clips.at(shown), config.data, config.train.batch_size)
     arrays = {
         "joints_before": before[0],
         "joints": agents.joints,
         "text_before": before[1],
         "text": agents.text,
-        "clip_embeddings": embed_clips(state.evaluated, clips, config.data, config.train.batch_size)[shown],
+        "clip_embeddings": embeddings,
         "clip_labels": clips.labels.cpu().numpy()[shown],
         "clip_numbers": numbers[shown],
     }
@@ -251,8 +268,9 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents:
         model = distributed.synchronise_batch_norm(model)
     averaged = None
     if settings.ema:
-        averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
-    if settings.compile:  # after the averaged copy, which validates and stays as it is
+        averaged = _Average(model, settings.ema)
+    if settings.compile:
+        torch._dynamo.config.recompile_limit = 64  # blocks of several shapes share their code; 8 are soon reached
         for block in model.blocks:
             block.compile(dynamic=True)
     tower, tokenise = agents.open_tower() if agents.open_tower else (None, None)
@@ -299,14 +317,21 @@ def _together(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return DistributedDataParallel(module, [device] if device.type == "cuda" else None)
 
 
-def _averaging(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average that follows faster at first, so that the first steps are soon forgotten."""
+class _Average:
+    """Exponential moving average of a network's weights and buffers, which follows faster at first, so that the first
+    steps are soon forgotten. It counts on the host: `torch.optim.swa_utils` asks the device at every step."""
 
-    def average(kept: Any, current: Any, num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, current, num_averaged)
+    def __init__(self, model: Recogniser, decay: float) -> None:
+        self.module, self.decay, self.updates = copy.deepcopy(model).requires_grad_(False), decay, 0
 
-    return average
+    def update(self, model: Recogniser) -> None:
+        kept, current = self.module.state_dict(), model.state_dict()
+        real = [name for name, value in current.items() if value.is_floating_point()]
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 1.0
+        torch._foreach_lerp_([kept[name] for name in real], [current[name] for name in real], share)
+        for name in current.keys() - real:
+            kept[name].copy_(current[name])
+        self.updates += 1
 
 
 def _optimizer(config: Config, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -398,10 +423,16 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
         wanted = batch.motion
         if agents.motion_of == "critical":
             wanted = wanted.masked_fill(state.model.critical_joints[labels].eq(0).unsqueeze(2), math.nan)
-        wanted = torch.where(batch.mirrored[:, None, None], wanted[:, layout.mirror_index], wanted)
+        other_side = transforms.indices(layout.mirror_index, wanted.device)
+        wanted = torch.where(batch.mirrored[:, None, None], wanted[:, other_side], wanted)
         motion = motion_loss(out.motion[:count].float(), wanted)
+        if distributed.size() > 1:  # a mean over what is known: a part's counts by how much that is
+            known = (~wanted.isnan()).sum()
+            everywhere = known.clone()
+            distributed.add_up(everywhere)
+            motion = motion * known / everywhere.clamp(min=1) * len(everyone) / count
     if config.augment.mix:
-        mix = mixing_loss(out.class_logits[count:].float(), labels, draw.partner.to(x.device), weight)
+        mix = mixing_loss(out.class_logits[count:].float(), labels, send(draw.partner, x.device), weight)
     # Processes average their gradients: a part's mean counts by its size. The alignment is of the whole batch in each.
     share = count * distributed.size() / len(everyone)
     own = cls + agents.alpha * con + agents.gamma * motion + mix
@@ -413,7 +444,7 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
     state.optimizer.step()
     state.scheduler.step()
     if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
+        state.averaged.update(state.model)
     add_confusions(state.confusions, labels, logits, agents.confusion_rule)
     right = (logits.argmax(1) == labels).float().mean()
     total = own + agents.beta * align
@@ -430,7 +461,8 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
     """
     state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
     distributed.share_buffers(state.evaluated)
-    probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
+    with _not_compiled(config):
+        probabilities = predict(state.evaluated, clips, config.data, config.train.batch_size)
     probabilities = distributed.interleave(probabilities, len(labels))
     top1 = accuracy(labels, probabilities).top1
     state.val_confusions = confusion_matrix(labels, probabilities.argmax(1), probabilities.shape[1])
@@ -445,6 +477,11 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
     if kept[config.train.keep]:
         state.best_epoch, state.best_top1 = state.epoch, top1
     return {"val_top1": top1, "val_loss": loss}
+
+
+def _not_compiled(config: Config) -> AbstractContextManager[Any]:
+    """Where compiled blocks are taken as they were written: epochs are chosen by the plain network's numbers."""
+    return torch.compiler.set_stance("force_eager") if config.train.compile else nullcontext()
 
 
 def standard_error(percent: float, count: int) -> float:
@@ -465,10 +502,15 @@ def _go_on(state: _State, agents: Agents, run: Path) -> None:
         raise RunError(f"{run / 'best.pt'} is missing: take it from a copy, or train the run again.")
     try:
         last = torch.load(path, map_location="cpu", weights_only=True)
+        if (processes := last.get("processes", distributed.size())) != distributed.size():
+            raise RunError(
+                f"{run} was trained by {processes} processes, and {distributed.size()} would take other steps: "
+                "go on with as many."
+            )
         state.model.load_state_dict(last["training_model"])
         if state.averaged is not None:
             state.averaged.module.load_state_dict(last["model"])
-            state.averaged.n_averaged.copy_(last["averaged_updates"])
+            state.averaged.updates = int(last["averaged_updates"])
         if state.tower is not None:
             state.tower.load_state_dict(last["text_encoder"])
         state.optimizer.load_state_dict(last["optimizer"])
@@ -484,6 +526,8 @@ def _go_on(state: _State, agents: Agents, run: Path) -> None:
                 agents.repeat([record for record in records if record["effective"] > state.epoch + 1], told)
             kept = last["agents"]
             agents.restore(kept | {name: kept[name].numpy() for name in ("text", "joints", "confusions")}, told)
+    except RunError:
+        raise
     except Exception as error:  # a damaged file, or one of another version, fails in many ways
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be gone on from ({cause}): train the run again.") from None
@@ -498,15 +542,18 @@ def _save(state: _State, agents: Agents, run: Path, is_best: bool) -> None:
     if is_best:
         best = _on_cpu({"model": weights, "epoch": state.epoch, "val_top1": state.best_top1})
         runs.write_whole(run / "best.pt", lambda file: torch.save(best, file))
+        for old in run.glob("predictions-*.npz"):  # of weights that are gone
+            old.unlink()
     last = {
         "model": weights,
         "training_model": state.model.state_dict(),
         "text_encoder": None if state.tower is None else state.tower.state_dict(),
-        "averaged_updates": None if state.averaged is None else state.averaged.n_averaged,
+        "averaged_updates": None if state.averaged is None else state.averaged.updates,
         "optimizer": state.optimizer.state_dict(),
         "scheduler": state.scheduler.state_dict(),
         "generator": state.generator.get_state(),
         "confusions": state.confusions,
+        "processes": distributed.size(),
         "epoch": state.epoch,
         "best_epoch": state.best_epoch,
         "best_top1": state.best_top1,

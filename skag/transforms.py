@@ -8,6 +8,7 @@ torch, on the training device, with their random draws as arguments.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .device import send
 from .errors import DataError
+from .layers import is_traced
 from .layouts import Layout
 
 # ---------------------------------------------------------------- once per clip, numpy, [M, T, V, C]
@@ -248,7 +251,7 @@ def to_stream(
         if stream[0] == "j":
             return joints
         parents = layout.bone_parents if stream[0] == "b" else layout.kbone_parents
-        return step(joints, joints[..., torch.as_tensor(parents, device=joints.device), :])
+        return step(joints, joints[..., indices(parents, joints.device), :])
 
     values = bones(x)
     if not stream.endswith("m"):
@@ -258,6 +261,19 @@ def to_stream(
     motion = torch.zeros_like(values)
     motion[:, :-1] = step(values[:, 1:], values[:, :-1])
     return motion
+
+
+def indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Joint numbers as a tensor there, brought once: a GPU would be waited for each time."""
+    numbers = tuple(map(int, numbers))
+    return _new_indices(numbers, device) if is_traced() else _indices(numbers, device)
+
+
+def _new_indices(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.as_tensor(numbers, device=device)
+
+
+_indices = lru_cache(maxsize=256)(_new_indices)
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:
@@ -276,7 +292,7 @@ def mirror(x: Tensor, layout: Layout, kind: str = "reflect", widths: Tensor | No
 
     The published code swaps 3-D joints and leaves their coordinates ("swap"), which no body can do.
     """
-    x = x[..., torch.as_tensor(layout.mirror_index, device=x.device), :].clone()
+    x = x[..., indices(layout.mirror_index, x.device), :]
     if kind == "swap":
         return x
     axis = 1 if layout.up_axis[0] == 0 else 0
@@ -347,15 +363,15 @@ def mix(x: Tensor, layout: Layout, draw: MixDraw) -> tuple[Tensor, float]:
 
     That weight is the share of frames and joints that were replaced, or the weight of the average.
     """
-    partner = draw.partner.to(x.device)
+    partner = send(draw.partner, x.device)
     if not draw.parts:
         return x * (1 - draw.weight) + x[partner] * draw.weight, draw.weight
     joints = np.sort(np.concatenate([list(layout.part_index.values())[part] for part in draw.parts]))
     # Nearest frame as `torch.nn.functional.interpolate` finds it: by a scale in single precision.
     scale = np.float32(draw.source_length) / np.float32(draw.length)
     nearest = np.floor(np.arange(draw.length, dtype=np.float32) * scale).astype(np.int64)
-    frames = torch.as_tensor(draw.source_start + nearest.clip(max=draw.source_length - 1), device=x.device)
-    mixed = x.clone()
+    frames = send(torch.from_numpy(draw.source_start + nearest.clip(max=draw.source_length - 1)), x.device)
+    mixed, places = x.clone(), indices(joints, x.device)
     taken = x[partner][:, :, frames]
-    mixed[:, :, draw.start : draw.start + draw.length, joints] = taken[..., joints, :]
+    mixed[:, :, draw.start : draw.start + draw.length, places] = taken[..., places, :]
     return mixed, draw.length * len(joints) / (x.shape[2] * x.shape[3])

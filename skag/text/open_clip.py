@@ -61,8 +61,11 @@ def open_trainable(model: str, tag: str | None, weights: Path | None, device: st
     A copy of the frozen tower: training it changes no cached vector. Raises `TextError`.
     """
     model, config, path = _located(model, tag, weights)
-    tower = copy.deepcopy(_load(model, config["quick_gelu"], path, checksum(path), device))
-    return tower.requires_grad_(True), _tokenizer(model)
+    tower = copy.deepcopy(_load(model, config["quick_gelu"], path, checksum(path), device)).requires_grad_(True)
+    for name in ("logit_scale", "logit_bias"):  # of CLIP's own loss: no sentence's vector has to do with them
+        if (unused := getattr(tower, name, None)) is not None:
+            unused.requires_grad_(False)
+    return tower, _tokenizer(model)
 
 
 def _located(model: str, tag: str | None, weights: Path | None) -> tuple[str, dict, Path]:
