@@ -389,7 +389,7 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
     `text` holds the vectors of all classes' sentences `[K, D]`, or their tokens `[K, L]` where the tower is trained
     along. With mixing the batch is doubled, and all but L_mix are of the clips as they were. Where several processes
     train, labels are of the whole batch, clips are this process's part of it, and so is what is returned; gradients are
-    those of the whole batch, except that clips are mixed within a part.
+    those of the whole batch, except that clips are mixed, and by the published rule counted, within a part.
     """
     agents, x, everyone = config.agents, batch.x, batch.labels
     labels = everyone[distributed.part_of(len(everyone))]

@@ -49,6 +49,18 @@ def describe_slowly(path: Path, log: Path, jobs: int) -> None:
     assert report.failed == () and report.asked + report.cached == 30
 
 
+def test_two_stores_of_one_process_share_their_claims(tmp_path: Path) -> None:
+    with DialogueStore(tmp_path / "d.h5") as one, DialogueStore(tmp_path / "d.h5") as other:
+        assert one._claims.take(KEY) and not other._claims.take(KEY)
+        other.close()  # locks of a process end with any handle of the file
+        sender, told = PROCESSES.Pipe()
+        elsewhere = PROCESSES.Process(target=hold, args=(tmp_path / "d.h5.asking", told))
+        elsewhere.start()
+        assert sender.recv() is False
+        elsewhere.kill()
+        elsewhere.join()
+
+
 def test_a_question_is_asked_by_one_at_a_time(tmp_path: Path) -> None:
     claims = Claims(tmp_path / "d.h5.asking")
     assert claims.take(KEY) and not claims.take(KEY) and claims.take(OTHER)

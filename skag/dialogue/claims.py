@@ -17,6 +17,18 @@ except ImportError:  # Windows: two processes may ask the same question, and the
     fcntl = None
 
 
+_shared: weakref.WeakValueDictionary[Path, Claims] = weakref.WeakValueDictionary()
+_sharing = threading.Lock()
+
+
+def claims_of(path: Path) -> Claims:
+    """This process's claims in a file: one object, since a process is never kept out by locks of its own, and loses
+    all of them when it closes the file once."""
+    with _sharing:
+        path = path.resolve()
+        return _shared.setdefault(path, _shared.get(path) or Claims(path))
+
+
 class Claims:
     """The questions that this process is asking. Safe with threads; opens its file when it is first needed."""
 
@@ -46,10 +58,11 @@ class Claims:
                 fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _place(key))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, unless there are questions on their way."""
         with self._threads:
-            self._close()
-            self._handle = None
+            if not self._held:
+                self._close()
+                self._handle = None
 
     def _lock(self, key: str) -> bool:
         if fcntl is None:

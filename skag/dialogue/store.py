@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from ..errors import DialogueError, cause
-from .claims import Claims
+from .claims import claims_of
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
 from .journal import Journal, sync_folder
@@ -55,7 +55,7 @@ class DialogueStore:
             raise DialogueError(f"{self.path} is a folder: name the store's file, such as {example}.")
         self._journal = Journal(self.path.with_name(f"{self.path.name}.journal"))
         self._lock_path = self.path.with_name(f"{self.path.name}.lock")
-        self._claims = Claims(self.path.with_name(f"{self.path.name}.asking"))
+        self._claims = claims_of(self.path.with_name(f"{self.path.name}.asking"))
         self._threads = threading.RLock()
         self._pending: dict[str, Exchange] = {}  # in the journal only
         self._file: h5py.File | None = None
