@@ -125,7 +125,6 @@ def write_run_facts(
         "layout": store.layout.to_dict(),
         "asking": asking,
     }
-    write_json(run / CONFIG, facts)
     source = {
         "store": str(store.path.resolve()),
         "fingerprint": store.fingerprint,
@@ -146,6 +145,7 @@ def write_run_facts(
             "command": sys.argv,
         },
     )
+    write_json(run / CONFIG, facts)  # last: with it a folder is a run, which can be gone on with
 
 
 def read_source(run: Path) -> tuple[Path, dict[str, Any]]:

@@ -135,8 +135,8 @@ def _train(
     model_config = model_shape(config, store, agents.text_width)
     leads = distributed.leads()
     if not resume and leads:
-        runs.write_run_facts(run, config, model_config, store, training, validation, device, asking)
         _write_dialogues(run, agents)
+        runs.write_run_facts(run, config, model_config, store, training, validation, device, asking)
     distributed.share(None)  # the run folder is there
     torch.manual_seed(config.train.seed)
     train_clips = data.prepare(store, training, config.data, device)

@@ -116,6 +116,20 @@ def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(
             assert len(notes) == 2
 
 
+def test_who_is_similar_is_configured(tiny_store: Path, tmp_path: Path) -> None:
+    counts = np.array([[9, 3, 2, 1], [2, 9, 0, 0], [0, 3, 9, 4], [0, 0, 0, 9]])
+    with SkeletonStore(tiny_store) as store:
+        described(store, tmp_path / "d.h5")
+        a, b, c, d = store.classes
+        for config, similar in (
+            (AgentConfig(), {a: [b, c, d], b: [a], c: [d, b]}),
+            (AgentConfig(min_confusions=3), {a: [b], c: [d, b]}),
+            (AgentConfig(max_similar=1), {a: [b], b: [a], c: [d]}),
+        ):
+            with open_agents(config, store, llm=None, protocol=None, dialogues=tmp_path / "d.h5") as agents:
+                assert refresh(agents, counts, epoch=1)["similar"] == similar
+
+
 def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")

@@ -7,17 +7,26 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from skag.allocator import keep_freed_memory, restart_without_small_caches, without_small_caches
+from skag.allocator import restart_without_small_caches, without_small_caches
 
 glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a C library of Linux")
 
 
-def test_keeping_freed_memory_changes_no_numbers() -> None:
-    before = torch.arange(1_000_000.0).sum()
-    keep_freed_memory()
-    assert torch.arange(1_000_000.0).sum() == before
+def test_freed_memory_is_kept() -> None:
+    """A large tensor made again and again is faulted in once, and not every time."""
+    code = (
+        "import resource, sys, torch; from skag.allocator import keep_freed_memory;"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
+        "keep_freed_memory() if sys.argv[1] == 'kept' else None; torch.ones(1 << 24); before = faults();"
+        "all(len(torch.ones(1 << 24)) for _ in range(5)); print(faults() - before)"
+    )
+    environment = without_small_caches({name: os.environ[name] for name in os.environ if name != "GLIBC_TUNABLES"})
+    kept, freed = (
+        int(subprocess.run([sys.executable, "-c", code, how], env=environment, capture_output=True, check=True).stdout)
+        for how in ("kept", "freed")
+    )
+    assert kept < freed / 10 and freed > 100
 
 
 @glibc

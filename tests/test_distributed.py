@@ -103,6 +103,10 @@ def compare_gradients() -> None:
     distributed.synchronise_batch_norm(models[0])
     together = torch.nn.parallel.DistributedDataParallel(models[0])
     found = one_step(models[0], together)
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean.fill_(5 + distributed.rank())
+    distributed.share_buffers(norm)
+    assert norm.running_mean.tolist() == [5, 5]
     del together
     distributed.end()
     threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]

@@ -19,6 +19,7 @@ import torch
 from skag import data, evaluate, recipes, runs
 from skag.agents import Agents, open_agents, recorded_agents
 from skag.backends import open_backend
+from skag.backends.base import BackendDown
 from skag.config import Config, NetworkConfig, replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
@@ -634,6 +635,34 @@ def test_what_was_on_its_way_is_asked_again_after_an_interruption(
         train(store, config, run, agents, CPU, watcher, resume=True)
     gate.event.set()
     assert [(record["epoch"], record["effective"]) for record in watcher.records] == [(2, 5), (4, 5)]
+
+
+def test_training_goes_on_without_its_model_and_asks_it_again_later(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(Silent):
+        """A backend that is down until the first refresh has failed, and who sees that."""
+
+        spec = "measured"
+
+        def ask(self, *question: object) -> object:
+            if not self.records:
+                raise BackendDown("no server.")
+            return self.measured.ask(*question)
+
+        def identity(self) -> dict:
+            return self.measured.identity()
+
+    watcher, config = Away(), small(epochs=5)
+    with SkeletonStore(tiny_store) as store:
+        watcher.measured = open_backend("measured", store=store)
+        monkeypatch.setattr("skag.agents.open_backend", lambda *_, **__: watcher)
+        with agents_of(config, store, dialogues) as agents:
+            report = train(store, config, tmp_path / "run", agents, CPU, watcher)
+    first, second = watcher.records
+    assert first["failed"] and all(reason == "no server." for _, reason in first["failed"])
+    assert (first["asked"], first["changed"], second["failed"]) == (0, [], [])
+    assert second["asked"] == report.asked > 0 and second["changed"] and report.epochs == 5
 
 
 def test_a_repetition_that_was_interrupted_goes_on(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
