@@ -279,7 +279,7 @@ class Agents:
         )
         self.exchanges = {**exchanges, **self.exchanges}  # in the order in which they were told
         self.num_refreshes, self.num_asked = state["num_refreshes"], state["num_asked"]
-        self.num_put = state["num_put"]
+        self.num_put = state.get("num_put", self.num_asked)  # of older runs: what was really asked
         self.text, self.joints = state["text"], state["joints"]
         self.sentences = self._sentences(self.conversations)
         if state["on_its_way"] is not None:

@@ -266,14 +266,13 @@ def to_stream(
 def indices(numbers: Sequence[int], device: torch.device) -> Tensor:
     """Joint numbers as a tensor there, brought once: a GPU would be waited for each time."""
     numbers = tuple(map(int, numbers))
-    return _new_indices(numbers, device) if is_traced() else _indices(numbers, device)
+    return torch.as_tensor(numbers, device=device) if is_traced() else _indices(numbers, device)
 
 
-def _new_indices(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.as_tensor(numbers, device=device)
-
-
-_indices = lru_cache(maxsize=256)(_new_indices)
+@lru_cache(maxsize=256)
+def _indices(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it outlives the caller's mode
+        return torch.as_tensor(numbers, device=device)
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:

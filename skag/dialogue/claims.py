@@ -25,8 +25,9 @@ def claims_of(path: Path) -> Claims:
     """This process's claims in a file: one object, since a process is never kept out by locks of its own, and loses
     all of them when it closes the file once."""
     with _sharing:
-        path = path.resolve()
-        return _shared.setdefault(path, _shared.get(path) or Claims(path))
+        claims = _shared.get(path.resolve()) or Claims(path.resolve())
+        _shared[claims.path] = claims
+        return claims
 
 
 class Claims:
