@@ -341,6 +341,46 @@ def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tm
         main()
 
 
+def test_an_interrupted_command_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skag.runs.list_runs", interrupted)
+    assert failure(monkeypatch, capsys, "runs", tmp_path) == (130, "skag: interrupted; what was finished is kept.\n")
+
+
+def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeypatch, capsys) -> None:
+    def interrupted(clips: object, config: object, run: Path, *others: object, **options: object) -> None:
+        if run.name != "early":
+            run.mkdir()
+            (run / "data.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skag.train.train", interrupted)
+    monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    for run, ends in (
+        ("tall people", "skag train --resume 'tall people'`.\n"),
+        ("early", "what was finished is kept.\n"),
+    ):
+        arguments = ["train", "tiny.h5", "--recipe", "demo", "--alpha", 0, "--beta", 0, "--out", run, "--quiet"]
+        code, printed = failure(monkeypatch, capsys, *arguments)
+        assert code == 130 and printed.count("\n") == 1 and printed.endswith(ends)
+
+
+def test_an_interrupt_while_skag_is_being_imported() -> None:
+    code = (
+        "import sys, runpy\n"
+        "class Finder:\n"
+        "    def find_spec(name, *others):\n"
+        "        if name == 'skag.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "runpy.run_module('skag', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "skag: interrupted; what was finished is kept.\n")
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, skag.cli; print([m for m in {HEAVY} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

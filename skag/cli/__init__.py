@@ -8,6 +8,7 @@ import sys
 
 from ..allocator import restart_without_small_caches
 from .app import app
+from .interruption import Interrupted
 
 __all__ = ["app", "main"]
 
@@ -21,7 +22,7 @@ _SMALLER_BATCHES = {
 
 def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
-    from ..errors import SkagError, cause
+    from ..errors import INTERRUPTED, INTERRUPTED_CODE, SkagError, cause
 
     if sys.argv[1:2] in (["train"], ["ablate"]):
         restart_without_small_caches()
@@ -32,9 +33,9 @@ def main() -> None:
             raise
         print(f"skag: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("skag: interrupted; what was finished is kept.", file=sys.stderr)
-        sys.exit(130)
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"{INTERRUPTED} {error}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED_CODE)
     except RuntimeError as error:
         if not _wants_memory(error):
             raise

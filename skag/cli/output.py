@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ _PIPED_WIDTH = 160  # columns of a table that goes to a file or another program
 def printable(text: str) -> str:
     """Text with a mark in the place of what a terminal would obey: escapes, control characters, half characters."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def command(*words: object) -> str:
+    """A command of skag as one types it: what the shell would split or expand is quoted."""
+    return shlex.join(["skag", *map(str, words)])
 
 
 class Output:

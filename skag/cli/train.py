@@ -26,6 +26,7 @@ from .ask import (
     TimeoutOption,
 )
 from .completion import recipe_names, run_folders
+from .interruption import resumable
 from .output import Output
 
 if TYPE_CHECKING:
@@ -333,6 +334,7 @@ def _train_one(
     asking = dict(asking)
     repeat = asking.pop("repeat", None)
     with ExitStack() as stack:
+        stack.enter_context(resumable(run))
         if not distributed.leads():
             agents = Agents(config.agents, clips.layout, len(clips.classes))
         elif repeat is None:
