@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skag.cli.terminal import as_typed
 from skag.dialogue.exchanges import exchange_key
 from skag.dialogue.store import DialogueStore, Exchange
 
@@ -42,6 +43,16 @@ def test_list_tells_who_told_what(data: Path) -> None:
     shown = invoke("dialogues", "list")
     assert f"{STORE}: 20 exchanges" in shown and "measured" in shown and "lower right hand" in shown
     assert document("dialogues", "list", "--llm", "measured")["dialogues"] == found
+
+
+def test_class_names_are_taken_as_typed_in_a_locale_of_another_encoding(data: Path, monkeypatch, capsys) -> None:
+    typed = "h\udcc3\udcb6her"  # as Python has the bytes of UTF-8 where the locale is C
+    assert (as_typed(typed), as_typed("h\udcf6her"), as_typed("höher")) == ("höher", "h\udcf6her", "höher")
+    code, printed = failure(monkeypatch, capsys, "dialogues", "show", typed)
+    assert code == 1 and "no class 'höher'" in printed
+    with DialogueStore(STORE) as store:
+        store.add(hostile("höher"))
+    assert document("dialogues", "export", "up.jsonl", "--class", typed)["exchanges"] == 1
 
 
 def test_show_prints_a_dialogue(data: Path) -> None:

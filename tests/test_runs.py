@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -130,6 +132,34 @@ def test_lines_that_cannot_be_read_are_left_as_they_are(damage: bytes, tmp_path:
     with pytest.raises(RunError, match="metrics.jsonl is damaged"):
         runs.keep_epochs(tmp_path / "run", 1)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "shows"),
+    [
+        ([], {"PYTHONIOENCODING": "ascii"}, "gr??er"),
+        (["--json"], {"PYTHONIOENCODING": "ascii"}, r"gr\u00f6\u00dfer"),
+        (["--json"], {"PYTHONIOENCODING": "utf-8"}, "größer"),
+        ([], {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "gr????er"),
+    ],
+)
+def test_names_that_the_terminal_cannot_show(arguments, environment, shows, tmp_path: Path) -> None:
+    made(tmp_path / "größer", epochs=4)
+    command = [sys.executable, "-m", "skag", "runs", tmp_path, *arguments]
+    done = subprocess.run(command, capture_output=True, env=os.environ | environment)
+    assert done.returncode == 0 and shows in done.stdout.decode() and not done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_closed_streams_take_nothing(closed: str, tmp_path: Path) -> None:
+    made(tmp_path / "bad", epochs=1).joinpath(runs.CONFIG).write_text("{")
+    command = f'"{sys.executable}" -m skag runs "{tmp_path}" {closed}'
+    done = subprocess.run(command, shell=True, capture_output=True)
+    assert done.returncode == 0
+    if closed == ">&-":
+        assert not done.stdout and done.stderr.startswith(b"Damaged: ") and done.stderr.count(b"\n") == 1
+    else:
+        assert b"damaged" in done.stdout and b"Damaged: " not in done.stdout and not done.stderr
 
 
 def test_the_command_shows_the_list(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -9,6 +9,7 @@ import sys
 from ..allocator import restart_without_small_caches
 from .app import app
 from .interruption import Interrupted
+from .terminal import prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -24,6 +25,7 @@ def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
     from ..errors import INTERRUPTED, INTERRUPTED_CODE, SkagError, cause
 
+    prepare_streams()
     if sys.argv[1:2] in (["train"], ["ablate"]):
         restart_without_small_caches()
     try:

@@ -10,6 +10,7 @@ import typer
 from .app import JsonOption, QuietOption, app
 from .ask import DIALOGUES, StoreOption
 from .output import Output
+from .terminal import as_typed
 
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Exchange
@@ -108,6 +109,7 @@ def show(
     from ..dialogue.inventory import exchanges_of, open_existing
 
     output = Output(as_json, quiet)
+    class_name = as_typed(class_name)
     with open_existing(store) as kept:
         found = exchanges_of(kept, class_name, llm)
     shown = found if everyone else found[:1]
@@ -156,8 +158,10 @@ def export(
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
 
+    names = set(map(as_typed, class_names or []))
+
     def wanted(exchange: Exchange) -> bool:
-        return llm in (None, spec_of(exchange.identity)) and (not class_names or exchange.class_name in class_names)
+        return llm in (None, spec_of(exchange.identity)) and (not names or exchange.class_name in names)
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:

@@ -10,6 +10,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
 from .output import Output
+from .terminal import as_typed
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")]
 
@@ -71,7 +72,7 @@ def show(
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as store:
-        number = clip_number(store, clip)
+        number = clip_number(store, as_typed(clip))
         path = Path(f"{data.stem}-{number}.png") if out is None else out
         draw_clip(store, number, path)
         name, label, frames = store.names[number], int(store.labels[number]), int(store.frames[number])

@@ -22,6 +22,15 @@ def command(*words: object) -> str:
     return shlex.join(["skag", *map(str, words)])
 
 
+def _carries(text: str) -> bool:
+    """Whether stdout's encoding has all characters of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
 class Output:
     """Prints a command's results as tables or as one JSON document, and its notes unless quiet."""
 
@@ -36,7 +45,8 @@ class Output:
     def document(self, value: dict[str, Any]) -> None:
         """The result as JSON, when asked for."""
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False, indent=1))
+            text = json.dumps(value, ensure_ascii=False, indent=1)
+            print(text if _carries(text) else json.dumps(value, indent=1))
 
     def line(self, text: str) -> None:
         """A line of the result, for people."""
