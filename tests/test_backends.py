@@ -169,6 +169,14 @@ def test_no_key_is_needed_nearby_and_asked_for_elsewhere(openai: Server) -> None
     assert near == [True, True, True, False, False]
 
 
+def test_an_address_without_a_scheme_is_completed(openai: Server) -> None:
+    asked = OpenAIBackend("tiny", f"{openai.address.removeprefix('http://')}/v1")
+    assert asked.ask(MESSAGES, TOPIC).text and asked.identity()["address"] == openai.address
+    nobody = refused(OpenAIBackend("tiny", "localhost:9", provider="vllm"))
+    assert isinstance(nobody, BackendDown) and "no server at http://localhost:9: start it" in str(nobody)
+    assert OpenAIBackend("tiny", "api.x.com/v1").address == "https://api.x.com"
+
+
 PASSING = [Fault(500, b'{"error": "out of memory"}'), Fault(503, b"<html>"), Fault(cut=30), Fault(body=b'{"message')]
 
 

@@ -78,7 +78,7 @@ class OpenAIBackend:
     @cached_property
     def _url(self) -> str:
         elsewhere = os.environ.get("OPENAI_BASE_URL") if self.provider == "openai" else None
-        return self.base_url or elsewhere or self._preset.address
+        return _with_scheme(self.base_url or elsewhere or self._preset.address)
 
     @cached_property
     def address(self) -> str:
@@ -247,6 +247,14 @@ def _gemini_wait(says: str) -> float:
     """Seconds of a `google.rpc.RetryInfo` in an error's body: Gemini sends no Retry-After."""
     found = _GEMINI_WAIT.search(says)
     return _retry_after(found[1]) if found else 0.0
+
+
+def _with_scheme(url: str) -> str:
+    """An address as the package takes it; a key goes to other people's servers by https alone."""
+    if "://" in url:
+        return url
+    near = f"http://{url}"
+    return near if _is_near(near) else f"https://{url}"
 
 
 def _is_near(url: str) -> bool:
