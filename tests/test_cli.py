@@ -224,6 +224,40 @@ def test_an_unreachable_language_model_loses_nothing(recordings, monkeypatch, ca
     assert code == 1 and "ollama serve" in printed
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["openai/tiny"], "no key for https://api.openai.com: set OPENAI_API_KEY. Then run the same command again.\n"),
+        (
+            ["openai/tiny", "--base-url", "x.invalid"],
+            "no connection to https://x.invalid: check the network and --base",
+        ),
+        (["opanai/gpt"], "no backend 'opanai/gpt': did you mean openai/gpt?\n"),
+    ],
+)
+def test_describing_says_what_is_missing_once(options, says, recordings, monkeypatch, capfd) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if "--base-url" in options:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setattr(sys, "argv", ["skag", "describe", "tiny.h5", "--llm", *options])
+    with pytest.raises(SystemExit) as done:
+        main()
+    out, printed = capfd.readouterr()
+    assert done.value.code == 1 and says in printed and printed.count("\n") == 1 and says[:20] not in out
+    assert "kept" not in printed  # nothing was answered
+
+
+def test_answers_that_do_not_fit_are_asked_of_another_model(recordings, monkeypatch, capsys) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    with serve("openai") as server:
+        server.reply = lambda messages: "No." if CLASSES[0] in messages[1]["content"] else reply_by_round(messages)
+        arguments = ["describe", "tiny.h5", "--llm", "openai/tiny", "--base-url", f"{server.address}/v1", "--quiet"]
+        code, printed = failure(monkeypatch, capsys, *arguments)
+    assert code == 1 and f"1 of 4 classes have no complete dialogue ({CLASSES[0]}): round" in printed
+    assert "Run the same command with another --seed, another model or a --fallback; what was ans" in printed
+
+
 def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypatch, capsys) -> None:
     """Prices, a second model, a quota that ends in the middle, and going on where it ended."""
 
@@ -238,7 +272,7 @@ def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypat
         arguments = ["describe", "tiny.h5", "--llm", "openai/tiny", "--base-url", f"{server.address}/v1", "--jobs", 1]
         arguments += ["--fallback", "measured", "--price-in", 2, "--price-out", 10, "--temperature", 0, "--quiet"]
         code, printed = failure(monkeypatch, capsys, *arguments)
-        assert code == 1 and "is used up: run the same command later, what is answered is kept" in printed
+        assert code == 1 and "is used up: wait until it is renewed" in printed
         assert server.chats()[0]["temperature"] == 0
         report = document(*arguments)
         assert (report["asked"], report["cached"], report["by_fallback"], report["failed"]) == (13, 8, 1, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..dialogue.exchanges import Usage
 
 DIALOGUES = Path("cache/dialogues.h5")
+_UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
 PromptsOption = Annotated[
     Path | None, typer.Option("--prompts", help="Folder with prompts of your own.  [default: skag's]")
@@ -159,8 +161,9 @@ def describe(
     for when, usage in (("asked now", report.usage), ("answered before", report.usage_before)):
         if usage.tokens_in or usage.tokens_out or usage.cost:
             output.line(f"{when}: {_in_words(usage)}")
-    if report.failed:
-        output.table("Classes without a complete dialogue", ["classes", "reason"], _by_reason(report.reasons()))
+    reasons = _by_reason(report.reasons())
+    if len(reasons) > 1:
+        output.table("Classes without a complete dialogue", ["classes", "reason"], reasons)
     output.document(
         {
             "classes": report.classes,
@@ -181,12 +184,22 @@ def describe(
             "describe them without --offline, or bring a store with `skag dialogues import`."
         )
     if report.failed:
-        reason = report.failed[0][1].rstrip(".")
-        raise DialogueError(
-            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({reason}). "
-            "What was answered is kept: run the same command again when the server is back, or, for an answer that "
-            "does not fit, with another --seed, another model or a --fallback."
-        )
+        raise DialogueError(_incomplete(report, reasons))
+
+
+def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> str:
+    """Why classes have no complete dialogue, and what to do."""
+    (names, reason), others = reasons[0], len(reasons) - 1
+    which = f" ({names})" if len(report.failed) < report.classes and not others else ""
+    first = f", for {others + 1} reasons, first: " if others else ": "
+    step = "Then run the same command again"
+    if _UNFIT.match(reason):
+        step = "Run the same command with another --seed, another model or a --fallback"
+    kept = "; what was answered is kept" if report.asked or report.cached else ""
+    return (
+        f"{len(report.failed)} of {report.classes} classes have no complete dialogue{which}{first}"
+        f"{reason.rstrip('.')}. {step}{kept}."
+    )
 
 
 def _by_reason(failed: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
