@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def _carries(text: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is, None where it is a file or another program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class Output:
@@ -62,26 +68,28 @@ class Output:
         from rich.text import Text
 
         panel = Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
-        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(panel)
+        Console(width=terminal_width() or _PIPED_WIDTH).print(panel)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of the result, for people; columns with numbers are aligned right."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()
+    ) -> None:
+        """A table of the result, for people; columns with numbers are aligned right.
+
+        Where the terminal is too narrow for its words, the `spare` columns are left out, the first of them first, and
+        where that does not help every row becomes a block of lines.
+        """
         if self.as_json:
             return
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        from . import tables
 
         rows = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
-        for number, column in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
-            justify = "right" if numeric else "left"
-            table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
-        for row in rows:  # Text, not str: names from data and models are never read as markup
-            table.add_row(*(Text(f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
-        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+        numeric = [bool(rows) and all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
+        texts = [[f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell)) for cell in row] for row in rows]
+        table = tables.Table(title, list(columns), texts, numeric)
+        if (width := terminal_width()) is None:
+            table.show(_PIPED_WIDTH)
+        elif left_out := table.show_within(width, spare):
+            self.note(f"Left out for want of room: {', '.join(left_out)}; a wider window or --json has all.")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:

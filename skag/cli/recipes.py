@@ -36,7 +36,7 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False, quiet: Qui
             {"name": name, "data": card.data, "layout": card.layout, "classes": card.classes, "published": accuracy}
         )
     title = "Recipes, and published top-1 % of joint, bone, k-bone and 2, 4, 6 fused streams"
-    output.table(title, ["recipe", "layout", "classes", *columns], rows)
+    output.table(title, ["recipe", "layout", "classes", *columns], rows, spare=("classes", "layout"))
     output.document({"recipes": found})
 
 

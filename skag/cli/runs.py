@@ -47,7 +47,7 @@ def runs(
         )
     columns = ["run", "recipe", "stream", "data", "seed", "epochs", "state", "val %", "test %", "written"]
     if rows:
-        output.table(f"Runs in {folder}", columns, rows)
+        output.table(f"Runs in {folder}", columns, rows, spare=("data", "written", "recipe"))
     else:
         output.line(f"no runs in {folder}")
     if any(row[7].endswith("*") for row in rows):
