@@ -19,10 +19,11 @@ Files are written under a temporary name and renamed, so that what is there is w
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
@@ -219,7 +220,8 @@ class RunSummary:
     seed: int | None = None
     epochs: int | None = None  # done
     planned: int | None = None
-    val_top1: float | None = None  # the highest of all epochs, on the clips that chose the epoch
+    best_epoch: int | None = None  # the one that `best.pt` keeps
+    val_top1: float | None = None  # of that epoch, on the clips that chose it
     selected_on: str | None = None  # "validation", or "test" where these were the test split's
     test_top1: float | None = None  # of the test split, where `skag eval` saved it
     date: str | None = None  # ISO 8601, when an epoch was last finished
@@ -258,15 +260,13 @@ def _summary(run: Path) -> RunSummary:
     metrics = read_lines(run / METRICS)
     done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.train.epochs
     written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
-    quiet_for = datetime.now().timestamp() - written
     if source["store"] is None:
         state, planned = "imported", 0
-    elif done >= planned:
-        state = "finished"
-    elif quiet_for < max(_RECENT_SECONDS, 3 * max((line["seconds"] for line in metrics), default=0)):
-        state = "running?"
     else:
-        state = "interrupted"
+        state = "finished" if done >= planned else _unfinished(metrics, written)
+    best = kept_epoch(
+        [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.train.keep
+    )
     return RunSummary(
         run=str(run),
         state=state,
@@ -276,11 +276,39 @@ def _summary(run: Path) -> RunSummary:
         seed=config.train.seed,
         epochs=done,
         planned=planned,
-        val_top1=max((round(float(line["val_top1"]), 2) for line in metrics), default=None),
+        best_epoch=metrics[best]["epoch"] if metrics else None,
+        val_top1=round(float(metrics[best]["val_top1"]), 2) if metrics else None,
         selected_on=config.train.select_on,
         test_top1=_test_top1(run),
         date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),
     )
+
+
+def _unfinished(metrics: list[dict[str, Any]], written: float) -> str:
+    """The state of a run with epochs left, last written to at the time `written`."""
+    quiet_for = datetime.now().timestamp() - written
+    recent = quiet_for < max(_RECENT_SECONDS, 3 * max((line["seconds"] for line in metrics), default=0))
+    return "running?" if recent else "interrupted"
+
+
+def kept_epoch(top1: Sequence[float], clips: int, keep: str) -> int:
+    """Index of the epoch whose weights training keeps, by the top-1 percentages of all on `clips` clips; the rules of
+    `keep` are those of `skag.train`, without the time it takes to import."""
+    highest, best = 0.0, 0
+    for epoch, percent in enumerate(top1):
+        is_highest = percent > highest or not epoch
+        highest = max(highest, percent)
+        near = percent >= highest - standard_error(highest, clips)
+        if {"near-highest": near, "highest": is_highest, "last": True}[keep]:
+            best = epoch
+    return best
+
+
+def standard_error(percent: float, count: int) -> float:
+    """Standard error of a percentage of `count` clips, in percent, with two right and two wrong answers added: the
+    plain binomial one is 0 where all are right (Agresti and Coull, The American Statistician 52, 1998)."""
+    share, count = (percent / 100 * count + 2) / (count + 4), count + 4
+    return 100 * math.sqrt(share * (1 - share) / count)
 
 
 def _test_top1(run: Path) -> float | None:

@@ -94,6 +94,9 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
 
+    listed = document("runs")["runs"][0]
+    assert (listed["best_epoch"], listed["val_top1"]) == (trained["best_epoch"], trained["val_top1"])
+
     evaluated = document("eval", run, "--num-clips", 3)
     facts = {"runs", "fusions", "weights", "fitted_on", "split", "clips", "num_clips_per_sample", "kinematics"}
     assert set(evaluated) == facts | {"top1", "top5", "mean_class"} and evaluated["fusions"] == []

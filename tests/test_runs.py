@@ -14,21 +14,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from skag import recipes, runs
-from skag.cli import main
+from skag import recipes, runs, train
+from skag.cli import app, main
 from skag.config import replace
 from skag.errors import RunError
 
 from .test_cli import document, failure, invoke
 
 
-def made(folder: Path, *, epochs: int, planned: int = 4, store: str | None = "/data/tiny.h5", age: float = 0) -> Path:
+def made(
+    folder: Path,
+    *,
+    epochs: int,
+    planned: int = 4,
+    store: str | None = "/data/tiny.h5",
+    age: float = 0,
+    held_out: int = 8,
+) -> Path:
     """A run folder as training leaves it after some epochs, last written to `age` seconds ago."""
     folder.mkdir(parents=True)
     config = replace(recipes.recipe("demo", "b"), "train", epochs=planned, seed=7)
     (folder / runs.CONFIG).write_text(json.dumps({"config": config.to_dict()}))
-    (folder / runs.DATA).write_text(json.dumps({"store": store, "fingerprint": "f", "training": [], "validation": []}))
+    (folder / runs.DATA).write_text(
+        json.dumps({"store": store, "fingerprint": "f", "training": [], "validation": [*range(held_out)]})
+    )
     top1 = [50.0, 80.0, 70.0, 75.0]
     lines = [json.dumps({"epoch": n + 1, "val_top1": top1[n], "seconds": 1.5}) + "\n" for n in range(epochs)]
     if store is not None:
@@ -56,9 +67,19 @@ def test_runs_are_listed_with_their_results(tmp_path: Path) -> None:
     assert [Path(run.run).name for run in found] == ["done", "a", "new"]  # the one written to last at the end
     assert [run.state for run in found] == ["finished", "interrupted", "running?"]
     assert [(run.epochs, run.planned) for run in found] == [(4, 4), (2, 4), (1, 4)]
-    assert [run.val_top1 for run in found] == [80, 80, 50] and [run.test_top1 for run in found] == [75, None, None]
+    assert [run.val_top1 for run in found] == [75, 80, 50] and [run.best_epoch for run in found] == [4, 2, 1]
+    assert [run.test_top1 for run in found] == [75, None, None]
     assert {(run.recipe, run.stream, run.seed, run.data) for run in found} == {("demo", "b", 7, "/data/tiny.h5")}
     assert runs.list_runs(tmp_path / "a")[0].run == str(tmp_path / "a")  # a run folder itself
+
+
+def test_the_kept_epoch_is_the_one_that_training_keeps(tmp_path: Path) -> None:
+    """Near-equals are fewer the more clips are held out: 75 is near 80 on 8 clips, and not on 1000."""
+    for clips, epoch, top1 in ((8, 4, 75), (1000, 2, 80)):
+        found = runs.summarise(made(tmp_path / str(clips), epochs=4, held_out=clips))
+        assert (found.best_epoch, found.val_top1) == (epoch, top1)
+        assert runs.standard_error(80, clips) == train.standard_error(80, clips)
+    assert [runs.kept_epoch([50, 80, 80, 75], 1000, keep) for keep in ("near-highest", "highest", "last")] == [2, 1, 3]
 
 
 def test_a_slow_epoch_is_waited_for(tmp_path: Path) -> None:
@@ -169,7 +190,7 @@ def test_the_command_shows_the_list(tmp_path: Path, monkeypatch, capsys) -> None
     predictions(made(tmp_path / "runs" / "ucla" / "j", epochs=4), "test", 6)
     made(tmp_path / "runs" / "bad", epochs=1).joinpath(runs.CONFIG).write_text("{")
     shown = invoke("runs")
-    assert "ucla/j" in shown and "tiny.h5" in shown and "4/4" in shown and "80.00" in shown and "75.00" in shown
+    assert "ucla/j" in shown and "tiny.h5" in shown and "4/4" in shown and shown.count("75.00") == 2
     assert [run["state"] for run in document("runs")["runs"]] == ["damaged", "finished"]
     monkeypatch.setattr("sys.argv", ["skag", "runs"])
     capsys.readouterr()
@@ -177,3 +198,9 @@ def test_the_command_shows_the_list(tmp_path: Path, monkeypatch, capsys) -> None
         main()
     printed = capsys.readouterr()
     assert done.value.code == 0 and "Damaged: runs/bad/config.json is damaged" in printed.err
+    assert "--resume" not in printed.err
+    made(tmp_path / "runs" / "cut off", epochs=2, age=5000)
+    made(tmp_path / "runs" / "now", epochs=2)
+    noted = CliRunner().invoke(app, ["runs"]).stderr
+    assert "interrupted: go on with `skag train --resume 'runs/cut off'`.\n" in noted
+    assert "if it was stopped, go on with `skag train --resume runs/now`.\n" in noted

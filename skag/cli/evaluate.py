@@ -56,6 +56,7 @@ def evaluate(
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
     in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
+    `skag analyze-confusion RUN --reference RUN0` compares two runs.
     """
     from ..allocator import keep_freed_memory
     from ..device import choose_device
