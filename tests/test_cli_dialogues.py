@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from skag.cli import app
 from skag.cli.terminal import as_typed
 from skag.dialogue.exchanges import exchange_key
 from skag.dialogue.store import DialogueStore, Exchange
@@ -141,6 +143,8 @@ def test_verify_exits_with_1_for_problems_alone(data: Path, monkeypatch, capsys)
 
 def test_the_empty_form_is_written_once(data: Path, monkeypatch, capsys) -> None:
     assert document("dialogues", "template", data, "form.toml") == {"out": "form.toml", "classes": 4}
+    noted = CliRunner().invoke(app, ["dialogues", "template", str(data), "our form.toml"]).stderr
+    assert noted == f"Next: skag describe {data} --llm 'file:our form.toml'\n"
     assert 'name = "raise right hand"' in Path("form.toml").read_text()
     code, printed = failure(monkeypatch, capsys, "dialogues", "template", data, "form.toml")
     assert code == 1 and "form.toml is there already" in printed

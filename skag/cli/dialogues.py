@@ -223,7 +223,7 @@ def import_(
         repaired = sum(bool(exchange.repaired) for exchange in exchanges)
         if repaired:
             output.note(f"{repaired} answers were mended to fit; `skag dialogues verify --llm {llm}` says how.")
-        output.note(f"Next: skag train {data} --llm {llm} --store {store}")
+        output.next("train", data, "--llm", llm, "--store", store)
     output.document({**vars(report), "llm": llm})
 
 
@@ -318,5 +318,5 @@ def template(
     except OSError as error:
         raise DialogueError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
     output.line(f"{out}: an empty form for {classes} classes; fill it in with any text editor")
-    output.note(f"Next: skag describe {data} --llm file:{out}")
+    output.next("describe", data, "--llm", f"file:{out}")
     output.document({"out": str(out), "classes": classes})

@@ -48,6 +48,10 @@ class Output:
         if not self.quiet:
             print(printable(text), file=sys.stderr)
 
+    def next(self, *words: object) -> None:
+        """The command that comes next, as one types it."""
+        self.note(f"Next: {command(*words)}")
+
     def document(self, value: dict[str, Any]) -> None:
         """The result as JSON, when asked for."""
         if self.as_json:
