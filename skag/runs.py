@@ -34,7 +34,7 @@ import numpy as np
 
 from . import __version__
 from .config import Config, config_from_dict
-from .errors import RunError
+from .errors import RunError, cause
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
@@ -99,8 +99,11 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file that were written to their end; none where there is no file."""
-    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+    """The JSON lines of a file that were written to their end; none where there is no file. Raises `RunError`."""
+    try:
+        return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise RunError(f"{path} is damaged: take it from a copy, or train the run again.") from None
 
 
 def write_run_facts(
@@ -250,8 +253,12 @@ def summarise(run: Path) -> RunSummary:
     """What a run folder holds, as one line of a listing. Never raises for what is in the folder."""
     try:
         return _summary(run)
-    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error) if isinstance(error, RunError) else f"its files do not hold what skag writes ({error!r})"
+    except RunError as error:
+        return RunSummary(str(run), "damaged", reason=str(error))
+    except OSError as error:
+        return RunSummary(str(run), "damaged", reason=f"{error.filename or run} cannot be read ({cause(error)}).")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        reason = f"{run}: {DATA} or {METRICS} does not hold what skag writes: train the run again, or remove it."
         return RunSummary(str(run), "damaged", reason=reason)
 
 
@@ -264,7 +271,7 @@ def _summary(run: Path) -> RunSummary:
         state, planned = "imported", 0
     else:
         state = "finished" if done >= planned else _unfinished(metrics, written)
-    best = kept_epoch(
+    best = kept_index(
         [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.train.keep
     )
     return RunSummary(
@@ -291,7 +298,7 @@ def _unfinished(metrics: list[dict[str, Any]], written: float) -> str:
     return "running?" if recent else "interrupted"
 
 
-def kept_epoch(top1: Sequence[float], clips: int, keep: str) -> int:
+def kept_index(top1: Sequence[float], clips: int, keep: str) -> int:
     """Index of the epoch whose weights training keeps, by the top-1 percentages of all on `clips` clips; the rules of
     `keep` are those of `skag.train`, without the time it takes to import."""
     highest, best = 0.0, 0

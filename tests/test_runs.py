@@ -79,7 +79,7 @@ def test_the_kept_epoch_is_the_one_that_training_keeps(tmp_path: Path) -> None:
         found = runs.summarise(made(tmp_path / str(clips), epochs=4, held_out=clips))
         assert (found.best_epoch, found.val_top1) == (epoch, top1)
         assert runs.standard_error(80, clips) == train.standard_error(80, clips)
-    assert [runs.kept_epoch([50, 80, 80, 75], 1000, keep) for keep in ("near-highest", "highest", "last")] == [2, 1, 3]
+    assert [runs.kept_index([50, 80, 80, 75], 1000, keep) for keep in ("near-highest", "highest", "last")] == [2, 1, 3]
 
 
 def test_a_slow_epoch_is_waited_for(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_imported_weights_are_neither_finished_nor_interrupted(tmp_path: Path) -
         (runs.CONFIG, b'{"config": 3}', "expected fields of Config"),
         (runs.CONFIG, None, "config.json is missing"),
         (runs.DATA, b"\xff\xfe", "data.json is damaged"),
-        (runs.DATA, b"{}", "do not hold what skag writes"),
-        (runs.METRICS, b"no JSON\n", "do not hold what skag writes"),
-        (runs.METRICS, b"[1, 2]\n", "do not hold what skag writes"),
-        (runs.METRICS, b'{"epoch": "many"}\n', "do not hold what skag writes"),
+        (runs.DATA, b"{}", "run: data.json or metrics.jsonl does not hold what skag writes: train"),
+        (runs.METRICS, b"no JSON\n", "metrics.jsonl is damaged: take it from a copy"),
+        (runs.METRICS, b"[1, 2]\n", "does not hold what skag writes"),
+        (runs.METRICS, b'{"epoch": "many"}\n', "does not hold what skag writes"),
         ("predictions-test.npz", b"no archive", "predictions-test.npz is damaged"),
     ],
 )
@@ -119,6 +119,7 @@ def test_damaged_folders_are_listed_as_such(name: str, content: bytes | None, sa
         (run / name).write_bytes(content)
     (found,) = runs.list_runs(tmp_path)
     assert found.state == "damaged" and says in found.reason and found.recipe is None
+    assert "Error" not in found.reason
 
 
 def test_other_folders_are_no_runs(tmp_path: Path) -> None:

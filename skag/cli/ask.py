@@ -101,6 +101,8 @@ def describe(
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     output = Output(as_json, quiet)
+    if store.exists() and data.exists() and store.samefile(data):
+        raise DialogueError(f"{store} is the skeleton store, which dialogues cannot go into: leave --store out.")
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}

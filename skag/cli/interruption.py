@@ -1,4 +1,4 @@
-"""What Ctrl-C ends in: one line, with the command that goes on where there is one."""
+"""What a command ends in that Ctrl-C or Typer ends: one line, with the command that goes on where there is one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typer import BadParameter
 from typer.core import TyperGroup
 
 from .output import command
@@ -18,23 +19,27 @@ class Interrupted(BaseException):
 
 
 class Group(TyperGroup):
-    """The commands, of which an interrupted one raises `Interrupted`."""
+    """The commands, of which an interrupted one raises `Interrupted` and a wrong option is told of in plain words."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _as_interrupted():
+        with _ended():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _as_interrupted():
+        with _ended():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _as_interrupted() -> Iterator[None]:
+def _ended() -> Iterator[None]:
+    """How a command ends that does not end well."""
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted from None
+    except BadParameter as error:
+        error.message = error.message.removeprefix("Value error, ")  # pydantic's, by which newer Typers read options
+        raise
 
 
 @contextmanager
