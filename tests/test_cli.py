@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -75,7 +76,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_main_job_end_to_end(recordings: Path) -> None:
+def test_the_main_job_end_to_end(recordings: Path, monkeypatch, capsys) -> None:
     converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--jobs", "2")
     assert (converted["clips"], converted["layout"], converted["joints"]) == (80, "kinect-v1", 20)
     assert converted["classes"] == CLASSES and converted["splits"] == {"xsub_train": 64, "xsub_val": 16}
@@ -127,7 +128,10 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert document("eval", run, "--data", "moved.h5")["clips"] == 16
     Path("moved.h5").rename("tiny.h5")
 
-    fused = document("eval", run, run)
+    code, printed = failure(monkeypatch, capsys, "eval", run, f"{run}/../{run.name}")
+    assert code == 1 and "is given twice" in printed
+    shutil.copytree(run, "copy")
+    fused = document("eval", run, "copy")
     assert fused["top1"] == document("eval", run)["top1"] and len(fused["runs"]) == 2
 
 
