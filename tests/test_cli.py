@@ -289,7 +289,7 @@ def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypat
         assert before["cost"] == pytest.approx(7 * 170e-6) and before["unpriced"] == 1  # the measured answer
         shown = invoke(*arguments)
     assert "1 of the rounds answered by measured, since openai/tiny refused" in shown
-    assert "answered before: 800 tokens in, 180 out" in shown and "cost 0.0034, not counting 1 answers" in shown
+    assert "answered before: 800 tokens in, 180 out" in shown and "cost 0.0034, not counting 1 answer without" in shown
     assert "asked now" not in shown
 
 

@@ -136,7 +136,7 @@ def test_verify_exits_with_1_for_problems_alone(data: Path, monkeypatch, capsys)
     code, printed = failure(monkeypatch, capsys, "dialogues", "verify", "--quiet")
     assert code == 1 and printed.count("\n") == 1
     assert (
-        f"{STORE} has 1 problems, the first one: missing, class 'step', round 2, no answers of rounds 2, 3, 4, 5"
+        f"{STORE} has 1 problem, the first one: missing, class 'step', round 2, no answers of rounds 2, 3, 4, 5"
         in printed
     )
 

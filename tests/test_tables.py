@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from skag.cli.output import Output
+from skag.cli.output import Output, counted
 
 COLUMNS = ["run", "state", "data", "val %", "remark"]
 ROWS = [
@@ -23,6 +23,11 @@ def shown(width: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     lines = [line.rstrip() for line in re.sub("\x1b\\[[0-9;]*m", "", out).splitlines()]
     assert width is None or max(map(len, lines)) <= width
     return lines, err
+
+
+def test_one_is_counted_as_one() -> None:
+    assert [counted(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert counted(1, "clip") == "1 clip" and counted("no", "clip") == "no clips"
 
 
 @pytest.mark.parametrize("width", [None, 200, 90])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, app
-from .output import Output
+from .output import Output, counted
 
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
@@ -153,8 +153,8 @@ def describe(
         _tell_plan(output, store, llm, report, show)
         return
     output.line(
-        f"{store}: rounds 1 to {report.rounds} for {report.classes} classes by {llm}; "
-        f"{report.asked} questions asked, {report.cached} answered before"
+        f"{store}: rounds 1 to {report.rounds} for {counted(report.classes, 'class')} by {llm}; "
+        f"{counted(report.asked, 'question')} asked, {report.cached} answered before"
     )
     if report.by_fallback:
         output.line(
@@ -181,8 +181,8 @@ def describe(
     if report.missing:
         others = f" complete dialogues, perhaps by other prompts, are there of {', '.join(known)};" if known else ""
         raise DialogueError(
-            f"{store} lacks answers of {llm} for {len(report.missing)} of {report.classes} classes, "
-            f"{sum(len(question.rounds_left) for question in report.missing)} questions in all;{others} "
+            f"{store} lacks answers of {llm} for {len(report.missing)} of {counted(report.classes, 'class')}, "
+            f"{counted(sum(len(question.rounds_left) for question in report.missing), 'question')} in all;{others} "
             "describe them without --offline, or bring a store with `skag dialogues import`."
         )
     if report.failed:
@@ -220,7 +220,7 @@ def _in_words(usage: Usage) -> str:
     words = f"{usage.tokens_in:,} tokens in, {usage.tokens_out:,} out, {usage.seconds:,.0f} s of answering"
     if usage.cost is None:
         return words
-    unpriced = f", not counting {usage.unpriced} answers without a price" if usage.unpriced else ""
+    unpriced = f", not counting {counted(usage.unpriced, 'answer')} without a price" if usage.unpriced else ""
     return f"{words}, cost {usage.cost:.4f}{unpriced}"
 
 
@@ -230,11 +230,12 @@ def _tell_plan(output: Output, store: Path, llm: str, report: DescribeReport, sh
     unusable = len(report.failed) - len(report.missing)
     more = ", and up to twice more where an answer does not fit" if to_ask else ""
     output.line(
-        f"{llm} would be asked {to_ask} questions about {len(report.missing)} of {report.classes} classes{more}; "
-        f"{report.cached} questions are answered in {store}"
+        f"{llm} would be asked {counted(to_ask, 'question')} about {len(report.missing)} of "
+        f"{counted(report.classes, 'class')}{more}; "
+        f"{counted(report.cached, 'question')} answered in {store}"
     )
     if unusable:
-        output.line(f"{unusable} classes have answers that cannot be used; they would not be asked again.")
+        output.line(f"{counted(unusable, 'class')} with answers that cannot be used, which would not be asked again.")
     document = {"llm": llm, "classes": report.classes, "to_ask": to_ask, "cached": report.cached, "unusable": unusable}
     if show:
         for question in report.missing:

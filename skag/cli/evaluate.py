@@ -9,7 +9,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption, app
 from .completion import run_folders
-from .output import Output
+from .output import Output, counted
 
 RunsArgument = Annotated[
     list[Path],
@@ -113,9 +113,7 @@ def _print_evaluation(output: Output, result: Any) -> None:
     if result.kinematics is not None:
         measured = {"kinematics alone": result.kinematics.alone, "with kinematics": result.kinematics.together}
         rows += [[name, found.top1, found.top5, found.mean_class, ""] for name, found in measured.items()]
-    title = (
-        f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
-    )
+    title = f"{result.split}: {counted(result.num_clips, 'clip')}, {counted(result.num_views, 'view')} each"
     if result.fitted_on is not None:
         title += f"; weights fitted on {result.fitted_on} held-out clips"
     last = "run, or weights" if result.fusions else "run"
@@ -169,7 +167,7 @@ def analyze_confusion(
 
 def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
     output.line(
-        f"{result['run']}, {result['clips']} clips of {result['split']}:\n"
+        f"{result['run']}, {counted(result['clips'], 'clip')} of {result['split']}:\n"
         f"top-1 {result['top1']:.2f} % ({_interval(result['top1_low'], result['top1_high'])}), "
         f"top-5 {result['top5']:.2f} %, mean class {result['mean_class']:.2f} %"
     )
@@ -179,7 +177,7 @@ def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
             f"Against {result['compared_with']}, {compared['reference']:.2f} %:\n"
             f"{compared['difference']:+.2f} points "
             f"({_interval(compared['difference_low'], compared['difference_high'], '+.1f')}), "
-            f"{compared['gained']} clips gained, {compared['lost']} lost, p = {compared['p']:g}, "
+            f"{counted(compared['gained'], 'clip')} gained, {compared['lost']} lost, p = {compared['p']:g}, "
             f"{'a clear difference' if compared['clear'] else 'within noise'}"
         )
     for remark in result["remarks"]:
