@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from skag.cli.evaluate import _print_refreshes
 from skag.cli.output import Output, counted
 
 COLUMNS = ["run", "state", "data", "val %", "remark"]
@@ -51,3 +52,12 @@ def test_a_narrow_terminal_gets_a_block_per_row(monkeypatch, capsys) -> None:
     assert lines[:6] == ["Runs", "", "größer", "  state   finished", "  data    data.h5", "  val %   80.00"]
     assert lines[-6:] == ["", "a", "  state  interrupted", "  data   data.h5", "  val %  7.50", ""] and not noted
     assert "  remark  right elbow, right" in lines
+
+
+def test_a_question_mark_in_the_table_of_refreshes_is_explained(capsys: pytest.CaptureFixture) -> None:
+    row = {"epoch": 4, "classes": 2, "pairs": 3, "asked_before": 20.0, "asked_after": 10.0}
+    row |= {"other_before": 1.0, "other_after": 0.5}
+    for after, explained in ((10.0, False), (None, True)):
+        _print_refreshes(Output(as_json=False, quiet=False), [row | {"asked_after": after}], compared=False)
+        shown = capsys.readouterr().out
+        assert ("20.0 to ?" in shown) == explained == ("?: training ended before" in shown)

@@ -260,6 +260,8 @@ def _print_refreshes(output: Output, refreshes: list[dict[str, Any]], compared: 
         columns.append("reference, %")
         rows = [[*row, _course(of, "reference")] for row, of in zip(rows, asked, strict=True)]
     output.table("Refreshes: training clips confused before and after", columns, rows)
+    if any("?" in cell for row in rows for cell in row[3:]):
+        output.line("?: training ended before confusions were counted again.")
     if len(asked) < len(refreshes):
         output.line(f"{len(refreshes) - len(asked)} more asked about nothing new.")
 
