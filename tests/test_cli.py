@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -454,7 +455,8 @@ def test_every_command_explains_itself() -> None:
 def test_recipes_are_listed_and_shown() -> None:
     listed = {row["name"]: row for row in document("recipes")["recipes"]}
     assert listed["ntu60-xsub"]["published"]["6"] == 94.51 and listed["sbu"]["published"] == {}
-    assert "finegym" in invoke("recipes")
+    assert (listed["nw-ucla"]["trained_on"], listed["nw-ucla-small"]["trained_on"]) == ("GPU", "CPU")
+    assert re.search(r"nw-ucla-small +NW-UCLA +CPU +kinect-v1", invoke("recipes"))
     shown = document("recipes", "show", "ntu120-xsub", "--stream", "k", "--set", "train.lr=0.05")
     assert shown["config"]["augment"]["part_drop"] == 0.2 and shown["config"]["train"]["lr"] == 0.05
     assert shown["sources"]["train.lr"] == "--set" and "configs/ntu120_xsub/k.py" in shown["sources"]["agents.beta"]
