@@ -15,6 +15,9 @@ from __future__ import annotations
 import os
 import re
 
+INTERRUPTED = "skag: interrupted; what was finished is kept."
+INTERRUPTED_CODE = 130  # as shells count a program that Ctrl-C ended
+
 
 def cause(error: Exception) -> str:
     """What went wrong, by the system's own words where an error has them, as HDF5's many lines do."""

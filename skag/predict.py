@@ -122,6 +122,10 @@ class _Batch:
     def cameras(self) -> np.ndarray:
         return np.array([clip.camera for clip in self.clips])
 
+    @property
+    def frames(self) -> np.ndarray:
+        return np.array([clip.keypoints.shape[1] for clip in self.clips])
+
     def keypoints(self, number: int) -> np.ndarray:
         return self.clips[number].keypoints
 

@@ -197,21 +197,22 @@ class Card:
     data: str
     layout: str
     classes: int
+    trained_on: str = "GPU"  # what it is made for; "CPU" means two cores
 
 
 def _card(name: str) -> Card:
     facts = PUBLISHED[name]
-    data = {"ntu": "NTU RGB+D", "k40": "Kinetics-Skeleton", "fin": "FineGYM", "uav": "UAV-Human"}[name[:3]]
+    data = {"ntu": "NTU RGB+D", "k40": "Kinetics", "fin": "FineGYM", "uav": "UAV-Human"}[name[:3]]
     return Card(lambda stream: published(name, stream), data, facts.layout, facts.classes)
 
 
 RECIPES: dict[str, Card] = {
     **{name: _card(name) for name in PUBLISHED},
     "nw-ucla": Card(nw_ucla, "NW-UCLA", "kinect-v1", 10),
-    "nw-ucla-small": Card(nw_ucla_small, "NW-UCLA", "kinect-v1", 10),
-    "utkinect": Card(utkinect, "UTKinect-Action3D", "kinect-v1", 10),
-    "sbu": Card(sbu, "SBU Kinect Interaction", "sbu-15", 8),
-    "demo": Card(demo, "skag simulate", "nturgb+d", 10),
+    "nw-ucla-small": Card(nw_ucla_small, "NW-UCLA", "kinect-v1", 10, "CPU"),
+    "utkinect": Card(utkinect, "UTKinect", "kinect-v1", 10, "CPU"),
+    "sbu": Card(sbu, "SBU Kinect", "sbu-15", 8, "CPU"),
+    "demo": Card(demo, "skag simulate", "nturgb+d", 10, "CPU"),
 }
 
 

@@ -20,10 +20,11 @@ Files are written under a temporary name and renamed, so that what is there is w
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -35,7 +36,7 @@ import numpy as np
 
 from . import __version__
 from .config import Config, config_from_dict
-from .errors import RunError
+from .errors import RunError, cause
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
@@ -101,8 +102,11 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file that were written to their end; none where there is no file."""
-    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+    """The JSON lines of a file that were written to their end; none where there is no file. Raises `RunError`."""
+    try:
+        return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise RunError(f"{path} is damaged: take it from a copy, or train the run again.") from None
 
 
 def write_run_facts(
@@ -249,7 +253,6 @@ def read_config(run: Path) -> Config:
 # ---------------------------------------------------------------- many runs
 
 _TELLTALE = (CONFIG, DATA, METRICS, "last.pt", "best.pt")  # two of these make a folder a run's
-_RECENT_SECONDS = 120  # a run is taken to be training this long after it last wrote something, or three epochs long
 
 
 @dataclass(frozen=True)
@@ -257,14 +260,15 @@ class RunSummary:
     """One run of a listing; accuracies in percent, None where unknown."""
 
     run: str
-    state: str  # "finished", "interrupted", "running?" (it wrote something just now), "imported" or "damaged"
+    state: str  # "finished", "interrupted", "running", "imported" or "damaged"
     recipe: str | None = None
     stream: str | None = None
     data: str | None = None  # the skeleton store that it was trained on
     seed: int | None = None
     epochs: int | None = None  # done
     planned: int | None = None
-    val_top1: float | None = None  # the highest of all epochs, on the clips that chose the epoch
+    best_epoch: int | None = None  # the one that `best.pt` keeps
+    val_top1: float | None = None  # of that epoch, on the clips that chose it
     selected_on: str | None = None  # "validation", or "test" where these were the test split's
     test_top1: float | None = None  # of the test split, where `skag eval` saved it
     date: str | None = None  # ISO 8601, when an epoch was last finished
@@ -293,8 +297,12 @@ def summarise(run: Path) -> RunSummary:
     """What a run folder holds, as one line of a listing. Never raises for what is in the folder."""
     try:
         return _summary(run)
-    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error) if isinstance(error, RunError) else f"its files do not hold what skag writes ({error!r})"
+    except RunError as error:
+        return RunSummary(str(run), "damaged", reason=str(error))
+    except OSError as error:
+        return RunSummary(str(run), "damaged", reason=f"{error.filename or run} cannot be read ({cause(error)}).")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        reason = f"{run}: {DATA} or {METRICS} does not hold what skag writes: train the run again, or remove it."
         return RunSummary(str(run), "damaged", reason=reason)
 
 
@@ -303,15 +311,13 @@ def _summary(run: Path) -> RunSummary:
     metrics = read_lines(run / METRICS)
     done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.train.epochs
     written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
-    quiet_for = datetime.now().timestamp() - written
     if source["store"] is None:
         state, planned = "imported", 0
-    elif done >= planned:
-        state = "finished"
-    elif quiet_for < max(_RECENT_SECONDS, 3 * max((line["seconds"] for line in metrics), default=0)):
-        state = "running?"
     else:
-        state = "interrupted"
+        state = "finished" if done >= planned else "running" if is_training(run) else "interrupted"
+    best = kept_index(
+        [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.train.keep
+    )
     return RunSummary(
         run=str(run),
         state=state,
@@ -321,11 +327,32 @@ def _summary(run: Path) -> RunSummary:
         seed=config.train.seed,
         epochs=done,
         planned=planned,
-        val_top1=max((round(float(line["val_top1"]), 2) for line in metrics), default=None),
+        best_epoch=metrics[best]["epoch"] if metrics else None,
+        val_top1=round(float(metrics[best]["val_top1"]), 2) if metrics else None,
         selected_on=config.train.select_on,
         test_top1=_test_top1(run),
         date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),
     )
+
+
+def kept_index(top1: Sequence[float], clips: int, keep: str) -> int:
+    """Index of the epoch whose weights training keeps, by the top-1 percentages of all on `clips` clips; the rules of
+    `keep` are those of `skag.train`, without the time it takes to import."""
+    highest, best = 0.0, 0
+    for epoch, percent in enumerate(top1):
+        is_highest = percent > highest or not epoch
+        highest = max(highest, percent)
+        near = percent >= highest - standard_error(highest, clips)
+        if {"near-highest": near, "highest": is_highest, "last": True}[keep]:
+            best = epoch
+    return best
+
+
+def standard_error(percent: float, count: int) -> float:
+    """Standard error of a percentage of `count` clips, in percent, with two right and two wrong answers added: the
+    plain binomial one is 0 where all are right (Agresti and Coull, The American Statistician 52, 1998)."""
+    share, count = (percent / 100 * count + 2) / (count + 4), count + 4
+    return 100 * math.sqrt(share * (1 - share) / count)
 
 
 def _test_top1(run: Path) -> float | None:

@@ -470,7 +470,7 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
     is_highest = top1 > state.highest_top1 or state.epoch == 1
     state.highest_top1 = max(state.highest_top1, top1)
     kept = {
-        "near-highest": top1 >= state.highest_top1 - standard_error(state.highest_top1, len(labels)),
+        "near-highest": top1 >= state.highest_top1 - runs.standard_error(state.highest_top1, len(labels)),
         "highest": is_highest,
         "last": True,
     }
@@ -482,13 +482,6 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
 def _not_compiled(config: Config) -> AbstractContextManager[Any]:
     """Where compiled blocks are taken as they were written: epochs are chosen by the plain network's numbers."""
     return torch.compiler.set_stance("force_eager") if config.train.compile else nullcontext()
-
-
-def standard_error(percent: float, count: int) -> float:
-    """Standard error of a percentage of `count` clips, in percent, with two right and two wrong answers added: the
-    plain binomial one is 0 where all are right (Agresti and Coull, The American Statistician 52, 1998)."""
-    share, count = (percent / 100 * count + 2) / (count + 4), count + 4
-    return 100 * math.sqrt(share * (1 - share) / count)
 
 
 def _go_on(state: _State, agents: Agents, run: Path) -> None:

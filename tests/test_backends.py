@@ -169,6 +169,14 @@ def test_no_key_is_needed_nearby_and_asked_for_elsewhere(openai: Server) -> None
     assert near == [True, True, True, False, False]
 
 
+def test_an_address_without_a_scheme_is_completed(openai: Server) -> None:
+    asked = OpenAIBackend("tiny", f"{openai.address.removeprefix('http://')}/v1")
+    assert asked.ask(MESSAGES, TOPIC).text and asked.identity()["address"] == openai.address
+    nobody = refused(OpenAIBackend("tiny", "localhost:9", provider="vllm"))
+    assert isinstance(nobody, BackendDown) and "no server at http://localhost:9: start it" in str(nobody)
+    assert OpenAIBackend("tiny", "api.x.com/v1").address == "https://api.x.com"
+
+
 PASSING = [Fault(500, b'{"error": "out of memory"}'), Fault(503, b"<html>"), Fault(cut=30), Fault(body=b'{"message')]
 
 
@@ -199,7 +207,7 @@ def test_an_endless_wait_and_a_used_up_quota_stop_at_once(openai: Server, header
     for fault in (Fault(429, b"{}", headers), Fault(429, body)):
         openai.faults = [fault]
         error = refused(backend("openai", openai.address))
-        assert isinstance(error, BackendDown) and "what is answered is kept" in str(error)
+        assert isinstance(error, BackendDown) and "wait until it is renewed" in str(error)
     assert len(openai.chats()) == 2
 
 
@@ -319,12 +327,28 @@ def test_strange_token_counts_are_left_out(openai: Server) -> None:
     assert (answer.text, answer.tokens_in, answer.tokens_out) == ("Up.", None, None)
 
 
-@pytest.mark.parametrize("spec", ["llama3", "ollama", "ollama/", "gpt/x", "", "measured/x"])
+@pytest.mark.parametrize("spec", ["llama3", "gpt/x", "", "measured/x"])
 def test_a_spec_that_is_none_is_refused(spec: str) -> None:
     with pytest.raises(
         DialogueError, match="write measured, file:KNOWLEDGE.toml, or one of ollama/MODEL, openai/MODEL, deepseek/MODEL"
     ):
         open_backend(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("opanai/gpt", "did you mean openai/gpt?"),
+        ("Ollama/llama3.2", "did you mean ollama/llama3.2?"),
+        ("mesured", "did you mean measured?"),
+        ("ollama", "name a model too, ollama/MODEL."),
+        ("OpenAI/", "name a model too, openai/MODEL."),
+    ],
+)
+def test_a_misspelt_spec_is_told_what_was_meant(spec: str, says: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_backend(spec)
+    assert str(caught.value) == f"no backend {spec!r}: {says}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -474,7 +498,7 @@ def test_a_fallback_is_another_model_and_gets_the_options_it_takes() -> None:
 def test_a_used_up_quota_is_known_by_every_name(openai: Server, fault: Fault) -> None:
     openai.faults = [fault]
     error = refused(backend("openai", openai.address))
-    assert isinstance(error, BackendDown) and "is used up: run the same command later" in str(error)
+    assert isinstance(error, BackendDown) and "is used up: wait until it is renewed" in str(error)
 
 
 def test_the_wait_that_gemini_asks_for_in_the_body_is_obeyed(openai: Server, waits: list[float]) -> None:

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -75,7 +77,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_main_job_end_to_end(recordings: Path) -> None:
+def test_the_main_job_end_to_end(recordings: Path, monkeypatch, capsys) -> None:
     converted = document("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--jobs", "2")
     assert (converted["clips"], converted["layout"], converted["joints"]) == (80, "kinect-v1", 20)
     assert converted["classes"] == CLASSES and converted["splits"] == {"xsub_train": 64, "xsub_val": 16}
@@ -93,6 +95,9 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert trained["epochs"] == 5 and trained["refreshes"] == 1
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
+
+    listed = document("runs")["runs"][0]
+    assert (listed["best_epoch"], listed["val_top1"]) == (trained["best_epoch"], trained["val_top1"])
 
     evaluated = document("eval", run, "--num-clips", 3)
     facts = {"runs", "fusions", "weights", "fitted_on", "split", "clips", "num_clips_per_sample", "kinematics"}
@@ -124,7 +129,10 @@ def test_the_main_job_end_to_end(recordings: Path) -> None:
     assert document("eval", run, "--data", "moved.h5")["clips"] == 16
     Path("moved.h5").rename("tiny.h5")
 
-    fused = document("eval", run, run)
+    code, printed = failure(monkeypatch, capsys, "eval", run, f"{run}/../{run.name}")
+    assert code == 1 and "is given twice" in printed
+    shutil.copytree(run, "copy")
+    fused = document("eval", run, "copy")
     assert fused["top1"] == document("eval", run)["top1"] and len(fused["runs"]) == 2
 
 
@@ -200,6 +208,7 @@ def test_bad_recordings_end_in_one_line(make, says, tmp_path, monkeypatch, capsy
         (["train", "tiny.h5", "--out", "full"], "full is there already"),
         (["describe", "tiny.h5", "--llm", "magic/model"], "magic"),
         (["describe", "tiny.h5", "--prompts", "nowhere"], "nowhere"),
+        (["describe", "tiny.h5", "--store", "./tiny.h5"], "tiny.h5 is the skeleton store"),
         (["eval", "nowhere"], "no run folder nowhere"),
         (["analyze-confusion", "full"], "no complete run folder"),
     ],
@@ -224,6 +233,40 @@ def test_an_unreachable_language_model_loses_nothing(recordings, monkeypatch, ca
     assert code == 1 and "ollama serve" in printed
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["openai/tiny"], "no key for https://api.openai.com: set OPENAI_API_KEY. Then run the same command again.\n"),
+        (
+            ["openai/tiny", "--base-url", "x.invalid"],
+            "no connection to https://x.invalid: check the network and --base",
+        ),
+        (["opanai/gpt"], "no backend 'opanai/gpt': did you mean openai/gpt?\n"),
+    ],
+)
+def test_describing_says_what_is_missing_once(options, says, recordings, monkeypatch, capfd) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if "--base-url" in options:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setattr(sys, "argv", ["skag", "describe", "tiny.h5", "--llm", *options])
+    with pytest.raises(SystemExit) as done:
+        main()
+    out, printed = capfd.readouterr()
+    assert done.value.code == 1 and says in printed and printed.count("\n") == 1 and says[:20] not in out
+    assert "kept" not in printed  # nothing was answered
+
+
+def test_answers_that_do_not_fit_are_asked_of_another_model(recordings, monkeypatch, capsys) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    with serve("openai") as server:
+        server.reply = lambda messages: "No." if CLASSES[0] in messages[1]["content"] else reply_by_round(messages)
+        arguments = ["describe", "tiny.h5", "--llm", "openai/tiny", "--base-url", f"{server.address}/v1", "--quiet"]
+        code, printed = failure(monkeypatch, capsys, *arguments)
+    assert code == 1 and f"1 of 4 classes have no complete dialogue ({CLASSES[0]}): round" in printed
+    assert "Run the same command with another --seed, another model or a --fallback; what was ans" in printed
+
+
 def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypatch, capsys) -> None:
     """Prices, a second model, a quota that ends in the middle, and going on where it ended."""
 
@@ -238,7 +281,7 @@ def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypat
         arguments = ["describe", "tiny.h5", "--llm", "openai/tiny", "--base-url", f"{server.address}/v1", "--jobs", 1]
         arguments += ["--fallback", "measured", "--price-in", 2, "--price-out", 10, "--temperature", 0, "--quiet"]
         code, printed = failure(monkeypatch, capsys, *arguments)
-        assert code == 1 and "is used up: run the same command later, what is answered is kept" in printed
+        assert code == 1 and "is used up: wait until it is renewed" in printed
         assert server.chats()[0]["temperature"] == 0
         report = document(*arguments)
         assert (report["asked"], report["cached"], report["by_fallback"], report["failed"]) == (13, 8, 1, [])
@@ -247,7 +290,7 @@ def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypat
         assert before["cost"] == pytest.approx(7 * 170e-6) and before["unpriced"] == 1  # the measured answer
         shown = invoke(*arguments)
     assert "1 of the rounds answered by measured, since openai/tiny refused" in shown
-    assert "answered before: 800 tokens in, 180 out" in shown and "cost 0.0034, not counting 1 answers" in shown
+    assert "answered before: 800 tokens in, 180 out" in shown and "cost 0.0034, not counting 1 answer without" in shown
     assert "asked now" not in shown
 
 
@@ -263,10 +306,18 @@ def test_a_missing_model_is_pulled_on_request(recordings, monkeypatch, capsys) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train"], ["eval", "--colour", "red"], ["trian"], ["train", "x", "--epochs", "0"]]
+    "arguments",
+    [
+        ["train"],
+        ["eval", "--colour", "red"],
+        ["trian"],
+        ["train", "x", "--epochs", "0"],
+        ["train", "x", "--stream", "x"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments, monkeypatch, capsys) -> None:
-    assert failure(monkeypatch, capsys, *arguments)[0] == 2
+    code, printed = failure(monkeypatch, capsys, *arguments)
+    assert code == 2 and "Value error" not in printed
 
 
 @pytest.mark.parametrize(
@@ -341,6 +392,46 @@ def test_the_traceback_comes_back_on_request(monkeypatch: pytest.MonkeyPatch, tm
         main()
 
 
+def test_an_interrupted_command_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skag.runs.list_runs", interrupted)
+    assert failure(monkeypatch, capsys, "runs", tmp_path) == (130, "skag: interrupted; what was finished is kept.\n")
+
+
+def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeypatch, capsys) -> None:
+    def interrupted(clips: object, config: object, run: Path, *others: object, **options: object) -> None:
+        if run.name != "early":
+            run.mkdir()
+            (run / "data.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skag.train.train", interrupted)
+    monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    for run, ends in (
+        ("tall people", "skag train --resume 'tall people'`.\n"),
+        ("early", "what was finished is kept.\n"),
+    ):
+        arguments = ["train", "tiny.h5", "--recipe", "demo", "--alpha", 0, "--beta", 0, "--out", run, "--quiet"]
+        code, printed = failure(monkeypatch, capsys, *arguments)
+        assert code == 130 and printed.count("\n") == 1 and printed.endswith(ends)
+
+
+def test_an_interrupt_while_skag_is_being_imported() -> None:
+    code = (
+        "import sys, runpy\n"
+        "class Finder:\n"
+        "    def find_spec(name, *others):\n"
+        "        if name == 'skag.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "runpy.run_module('skag', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "skag: interrupted; what was finished is kept.\n")
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, skag.cli; print([m for m in {HEAVY} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -364,7 +455,8 @@ def test_every_command_explains_itself() -> None:
 def test_recipes_are_listed_and_shown() -> None:
     listed = {row["name"]: row for row in document("recipes")["recipes"]}
     assert listed["ntu60-xsub"]["published"]["6"] == 94.51 and listed["sbu"]["published"] == {}
-    assert "finegym" in invoke("recipes")
+    assert (listed["nw-ucla"]["trained_on"], listed["nw-ucla-small"]["trained_on"]) == ("GPU", "CPU")
+    assert re.search(r"nw-ucla-small +NW-UCLA +CPU +kinect-v1", invoke("recipes"))
     shown = document("recipes", "show", "ntu120-xsub", "--stream", "k", "--set", "train.lr=0.05")
     assert shown["config"]["augment"]["part_drop"] == 0.2 and shown["config"]["train"]["lr"] == 0.05
     assert shown["sources"]["train.lr"] == "--set" and "configs/ntu120_xsub/k.py" in shown["sources"]["agents.beta"]

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from skag.cli import app
+from skag.cli.terminal import as_typed
 from skag.dialogue.exchanges import exchange_key
 from skag.dialogue.store import DialogueStore, Exchange
 
@@ -42,6 +45,16 @@ def test_list_tells_who_told_what(data: Path) -> None:
     shown = invoke("dialogues", "list")
     assert f"{STORE}: 20 exchanges" in shown and "measured" in shown and "lower right hand" in shown
     assert document("dialogues", "list", "--llm", "measured")["dialogues"] == found
+
+
+def test_class_names_are_taken_as_typed_in_a_locale_of_another_encoding(data: Path, monkeypatch, capsys) -> None:
+    typed = "h\udcc3\udcb6her"  # as Python has the bytes of UTF-8 where the locale is C
+    assert (as_typed(typed), as_typed("h\udcf6her"), as_typed("höher")) == ("höher", "h\udcf6her", "höher")
+    code, printed = failure(monkeypatch, capsys, "dialogues", "show", typed)
+    assert code == 1 and "no class 'höher'" in printed
+    with DialogueStore(STORE) as store:
+        store.add(hostile("höher"))
+    assert document("dialogues", "export", "up.jsonl", "--class", typed)["exchanges"] == 1
 
 
 def test_show_prints_a_dialogue(data: Path) -> None:
@@ -123,13 +136,15 @@ def test_verify_exits_with_1_for_problems_alone(data: Path, monkeypatch, capsys)
     code, printed = failure(monkeypatch, capsys, "dialogues", "verify", "--quiet")
     assert code == 1 and printed.count("\n") == 1
     assert (
-        f"{STORE} has 1 problems, the first one: missing, class 'step', round 2, no answers of rounds 2, 3, 4, 5"
+        f"{STORE} has 1 problem, the first one: missing, class 'step', round 2, no answers of rounds 2, 3, 4, 5"
         in printed
     )
 
 
 def test_the_empty_form_is_written_once(data: Path, monkeypatch, capsys) -> None:
     assert document("dialogues", "template", data, "form.toml") == {"out": "form.toml", "classes": 4}
+    noted = CliRunner().invoke(app, ["dialogues", "template", str(data), "our form.toml"]).stderr
+    assert noted == f"Next: skag describe {data} --llm 'file:our form.toml'\n"
     assert 'name = "raise right hand"' in Path("form.toml").read_text()
     code, printed = failure(monkeypatch, capsys, "dialogues", "template", data, "form.toml")
     assert code == 1 and "form.toml is there already" in printed

@@ -12,6 +12,7 @@ own packages are imported when a backend is first used.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,18 @@ def open_backend(
         if think and PROVIDERS[name].thinking is None:
             raise BackendError(f"skag knows no switch for the thoughts of {name}'s models: leave --think out.")
         return OpenAIBackend(model, base_url, options, think, name, price, Patience(timeout, tell=tell))
-    known = ", ".join(f"{provider}/MODEL" for provider in ("ollama", *PROVIDERS))
-    raise BackendError(f"no backend {spec!r}: write measured, file:KNOWLEDGE.toml, or one of {known}.")
+    raise BackendError(f"no backend {spec!r}: {_meant(name, model)}")
+
+
+def _meant(name: str, model: str) -> str:
+    """The next step after a `--llm` that names no backend."""
+    providers = ("ollama", *PROVIDERS)
+    if not model and name.casefold() in providers:
+        return f"name a model too, {name.casefold()}/MODEL."
+    if near := difflib.get_close_matches(name.casefold(), providers if model else ["measured"], 1):
+        return f"did you mean {near[0]}{model and f'/{model}'}?"
+    known = ", ".join(f"{provider}/MODEL" for provider in providers)
+    return f"write measured, file:KNOWLEDGE.toml, or one of {known}."
 
 
 def open_fallback(

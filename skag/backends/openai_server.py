@@ -78,7 +78,7 @@ class OpenAIBackend:
     @cached_property
     def _url(self) -> str:
         elsewhere = os.environ.get("OPENAI_BASE_URL") if self.provider == "openai" else None
-        return self.base_url or elsewhere or self._preset.address
+        return _with_scheme(self.base_url or elsewhere or self._preset.address)
 
     @cached_property
     def address(self) -> str:
@@ -188,7 +188,7 @@ class OpenAIBackend:
                 raise
             except openai.APIConnectionError as error:
                 if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
-                    raise BackendDown(f"no server at {self.address}: start it, or correct --base-url.") from None
+                    raise BackendDown(self._unreachable()) from None
                 if isinstance(error, openai.APITimeoutError):
                     raise self.patience.stalled(self.spec, self.address) from None
                 raise Busy(f"the connection to {self.address} broke off ({line(error.__cause__)}).") from None
@@ -204,6 +204,12 @@ class OpenAIBackend:
 
         return self.patience.call(once)
 
+    def _unreachable(self) -> str:
+        if _is_near(self._url):
+            return f"no server at {self.address}: start it, or correct --base-url."
+        correct = " and --base-url" if self.base_url else ""
+        return f"no connection to {self.address}: check the network{correct}."
+
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         """The error of an HTTP status. The server's words are left out where they may quote the key."""
         status, code, says = error.status_code, error.code or "", error.response.text[:10_000]
@@ -212,9 +218,7 @@ class OpenAIBackend:
         wait = _retry_after(error.response.headers.get("retry-after")) or _gemini_wait(says)
         used_up = status == 402 or (status in (400, 403) and _NO_MONEY.search(f"{code} {says}"))
         if used_up or wait > LONGEST_WAIT or (status == 429 and (code == "insufficient_quota" or "PerDay" in says)):
-            return BackendDown(
-                f"the quota at {self.address} is used up: run the same command later, what is answered is kept."
-            )
+            return BackendDown(f"the quota at {self.address} is used up: wait until it is renewed, or raise it.")
         if status in (401, 403):
             return BackendDown(f"{self.address} refuses the key: set {self._preset.key} to a valid one.")
         if status == 404:
@@ -247,6 +251,14 @@ def _gemini_wait(says: str) -> float:
     """Seconds of a `google.rpc.RetryInfo` in an error's body: Gemini sends no Retry-After."""
     found = _GEMINI_WAIT.search(says)
     return _retry_after(found[1]) if found else 0.0
+
+
+def _with_scheme(url: str) -> str:
+    """An address as the package takes it; a key goes to other people's servers by https alone."""
+    if "://" in url:
+        return url
+    near = f"http://{url}"
+    return near if _is_near(near) else f"https://{url}"
 
 
 def _is_near(url: str) -> bool:

@@ -8,6 +8,8 @@ import sys
 
 from ..allocator import restart_without_small_caches
 from .app import app
+from .interruption import Interrupted
+from .terminal import prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -21,8 +23,9 @@ _SMALLER_BATCHES = {
 
 def main() -> None:
     """Run the command line. What a user can mend ends in one line on stderr and exit code 1."""
-    from ..errors import SkagError, cause
+    from ..errors import INTERRUPTED, INTERRUPTED_CODE, SkagError, cause
 
+    prepare_streams()
     if sys.argv[1:2] in (["train"], ["ablate"]):
         restart_without_small_caches()
     try:
@@ -32,9 +35,9 @@ def main() -> None:
             raise
         print(f"skag: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("skag: interrupted; what was finished is kept.", file=sys.stderr)
-        sys.exit(130)
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"{INTERRUPTED} {error}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED_CODE)
     except RuntimeError as error:
         if not _wants_memory(error):
             raise

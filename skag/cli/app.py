@@ -10,9 +10,11 @@ import typer
 
 from .. import __version__
 from .completion import run_folders
+from .interruption import Group
 
 app = typer.Typer(
     name="skag",
+    cls=Group,
     help=(
         "Skeleton-based action recognition that asks a language model what tells look-alike actions apart.\n\n"
         "Begin with: skag convert, skag describe, skag train, skag eval, skag analyze-confusion."

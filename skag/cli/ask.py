@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, app
-from .output import Output
+from .output import Output, counted
 
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
     from ..dialogue.exchanges import Usage
 
 DIALOGUES = Path("cache/dialogues.h5")
+_UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
 StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
 PromptsOption = Annotated[
     Path | None, typer.Option("--prompts", help="Folder with prompts of your own.  [default: skag's]")
@@ -99,6 +101,8 @@ def describe(
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     output = Output(as_json, quiet)
+    if store.exists() and data.exists() and store.samefile(data):
+        raise DialogueError(f"{store} is the skeleton store, which dialogues cannot go into: leave --store out.")
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}
@@ -149,8 +153,8 @@ def describe(
         _tell_plan(output, store, llm, report, show)
         return
     output.line(
-        f"{store}: rounds 1 to {report.rounds} for {report.classes} classes by {llm}; "
-        f"{report.asked} questions asked, {report.cached} answered before"
+        f"{store}: rounds 1 to {report.rounds} for {counted(report.classes, 'class')} by {llm}; "
+        f"{counted(report.asked, 'question')} asked, {report.cached} answered before"
     )
     if report.by_fallback:
         output.line(
@@ -159,8 +163,9 @@ def describe(
     for when, usage in (("asked now", report.usage), ("answered before", report.usage_before)):
         if usage.tokens_in or usage.tokens_out or usage.cost:
             output.line(f"{when}: {_in_words(usage)}")
-    if report.failed:
-        output.table("Classes without a complete dialogue", ["classes", "reason"], _by_reason(report.reasons()))
+    reasons = _by_reason(report.reasons())
+    if len(reasons) > 1:
+        output.table("Classes without a complete dialogue", ["classes", "reason"], reasons)
     output.document(
         {
             "classes": report.classes,
@@ -176,17 +181,27 @@ def describe(
     if report.missing:
         others = f" complete dialogues, perhaps by other prompts, are there of {', '.join(known)};" if known else ""
         raise DialogueError(
-            f"{store} lacks answers of {llm} for {len(report.missing)} of {report.classes} classes, "
-            f"{sum(len(question.rounds_left) for question in report.missing)} questions in all;{others} "
+            f"{store} lacks answers of {llm} for {len(report.missing)} of {counted(report.classes, 'class')}, "
+            f"{counted(sum(len(question.rounds_left) for question in report.missing), 'question')} in all;{others} "
             "describe them without --offline, or bring a store with `skag dialogues import`."
         )
     if report.failed:
-        reason = report.failed[0][1].rstrip(".")
-        raise DialogueError(
-            f"{len(report.failed)} of {report.classes} classes have no complete dialogue ({reason}). "
-            "What was answered is kept: run the same command again when the server is back, or, for an answer that "
-            "does not fit, with another --seed, another model or a --fallback."
-        )
+        raise DialogueError(_incomplete(report, reasons))
+
+
+def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> str:
+    """Why classes have no complete dialogue, and what to do."""
+    (names, reason), others = reasons[0], len(reasons) - 1
+    which = f" ({names})" if len(report.failed) < report.classes and not others else ""
+    first = f", for {others + 1} reasons, first: " if others else ": "
+    step = "Then run the same command again"
+    if _UNFIT.match(reason):
+        step = "Run the same command with another --seed, another model or a --fallback"
+    kept = "; what was answered is kept" if report.asked or report.cached else ""
+    return (
+        f"{len(report.failed)} of {report.classes} classes have no complete dialogue{which}{first}"
+        f"{reason.rstrip('.')}. {step}{kept}."
+    )
 
 
 def _by_reason(failed: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -205,7 +220,7 @@ def _in_words(usage: Usage) -> str:
     words = f"{usage.tokens_in:,} tokens in, {usage.tokens_out:,} out, {usage.seconds:,.0f} s of answering"
     if usage.cost is None:
         return words
-    unpriced = f", not counting {usage.unpriced} answers without a price" if usage.unpriced else ""
+    unpriced = f", not counting {counted(usage.unpriced, 'answer')} without a price" if usage.unpriced else ""
     return f"{words}, cost {usage.cost:.4f}{unpriced}"
 
 
@@ -215,11 +230,12 @@ def _tell_plan(output: Output, store: Path, llm: str, report: DescribeReport, sh
     unusable = len(report.failed) - len(report.missing)
     more = ", and up to twice more where an answer does not fit" if to_ask else ""
     output.line(
-        f"{llm} would be asked {to_ask} questions about {len(report.missing)} of {report.classes} classes{more}; "
-        f"{report.cached} questions are answered in {store}"
+        f"{llm} would be asked {counted(to_ask, 'question')} about {len(report.missing)} of "
+        f"{counted(report.classes, 'class')}{more}; "
+        f"{counted(report.cached, 'question')} answered in {store}"
     )
     if unusable:
-        output.line(f"{unusable} classes have answers that cannot be used; they would not be asked again.")
+        output.line(f"{counted(unusable, 'class')} with answers that cannot be used, which would not be asked again.")
     document = {"llm": llm, "classes": report.classes, "to_ask": to_ask, "cached": report.cached, "unusable": unusable}
     if show:
         for question in report.missing:

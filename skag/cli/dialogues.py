@@ -9,7 +9,8 @@ import typer
 
 from .app import JsonOption, QuietOption, app
 from .ask import DIALOGUES, StoreOption
-from .output import Output
+from .output import Output, counted
+from .terminal import as_typed
 
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Exchange
@@ -48,7 +49,7 @@ def list_(
     with open_existing(store) as kept:
         found = inventory(kept, llm)
     output.table(
-        f"{store}: {sum(by.exchanges for by in found)} exchanges",
+        f"{store}: {counted(sum(by.exchanges for by in found), 'exchange')}",
         ["", "told by", "classes", "complete", "latest"],
         [[number, by, len(by.classes), by.complete, by.last[:10]] for number, by in enumerate(found, 1)],
     )
@@ -108,6 +109,7 @@ def show(
     from ..dialogue.inventory import exchanges_of, open_existing
 
     output = Output(as_json, quiet)
+    class_name = as_typed(class_name)
     with open_existing(store) as kept:
         found = exchanges_of(kept, class_name, llm)
     shown = found if everyone else found[:1]
@@ -156,15 +158,17 @@ def export(
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
 
+    names = set(map(as_typed, class_names or []))
+
     def wanted(exchange: Exchange) -> bool:
-        return llm in (None, spec_of(exchange.identity)) and (not class_names or exchange.class_name in class_names)
+        return llm in (None, spec_of(exchange.identity)) and (not names or exchange.class_name in names)
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
         if not any(map(wanted, kept)):
             raise DialogueError(f"{store} has no exchange of that kind: see `skag dialogues list --store {store}`.")
         count = transfer.export(kept, out, as_text=as_text, wanted=wanted)
-    output.line(f"{out}: {count} exchanges")
+    output.line(f"{out}: {counted(count, 'exchange')}")
     output.document({"out": str(out), "exchanges": count})
 
 
@@ -212,14 +216,15 @@ def import_(
     with DialogueStore(store) as kept:
         report = transfer.add_all(kept, (lambda: transfer.read_lines(source)) if llm is None else (lambda: exchanges))
     output.line(
-        f"{store}: {report.exchanges} exchanges read, {report.added} added, {report.present} there already"
+        f"{store}: {counted(report.exchanges, 'exchange')} read, {report.added} added, {report.present} there already"
         + (f", {report.kept} there with another answer, which stays" if report.kept else "")
     )
     if llm is not None:
         repaired = sum(bool(exchange.repaired) for exchange in exchanges)
         if repaired:
-            output.note(f"{repaired} answers were mended to fit; `skag dialogues verify --llm {llm}` says how.")
-        output.note(f"Next: skag train {data} --llm {llm} --store {store}")
+            were = "answer was" if repaired == 1 else "answers were"
+            output.note(f"{repaired} {were} mended to fit; `skag dialogues verify --llm {llm}` says how.")
+        output.next("train", data, "--llm", llm, "--store", store)
     output.document({**vars(report), "llm": llm})
 
 
@@ -259,7 +264,8 @@ def verify(
             rows = [[f.kind, f.llm, f.class_name, f.round, f.text] for f in group]
             output.table(title, ["kind", "llm", "class", "round", "what"], rows)
     output.line(
-        f"{store}: {count} exchanges checked, {len(problems)} problems, {len(findings) - len(problems)} remarks"
+        f"{store}: {counted(count, 'exchange')} checked, {counted(len(problems), 'problem')}, "
+        f"{counted(len(findings) - len(problems), 'remark')}"
     )
     output.document(
         {
@@ -281,8 +287,9 @@ def verify(
     if problems:
         first = problems[0]
         raise DialogueError(
-            f"{store} has {len(problems)} problems, the first one: {first.kind}, class {first.class_name!r}, round "
-            f"{first.round}, {first.text}. Describe what is missing again; take what is broken from a backup."
+            f"{store} has {counted(len(problems), 'problem')}, the first one: {first.kind}, "
+            f"class {first.class_name!r}, round {first.round}, {first.text}. "
+            "Describe what is missing again; take what is broken from a backup."
         )
 
 
@@ -313,6 +320,6 @@ def template(
         raise DialogueError(f"{out} is there already: choose another name, or remove it.") from None
     except OSError as error:
         raise DialogueError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
-    output.line(f"{out}: an empty form for {classes} classes; fill it in with any text editor")
-    output.note(f"Next: skag describe {data} --llm file:{out}")
+    output.line(f"{out}: an empty form for {counted(classes, 'class')}; fill it in with any text editor")
+    output.next("describe", data, "--llm", f"file:{out}")
     output.document({"out": str(out), "classes": classes})

@@ -9,7 +9,7 @@ import typer
 
 from .app import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption, app
 from .completion import run_folders
-from .output import Output
+from .output import Output, counted
 
 RunsArgument = Annotated[
     list[Path],
@@ -56,11 +56,17 @@ def evaluate(
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
     in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
+    `skag analyze-confusion RUN --reference RUN0` compares two runs.
     """
     from ..allocator import keep_freed_memory
     from ..device import choose_device
+    from ..errors import RunError
     from ..evaluate import evaluate_runs
 
+    resolved = [folder.resolve() for folder in run_folders]
+    for folder, place in zip(run_folders, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise RunError(f"{folder} is given twice: fuse different runs, or give it once.")
     if fit_weights and len(run_folders) == 1:
         raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
@@ -107,9 +113,7 @@ def _print_evaluation(output: Output, result: Any) -> None:
     if result.kinematics is not None:
         measured = {"kinematics alone": result.kinematics.alone, "with kinematics": result.kinematics.together}
         rows += [[name, found.top1, found.top5, found.mean_class, ""] for name, found in measured.items()]
-    title = (
-        f"{result.split}: {result.num_clips} clips, {result.num_views} view{'s' if result.num_views > 1 else ''} each"
-    )
+    title = f"{result.split}: {counted(result.num_clips, 'clip')}, {counted(result.num_views, 'view')} each"
     if result.fitted_on is not None:
         title += f"; weights fitted on {result.fitted_on} held-out clips"
     last = "run, or weights" if result.fusions else "run"
@@ -163,7 +167,7 @@ def analyze_confusion(
 
 def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
     output.line(
-        f"{result['run']}, {result['clips']} clips of {result['split']}:\n"
+        f"{result['run']}, {counted(result['clips'], 'clip')} of {result['split']}:\n"
         f"top-1 {result['top1']:.2f} % ({_interval(result['top1_low'], result['top1_high'])}), "
         f"top-5 {result['top5']:.2f} %, mean class {result['mean_class']:.2f} %"
     )
@@ -173,7 +177,7 @@ def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
             f"Against {result['compared_with']}, {compared['reference']:.2f} %:\n"
             f"{compared['difference']:+.2f} points "
             f"({_interval(compared['difference_low'], compared['difference_high'], '+.1f')}), "
-            f"{compared['gained']} clips gained, {compared['lost']} lost, p = {compared['p']:g}, "
+            f"{counted(compared['gained'], 'clip')} gained, {compared['lost']} lost, p = {compared['p']:g}, "
             f"{'a clear difference' if compared['clear'] else 'within noise'}"
         )
     for remark in result["remarks"]:
@@ -256,6 +260,8 @@ def _print_refreshes(output: Output, refreshes: list[dict[str, Any]], compared: 
         columns.append("reference, %")
         rows = [[*row, _course(of, "reference")] for row, of in zip(rows, asked, strict=True)]
     output.table("Refreshes: training clips confused before and after", columns, rows)
+    if any("?" in cell for row in rows for cell in row[3:]):
+        output.line("?: training ended before confusions were counted again.")
     if len(asked) < len(refreshes):
         output.line(f"{len(refreshes) - len(asked)} more asked about nothing new.")
 

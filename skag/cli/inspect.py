@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
-from .output import Output
+from .output import Output, counted
+from .terminal import as_typed
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")]
 
@@ -40,8 +41,9 @@ def check(
     errors = sum(finding.level == "error" for finding in report.findings)
     remarks = len(report.findings) - errors
     output.line(
-        f"{report.store}: {report.clips} clips, {report.frames} frames, {report.classes} classes; "
-        f"{errors or 'no'} error{'' if errors == 1 else 's'}, {remarks or 'no'} remark{'' if remarks == 1 else 's'}"
+        f"{report.store}: {counted(report.clips, 'clip')}, {counted(report.frames, 'frame')}, "
+        f"{counted(report.classes, 'class')}; "
+        f"{counted(errors or 'no', 'error')}, {counted(remarks or 'no', 'remark')}"
     )
     output.document({**asdict(report), "ok": report.ok})
     if not report.ok:
@@ -71,12 +73,12 @@ def show(
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as store:
-        number = clip_number(store, clip)
+        number = clip_number(store, as_typed(clip))
         path = Path(f"{data.stem}-{number}.png") if out is None else out
         draw_clip(store, number, path)
         name, label, frames = store.names[number], int(store.labels[number]), int(store.frames[number])
         action = store.classes[label] if 0 <= label < len(store.classes) else None
-    output.line(f"{path}: clip {number}, {name}, {frames} frames, {action or f'label {label}'}")
+    output.line(f"{path}: clip {number}, {name}, {counted(frames, 'frame')}, {action or f'label {label}'}")
     output.document(
         {"picture": str(path), "clip": number, "name": name, "label": label, "class": action, "frames": frames}
     )

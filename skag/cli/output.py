@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
+def command(*words: object) -> str:
+    """A command of skag as one types it: what the shell would split or expand is quoted."""
+    return shlex.join(["skag", *map(str, words)])
+
+
+def _carries(text: str) -> bool:
+    """Whether stdout's encoding has all characters of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def counted(number: int | str, noun: str) -> str:
+    """`1 class`, `2 classes`, `no clips`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is, None where it is a file or another program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 class Output:
     """Prints a command's results as tables or as one JSON document, and its notes unless quiet."""
 
@@ -27,10 +53,15 @@ class Output:
         if not self.quiet:
             print(printable(text), file=sys.stderr)
 
+    def next(self, *words: object) -> None:
+        """The command that comes next, as one types it."""
+        self.note(f"Next: {command(*words)}")
+
     def document(self, value: dict[str, Any]) -> None:
         """The result as JSON, when asked for."""
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False, indent=1))
+            text = json.dumps(value, ensure_ascii=False, indent=1)
+            print(text if _carries(text) else json.dumps(value, indent=1))
 
     def line(self, text: str) -> None:
         """A line of the result, for people."""
@@ -46,26 +77,28 @@ class Output:
         from rich.text import Text
 
         panel = Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
-        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(panel)
+        Console(width=terminal_width() or _PIPED_WIDTH).print(panel)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of the result, for people; columns with numbers are aligned right."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()
+    ) -> None:
+        """A table of the result, for people; columns with numbers are aligned right.
+
+        Where the terminal is too narrow for its words, the `spare` columns are left out, the first of them first, and
+        where that does not help every row becomes a block of lines.
+        """
         if self.as_json:
             return
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        from . import tables
 
         rows = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
-        for number, column in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
-            justify = "right" if numeric else "left"
-            table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
-        for row in rows:  # Text, not str: names from data and models are never read as markup
-            table.add_row(*(Text(f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
-        Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+        numeric = [bool(rows) and all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
+        texts = [[f"{cell:.2f}" if isinstance(cell, float) else printable(str(cell)) for cell in row] for row in rows]
+        table = tables.Table(title, list(columns), texts, numeric)
+        if (width := terminal_width()) is None:
+            table.show(_PIPED_WIDTH)
+        elif left_out := table.show_within(width, spare):
+            self.note(f"Left out for want of room: {', '.join(left_out)}; a wider window or --json has all.")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:

@@ -129,7 +129,7 @@ def _import_checkpoint(
         f"{out}: stream {stream} of {recipe}, {shape.num_classes} classes, {shape.num_joints} joints, "
         f"{len(shape.channels)} blocks, from {source}"
     )
-    output.note(f"Next: skag eval {out} --data DATA.h5")
+    output.next("eval", out, "--data", "DATA.h5")
     output.document({"run": str(out), "recipe": recipe, "stream": stream, "classes": names})
 
 

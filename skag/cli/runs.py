@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import JsonOption, QuietOption, app
-from .output import Output
+from .output import Output, command
 
 
 @app.command(epilog="Example: skag runs")
@@ -21,9 +21,10 @@ def runs(
     """List runs with their results.
 
     Reads all run folders in and below FOLDER and writes nothing; the run that was written to last is at the end.
-    "running?" is a run that wrote something just now, "interrupted" one that `skag train --resume RUN` goes on
-    with, "damaged" one that cannot be read. Validation top-1 is the highest of all epochs on the clips that chose
-    the epoch; test top-1 is there once `skag eval` has run.
+    "running" is a run that is being trained, "interrupted" one that `skag train --resume RUN` goes on with, "damaged"
+    one that cannot be read.
+    "val %" is top-1 of the kept epoch on the clips that chose it; "test %" is there once `skag eval` has run.
+    `skag analyze-confusion RUN --reference RUN0` compares two runs.
     """
     from ..runs import list_runs
 
@@ -47,11 +48,13 @@ def runs(
         )
     columns = ["run", "recipe", "stream", "data", "seed", "epochs", "state", "val %", "test %", "written"]
     if rows:
-        output.table(f"Runs in {folder}", columns, rows)
+        output.table(f"Runs in {folder}", columns, rows, spare=("data", "written", "recipe"))
     else:
         output.line(f"no runs in {folder}")
     if any(row[7].endswith("*") for row in rows):
         output.note("* of the test split, which chose the epoch: no estimate for new clips.")
+    if names := [run.run for run in found if run.state == "interrupted"]:
+        output.note(f"interrupted: go on with `{command('train', '--resume', names[-1])}`.")
     for run in found:
         if run.reason:
             output.note(f"Damaged: {run.reason}")

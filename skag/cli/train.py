@@ -26,6 +26,7 @@ from .ask import (
     TimeoutOption,
 )
 from .completion import recipe_names, run_folders
+from .interruption import resumable
 from .output import Output
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def train(
                 asking |= {"repeat": str(repeat.resolve())}
             report, missing = _train_one(output, clips, config, run, where, asking, server, bool(resume))
         distributed.end()
-        output.note(f"Next: skag eval {run}")
+        output.next("eval", run)
         output.document(report)
         if missing:
             raise missing_distinctions(missing)
@@ -285,7 +286,7 @@ def train(
             missing += unanswered
     distributed.end()
     if not dry_run:
-        output.note(f"Next: skag eval {' '.join(report['run'] for report in reports)}")
+        output.next("eval", *(report["run"] for report in reports))
     output.document(reports[0] if len(streams) == 1 else {"runs": reports})
     if missing:
         raise missing_distinctions(missing)
@@ -334,6 +335,7 @@ def _train_one(
     asking = dict(asking)
     repeat = asking.pop("repeat", None)
     with ExitStack() as stack:
+        stack.enter_context(resumable(run))
         if not distributed.leads():
             agents = Agents(config.agents, clips.layout, len(clips.classes))
         elif repeat is None:
