@@ -23,7 +23,8 @@ from .readers.label_names import read_names
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
 from .splitting import SPLIT_BY, Recording, make_splits
-from .store import Clip, StoreWriter, write_store
+from .store import Clip, StoreWriter, is_store, write_store
+from .targets import check_target
 
 Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known
 
@@ -85,7 +86,8 @@ def convert(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> ConvertReport:
-    """Convert a data set into the skeleton store `out`, which appears only when it is complete.
+    """Convert a data set into the skeleton store `out`, which appears only when it is complete, and replaces nothing
+    but a skeleton store.
 
     The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
     recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
@@ -127,6 +129,7 @@ def _check_target(source: Path, out: Path) -> None:
             raise DataError(f"{out} is a folder: give the store a file name, such as {out / 'data.h5'}.")
         if out.exists() and source.exists() and out.samefile(source):
             raise DataError(f"{out} is the source itself: give the store another name.")
+        check_target(out, is_store, "skeleton store", DataError)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}): check the path.") from None
 
