@@ -17,7 +17,7 @@ import numpy as np
 from .errors import DataError
 from .layouts import load_layout
 from .parallel import Workers
-from .readers import OWN, known_formats, reader
+from .readers import OWN, known_formats, read, reader
 from .readers.archives import Files, printable
 from .readers.label_names import read_names
 from .readers.labels import read_labels
@@ -65,11 +65,11 @@ def open_source(
         labels=read_labels(labels) if labels is not None else None,
         workers=workers or Workers(),
     )
-    files = Files(source)
+    files = Files(source, without=[path for path in (labels, classes) if path is not None])
     module = reader(files, format)
     if labels is not None and module not in OWN:
         raise DataError(f"{files.shown} brings its own labels: leave --labels out, or say --format for your own data.")
-    return module.read(files, options)
+    return read(files, format, options, module)
 
 
 @np.errstate(all="ignore")  # a number that is too large becomes infinite on its way, and then a gap
@@ -180,6 +180,8 @@ class _Tally:
         if not self._skipped:
             return f"{shown} holds no recordings; known formats are {known_formats()}."
         name, reason = self._skipped[0]
+        if len(self._skipped) == 1:
+            return f"the only recording in {shown} cannot be used, {name}: {reason}."
         return f"none of the {len(self._skipped)} recordings in {shown} can be used; the first, {name}: {reason}."
 
     def report(self, made: dict[str, str]) -> ConvertReport:

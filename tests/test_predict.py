@@ -319,6 +319,22 @@ def test_a_bad_file_is_one_line_and_the_others_go_on(
         assert words in line and line.startswith("skag: ")
 
 
+def test_every_recording_of_a_folder_with_several_formats_has_its_line(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    np.save(folder / "array.npy", clip(0, 1))
+    lines = [",".join(f"{v}_{axis}" for v in range(20) for axis in "xyz"), *(",".join(map(str, row)) for row in
+             clip(2, 3)[0].reshape(-1, 60))]  # fmt: skip
+    (folder / "table.csv").write_text("\n".join(lines))
+    for number in range(6):
+        (folder / f"broken{number}.csv").write_text("")
+    code, printed = failure(monkeypatch, capsys, "predict", run_folder, folder, "--no-reasons")
+    assert code == 1 and "could not be used: 6, predicted: 2;" in printed
+    assert all(f"broken{number}.csv" in printed for number in range(6))
+
+
 def test_the_table_for_people(run_folder: Path, files: dict) -> None:
     shown = invoke("predict", run_folder, files["good"], files["also-good"])
     row = next(line for line in shown.splitlines() if " good " in line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -129,6 +130,77 @@ def test_bad_label_files_are_refused(tmp_path: Path, text: bytes, said: str) -> 
 def test_recordings_without_a_class(tmp_path: Path) -> None:
     message = refusal(as_folder({"a.csv": ntu_csv(), "b.csv": ntu_csv()}, tmp_path / "x"), tmp_path)
     assert "a: has no label: give --labels FILE.csv, or put recordings into a folder per class" in message
+
+
+def test_a_folder_of_one_class_needs_the_others_to_be_named(tmp_path: Path) -> None:
+    source = as_folder({"walk/1.csv": ntu_csv(), "walk/2.csv": ntu_csv()}, tmp_path / "x")
+    message = refusal(source, tmp_path)
+    assert "1: is in folder 'walk' as all recordings are, which makes one class" in message and "--classes" in message
+    (tmp_path / "names.txt").write_text("sit\nwalk\n")
+    _, store = converted(source, tmp_path, classes=tmp_path / "names.txt")
+    assert store.classes == ["sit", "walk"] and store.labels.tolist() == [1, 1]
+
+
+# several formats side by side
+
+
+def npy(values: np.ndarray) -> bytes:
+    np.save(buffer := io.BytesIO(), values)
+    return buffer.getvalue()
+
+
+def landmarks(frames: int = 3) -> bytes:
+    return json.dumps([{"pose_landmarks": points(1, 33, 3, seed)[0].tolist()} for seed in range(frames)]).encode()
+
+
+def mixed() -> dict[str, bytes]:
+    """Three classes, of which one is there in both formats."""
+    array = npy(points(4, 25, 3).astype("f4"))
+    return {"walk/1.csv": ntu_csv(1), "walk/2.npy": array, "sit/1.npy": array, "bow/1.csv": ntu_csv(2)}
+
+
+@pytest.mark.parametrize("pack", [as_folder, as_zip, as_tar])
+def test_all_formats_of_a_source_are_read(tmp_path: Path, pack: object) -> None:
+    report, store = converted(pack(mixed(), tmp_path / "x"), tmp_path)
+    assert sorted(store.names) == ["bow/1", "sit/1", "walk/1", "walk/2"] and report.skipped == []
+    assert store.classes == ["bow", "sit", "walk"]
+    assert all(store.classes[store.labels[n]] == name.split("/")[0] for n, name in enumerate(store.names))
+    _, store = converted(pack(mixed(), tmp_path / "x"), tmp_path / "2", format="csv")
+    assert sorted(store.names) == ["bow/1", "walk/1"]
+
+
+def test_a_class_per_format(tmp_path: Path) -> None:
+    members = {"walk/1.csv": ntu_csv(), "sit/1.npy": npy(points(3, 25, 3))}
+    assert converted(as_folder(members, tmp_path / "x"), tmp_path)[1].classes == ["sit", "walk"]
+    members = {"walk/1.csv": numbered_csv(points(3, 33, 3)), "sit/1.json": landmarks()}
+    assert converted(as_folder(members, tmp_path / "y"), tmp_path / "2")[1].names == ["sit/1", "walk/1"]
+
+
+def test_labels_of_recordings_in_several_formats(tmp_path: Path) -> None:
+    header, rows, _ = long_table()
+    source = as_folder({"all.csv": csv(header, rows), "4.npy": npy(points(3))}, tmp_path / "x")
+    (source / "mine.csv").write_text("file,label,split\none,walk,train\ntwo,sit,test\nthree,sit,test\n4,bow,train\n")
+    report, store = converted(source, tmp_path, labels=source / "mine.csv")
+    assert dict(zip(store.names, [store.classes[k] for k in store.labels], strict=True)) == {
+        "one": "walk", "two": "sit", "three": "sit", "4": "bow"
+    }  # fmt: skip
+    assert (report.skipped, report.notes) == ([], []) and report.splits == {"train": 2, "test": 2}
+
+
+def test_what_is_not_read_beside_another_format_is_named(tmp_path: Path) -> None:
+    members = {
+        "a/1.npy": npy(points(3)), "b/1.npy": npy(points(3)), "b/2.csv": ntu_csv(), "c/3.csv": b"", "b/notes.txt": b"",
+        "settings.json": b"{}",
+    }  # fmt: skip
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert sorted(store.names) == ["a/1", "b/1"] and store.classes == ["a", "b"]
+    assert dict(report.skipped) == {
+        "b/2.csv": "has 25 joints, and layout coco has 17",
+        "c/3.csv": "has 25 joints, and layout coco has 17",
+        "settings.json": "is no recording in a JSON format that skag reads",
+    }
+    members["b/2.csv"] = b"who,what\nanna,camera\n"
+    assert converted(as_folder(members, tmp_path / "x"), tmp_path / "2")[0].clips == 2
 
 
 # tables
@@ -296,6 +368,16 @@ BAD_TABLES = [
     (b"frame," + ntu_csv().replace(b"\n", b"\nlast,", 2), "'last' for the number of a frame"),
     (b"frame," + ntu_csv().replace(b"\n", b"\n3,", 3)[:-2], "frame 3 twice: say in a column body who is who"),
 ]
+
+
+@pytest.mark.parametrize("data", [b"", b"who,what\nanna,camera\n"])
+def test_a_bad_table_alone_is_told_by_what_is_wrong_with_it(tmp_path: Path, data: bytes) -> None:
+    says = "has no columns with coordinates of joints" if data else "is empty"
+    for name in ("a/1.csv", "b/2.csv"):
+        assert f"x{name[2]}: {name} {says}" in refusal(as_folder({name: data}, tmp_path / f"x{name[2]}"), tmp_path)
+        assert f"{name[2:]} {says}" in refusal(tmp_path / f"x{name[2]}" / name, tmp_path)
+    source = as_folder({"a/1.csv": data, "b/2.csv": data}, tmp_path / "both")
+    assert f"none of the 2 tables in {source} can be used; the first, a/1.csv {says}" in refusal(source, tmp_path)
 
 
 @pytest.mark.parametrize(("data", "reason"), BAD_TABLES)

@@ -44,7 +44,7 @@ def _header(file: IO[bytes], size: int, shown: str) -> Header:
         shape, fortran, dtype = read(file)
         start = file.tell()
     except Exception:  # numpy's parser raises nearly anything
-        raise Unusable(f"has no readable array in {shown}") from None
+        raise Unusable(f"has no readable array in {shown}: it is no file of numpy, or damaged") from None
     header = Header(shape, dtype, bool(fortran) and len(shape) > 1)
     if dtype.kind not in _KINDS or not dtype.itemsize:
         raise Unusable(f"has {shown} of type {printable(str(dtype), 40)}, which is no table of numbers or text")
@@ -141,4 +141,4 @@ def read_npy(stream: BinaryIO | str) -> np.ndarray:
     if size > MAX_ROW:
         raise Unusable(f"is longer than {MAX_ROW >> 20} MiB")
     stream.seek(0)
-    return _read(stream, _header(stream, size, "an array"))
+    return _read(stream, _header(stream, size, "the file"))

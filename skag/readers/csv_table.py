@@ -73,8 +73,13 @@ def _is_csv(name: str) -> bool:
 
 
 def recognises(files: Files) -> bool:
-    """Whether a CSV file names joints in its first line."""
-    return tables.recognises(files, _is_csv, _Csv)
+    """Whether there is a CSV file (what is in it is seen when it is read)."""
+    return any(map(_is_csv, files.names))
+
+
+def paths(files: Files) -> list[str]:
+    """The files, of which each may hold several recordings."""
+    return list(filter(_is_csv, files.names))
 
 
 def read(files: Files, options: Options) -> Source:

@@ -79,6 +79,11 @@ def recognises(files: Files) -> bool:
     return any(map(_is_parquet, files.names))
 
 
+def paths(files: Files) -> list[str]:
+    """The files, of which each may hold several recordings."""
+    return list(filter(_is_parquet, files.names))
+
+
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of files and rows. Raises `DataError` where pyarrow is not installed."""
     try:

@@ -6,7 +6,10 @@ A reader is one module with two functions, entered in `skag.readers.FORMATS`:
     read(files: Files, options: Options) -> Source          raises `DataError` where nothing can be read at all
 
 `options` is what the user chose; a reader derives what is None. A reader of people's own recordings takes class
-names, subjects and splits from `options.labels` or from folder names, see `skag.readers.labels`.
+names, subjects and splits from `options.labels` or from folder names, see `skag.readers.labels`. What such recordings
+in several formats are together, `skag.readers.together` makes of them; each of their readers has a third function:
+
+    paths(files: Files) -> list[str]                        of the recordings inside the source, by names alone
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..errors import DataError
 from ..layouts import Layout
 from ..parallel import Workers
 from ..store import Clip
-from .archives import Files, Member
+from .archives import Files, Member, printable
 
 if TYPE_CHECKING:
     from .labels import Labels
@@ -37,6 +41,7 @@ class Options:
     labels: Labels | None = None
     to_predict: bool = False  # classes are not needed: recordings without them are wanted too
     workers: Workers = field(default_factory=Workers)  # who reads the files of a source
+    beside: tuple[str, ...] = ()  # paths of people's own recordings in other formats of the same source
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,17 @@ def streams(files: Files, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
                 yield name, file
         except OSError as error:
             yield name, f"cannot be read ({error.strerror})"
+
+
+def none_usable(files: Files, problems: list[tuple[str, Unusable]], what: str) -> DataError:
+    """What to say where no file of a source can be used; `problems` are (name, why)."""
+    if not problems:
+        return DataError(f"{files.shown} holds no {what}: give the recordings, or leave --format out.")
+    name, reason = problems[0]
+    if files.kind == "file":
+        return DataError(f"{files.shown} {reason}.")
+    which = f"none of the {len(problems)} {what}s in {files.shown} can be used; the first, "
+    return DataError(f"{which if len(problems) > 1 else f'{files.shown}: '}{printable(name, 200)} {reason}.")
 
 
 def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
