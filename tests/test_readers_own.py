@@ -359,7 +359,10 @@ BAD_TABLES = [
     (csv(["nose_x", "nose_y", "nose_c", "tail_x", "tail_y"], [[1, 2, 3, 4, 5]]), "no confidence for joint tail"),
     (numbered_csv(points(2, 20, 3)), "20 joints, and layout nturgb+d has 25"),
     (numbered_csv(points(2, 25, 2), axes="xy"), "2 coordinates per joint, and layout nturgb+d has 3"),
-    (ntu_csv().replace(b"\n1", b"\nx1", 1).replace(b"\n8", b"\nx8"), ""),
+    (
+        csv([f"{v}_{axis}" for v in range(25) for axis in "xyz"], [[*range(74), "far"]]),
+        "'far' in column 24_z on line 2",
+    ),
     (ntu_csv()[:-30], "values on line 4, not 75"),
     (ntu_csv().split(b"\n")[0] + b"\n", "has no rows"),
     (ntu_csv() + b"\xff" * 5, "not UTF-8"),
@@ -384,8 +387,8 @@ def test_a_bad_table_alone_is_told_by_what_is_wrong_with_it(tmp_path: Path, data
 def test_a_bad_table_is_left_out(tmp_path: Path, data: bytes, reason: str) -> None:
     members = {"a/1.csv": ntu_csv(1), "b/1.csv": ntu_csv(2), "b/9.csv": data}
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
-    ((_, said),) = report.skipped
-    assert reason in said and sorted(store.names) == ["a/1", "b/1"]
+    ((name, said),) = report.skipped
+    assert reason in said and sorted(store.names) == ["a/1", "b/1"] and name.startswith("b/9")
 
 
 def test_too_many_bodies_and_too_long_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,6 +435,17 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 of 2 subjects test" in printed.output.replace("\n", " ")
     made = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--quiet"]).stdout)
     assert made["splits"] == {"subject_test": 2, "subject_train": 2} and made["classes"] == ["a", "b"]
+
+
+def test_the_table_of_what_is_left_out_says_where_it_stops(tmp_path: Path) -> None:
+    members = {f"{label}/{n}.csv": ntu_csv() if n < 2 else b"" for label in "ab" for n in range(13)}
+    out = tmp_path / "own.h5"
+    printed = CliRunner().invoke(app, ["convert", str(as_folder(members, tmp_path / "x")), str(out)]).stdout
+    assert printed.count("is empty") == 20 and " ... and 2 more; --json lists all\n22 recordings were left" in printed
+    assert "a/3.csv" in printed and "b/3.csv" in printed
+    two_less = {name: data for name, data in members.items() if not name.endswith("12.csv")}
+    printed = CliRunner().invoke(app, ["convert", str(as_folder(two_less, tmp_path / "y")), str(out)]).stdout
+    assert "20 recordings were left out" in printed and "more" not in printed
 
 
 def test_bodies_one_after_another_do_not_fill_a_large_recording_with_nothing(

@@ -71,24 +71,31 @@ class Source:
 
 
 def each_file(
-    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip], workers: Workers | None = None
+    files: Files,
+    wanted: Callable[[str], bool],
+    clip_of: Callable[[Member], Clip],
+    workers: Workers | None = None,
+    *,
+    by_path: bool = False,
 ) -> Iterator[Clip | Skipped]:
-    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used.
+    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used. That is named by its file,
+    or `by_path`, where files are named alike.
 
     With workers it has to be a module's function or a `partial` of one, see `Workers.map`.
     """
     return (workers or Workers()).map(
-        partial(_clip_or_why, clip_of), files.read(wanted, later=True), attrgetter("size")
+        partial(_clip_or_why, clip_of, by_path), files.read(wanted, later=True), attrgetter("size")
     )
 
 
-def _clip_or_why(clip_of: Callable[[Member], Clip], member: Member) -> Clip | Skipped:
+def _clip_or_why(clip_of: Callable[[Member], Clip], by_path: bool, member: Member) -> Clip | Skipped:
+    name = member.name if by_path else PurePosixPath(member.name).name
     try:
         return clip_of(member)
     except Unusable as unusable:
-        return Skipped(PurePosixPath(member.name).name, str(unusable))
+        return Skipped(name, str(unusable))
     except MemoryError:
-        return Skipped(PurePosixPath(member.name).name, "does not fit into memory")
+        return Skipped(name, "does not fit into memory")
 
 
 def content(member: Member, longest: int) -> bytes:

@@ -21,7 +21,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -233,13 +232,12 @@ class _Reader:
 
     def clips(self) -> Iterator[Clip | Skipped]:
         for file, stream in streams(self._files, self._wanted):
-            shown = PurePosixPath(file).name
             try:
                 yield from self._clips_of(file, _there(stream))
             except Unusable as unusable:
-                yield Skipped(shown, str(unusable))
+                yield Skipped(file, str(unusable))
             except MemoryError:
-                yield Skipped(shown, "does not fit into memory")
+                yield Skipped(file, "does not fit into memory")
 
     def _clips_of(self, file: str, stream: BinaryIO) -> Iterator[Clip | Skipped]:
         table = self._opened(stream)
