@@ -24,7 +24,11 @@ def convert(
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]", autocompletion=layout_names),
+        typer.Option(
+            "--layout",
+            help="Layout by name, or a TOML file of your own joints (docs/formats.md).  [default: guessed]",
+            autocompletion=layout_names,
+        ),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
