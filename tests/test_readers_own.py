@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.readers import csv_table, tables
-from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
+from tests.recordings import ROOT, as_folder, as_tar, as_zip, converted, refusal
 
 COCO = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
         "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
@@ -112,8 +113,11 @@ def test_labels_are_for_recordings_without_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"name,class\na,b\n", "needs a first line with the columns file and label"),
-        (b"", "needs a first line"),
+        (
+            b"name,class\na,b\n",
+            "with the columns file and label, and maybe subject, camera and split; it has name, class.",
+        ),
+        (b"", "it has no names."),
         (b"file,label\na,\n", "line 2: file or label is empty"),
         (b"file,label\na,b\na,c\n", "line 3: a is on a line before with other values"),
         (b"file,label\n\xff,b\n", "is not UTF-8"),
@@ -251,11 +255,24 @@ def test_a_layout_takes_its_joints_out_of_more(tmp_path: Path) -> None:
     values = points(2, 18, 3)
     members = {"a/1.csv": csv(header, values.reshape(2, -1)), "b/1.csv": csv(header, values.reshape(2, -1))}
     source = as_folder(members, tmp_path / "x")
-    assert "18 joints with 3 coordinates of no known layout" in refusal(source, tmp_path)
+    assert "18 joints with 3 coordinates of no known layout; name one with --layout, or describe" in refusal(
+        source, tmp_path
+    )
     _, store = converted(source, tmp_path, layout="coco")
     assert np.array_equal(store.keypoints(0)[0], values[:, :17, :2].astype("f4"))
     assert "has no joint 'neck', which layout" in refusal(source, tmp_path / "2", layout="openpose-18")
     assert "has no joint 'hip centre'" in refusal(source, tmp_path / "2", layout="kinect-v1")
+
+
+def test_the_layout_of_the_documents_can_be_used(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    (layout,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(layout)
+    source = as_folder({f"{name}/1.npy": npy(points(3, 3, 3)) for name in "ab"}, tmp_path / "x")
+    assert "3 joints with 3 coordinates, as no known layout" in (message := refusal(source, tmp_path))
+    assert (title := message.partition("docs/formats.md, ")[2].removesuffix(").")) and f"\n## {title}\n" in text
+    report, _ = converted(source, tmp_path, layout=str(tmp_path / "mine.toml"))
+    assert (report.layout, report.joints) == ("my-sensor", 3)
 
 
 def long_table() -> tuple[list[str], list[list[object]], np.ndarray]:

@@ -134,7 +134,11 @@ def _parsed(data: bytes, where: str) -> Labels:
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if not {"file", "label"} <= set(header):
-            raise DataError(f"{where} needs a first line with the columns file and label; it can have {_COLUMNS[2:]}.")
+            found = printable(", ".join(filter(None, header)), 100) or "no names"
+            raise DataError(
+                f"{where} needs a first line with the columns file and label, and maybe subject, camera and split; "
+                f"it has {found}."
+            )
         cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {printable(str(error))}; write it anew.") from None
