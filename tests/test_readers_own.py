@@ -199,12 +199,14 @@ def test_what_is_not_read_beside_another_format_is_named(tmp_path: Path) -> None
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert sorted(store.names) == ["a/1", "b/1"] and store.classes == ["a", "b"]
     assert dict(report.skipped) == {
-        "b/2.csv": "has 25 joints, and layout coco has 17",
-        "c/3.csv": "has 25 joints, and layout coco has 17",
+        "b/2.csv": "is not read: the first of its format has 25 joints, and layout coco has 17",
+        "c/3.csv": "is not read: the first of its format has 25 joints, and layout coco has 17",
         "settings.json": "is no recording in a JSON format that skag reads",
     }
     members["b/2.csv"] = b"who,what\nanna,camera\n"
-    assert converted(as_folder(members, tmp_path / "x"), tmp_path / "2")[0].clips == 2
+    report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path / "2")
+    assert report.clips == 2 and dict(report.skipped)["c/3.csv"] == "is empty"
+    assert dict(report.skipped)["b/2.csv"] == "has no columns with coordinates of joints, such as left_hand_x"
 
 
 # tables

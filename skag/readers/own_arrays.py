@@ -31,7 +31,7 @@ from . import joints
 from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy
 from .labels import Catalogue, Labels, find_labels, labels_of
-from .source import Options, Skipped, Source, Unusable, none_usable, numbered, streams
+from .source import NoneUsable, Options, Skipped, Source, Unusable, numbered, streams
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
@@ -85,7 +85,7 @@ def _layout_of_first(files: Files) -> Layout:
             return _layout(_loaded(name, stream)[0].shape)
         except Unusable as unusable:
             problems.append((name, unusable))
-    raise none_usable(files, problems, "array")
+    raise NoneUsable(files, problems, "array")
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:

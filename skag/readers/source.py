@@ -58,6 +58,28 @@ class Unusable(Exception):
     """Raised inside a reader where a single recording cannot be used; `str()` is the reason."""
 
 
+class NoneUsable(DataError):
+    """No file that a reader would take can be used; `reasons` are why, by file."""
+
+    def __init__(self, files: Files, problems: list[tuple[str, Unusable]], what: str) -> None:
+        """`what` a file is, such as "table"."""
+        self.reasons = {name: str(problem) for name, problem in problems}
+        super().__init__(_none_usable(files, list(self.reasons.items()), what))
+
+
+def _none_usable(files: Files, reasons: list[tuple[str, str]], what: str) -> str:
+    if not reasons:
+        return f"{files.shown} holds no {what}: give the recordings, or leave --format out."
+    name, reason = reasons[0]
+    if files.kind == "file":
+        return f"{files.shown} {reason}."
+    if len(reasons) == 1:
+        return f"{files.shown}: {printable(name, 200)} {reason}."
+    return (
+        f"none of the {len(reasons)} {what}s in {files.shown} can be used; the first, {printable(name, 200)} {reason}."
+    )
+
+
 @dataclass(frozen=True)
 class Source:
     """An opened data set. `clips` can be gone through once; `notes` is complete when it is at its end."""
@@ -120,17 +142,6 @@ def streams(files: Files, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
                 yield name, file
         except OSError as error:
             yield name, f"cannot be read ({error.strerror})"
-
-
-def none_usable(files: Files, problems: list[tuple[str, Unusable]], what: str) -> DataError:
-    """What to say where no file of a source can be used; `problems` are (name, why)."""
-    if not problems:
-        return DataError(f"{files.shown} holds no {what}: give the recordings, or leave --format out.")
-    name, reason = problems[0]
-    if files.kind == "file":
-        return DataError(f"{files.shown} {reason}.")
-    which = f"none of the {len(problems)} {what}s in {files.shown} can be used; the first, "
-    return DataError(f"{which if len(problems) > 1 else f'{files.shown}: '}{printable(name, 200)} {reason}.")
 
 
 def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:

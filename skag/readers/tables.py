@@ -32,7 +32,7 @@ from . import joints
 from .archives import Files, printable
 from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
 from .poses import ALWAYS_ALLOWED, EMPTIEST
-from .source import Options, Skipped, Source, Unusable, none_usable, streams
+from .source import NoneUsable, Options, Skipped, Source, Unusable, streams
 
 FACTS = {
     "clip": "clip", "recording": "clip", "file": "clip", "name": "clip", "frame": "frame", "body": "body",
@@ -144,7 +144,7 @@ def _first(files: Files, wanted: Callable[[str], bool], opened: Open) -> Columns
             return columns_of(opened(_there(stream)).header)
         except Unusable as unusable:
             problems.append((name, unusable))
-    raise none_usable(files, problems, "table")
+    raise NoneUsable(files, problems, "table")
 
 
 def _there(stream: BinaryIO | str) -> BinaryIO:

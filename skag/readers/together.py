@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..store import Clip
 from .archives import Files
 from .labels import natural
-from .source import Options, Skipped, Source
+from .source import NoneUsable, Options, Skipped, Source
 
 
 def read(files: Files, options: Options, modules: list[ModuleType]) -> Source:
@@ -33,9 +33,17 @@ def read(files: Files, options: Options, modules: list[ModuleType]) -> Source:
                 rest = None
             if not rest:
                 raise
-            reason = str(error).removeprefix(f"{files.shown} ").removesuffix(".")
-            return with_skipped(rest, [Skipped(path, reason) for path in module.paths(files)])
+            return with_skipped(rest, _left_out(files, module.paths(files), error))
     return sources[0] if len(sources) == 1 else _joined(sources, options)
+
+
+def _left_out(files: Files, paths: list[str], error: DataError) -> list[Skipped]:
+    """The recordings of a format that cannot be opened."""
+    reason = str(error).removeprefix(f"{files.shown} ").removesuffix(".")
+    if len(paths) > 1:
+        reason = f"is not read: the first of its format {reason}"
+    reasons = error.reasons if isinstance(error, NoneUsable) else {}
+    return [Skipped(path, reasons.get(path, reason)) for path in paths]
 
 
 def with_skipped(source: Source, skipped: list[Skipped]) -> Source:
