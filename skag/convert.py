@@ -17,13 +17,14 @@ import numpy as np
 from .errors import DataError
 from .layouts import load_layout
 from .parallel import Workers
-from .readers import OWN, known_formats, reader
+from .readers import OWN, known_formats, read, reader
 from .readers.archives import Files, printable
 from .readers.label_names import read_names
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
 from .splitting import SPLIT_BY, Recording, make_splits
-from .store import Clip, StoreWriter, write_store
+from .store import Clip, StoreWriter, is_store, write_store
+from .targets import check_target
 
 Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known
 
@@ -64,11 +65,11 @@ def open_source(
         labels=read_labels(labels) if labels is not None else None,
         workers=workers or Workers(),
     )
-    files = Files(source)
+    files = Files(source, without=[path for path in (labels, classes) if path is not None])
     module = reader(files, format)
     if labels is not None and module not in OWN:
         raise DataError(f"{files.shown} brings its own labels: leave --labels out, or say --format for your own data.")
-    return module.read(files, options)
+    return read(files, format, options, module)
 
 
 @np.errstate(all="ignore")  # a number that is too large becomes infinite on its way, and then a gap
@@ -85,7 +86,8 @@ def convert(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> ConvertReport:
-    """Convert a data set into the skeleton store `out`, which appears only when it is complete.
+    """Convert a data set into the skeleton store `out`, which appears only when it is complete, and replaces nothing
+    but a skeleton store.
 
     The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
     recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
@@ -127,6 +129,7 @@ def _check_target(source: Path, out: Path) -> None:
             raise DataError(f"{out} is a folder: give the store a file name, such as {out / 'data.h5'}.")
         if out.exists() and source.exists() and out.samefile(source):
             raise DataError(f"{out} is the source itself: give the store another name.")
+        check_target(out, is_store, "skeleton store", DataError)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}): check the path.") from None
 
@@ -177,6 +180,8 @@ class _Tally:
         if not self._skipped:
             return f"{shown} holds no recordings; known formats are {known_formats()}."
         name, reason = self._skipped[0]
+        if len(self._skipped) == 1:
+            return f"the only recording in {shown} cannot be used, {name}: {reason}."
         return f"none of the {len(self._skipped)} recordings in {shown} can be used; the first, {name}: {reason}."
 
     def report(self, made: dict[str, str]) -> ConvertReport:

@@ -11,6 +11,7 @@ import difflib
 import html
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,14 @@ from .layouts import Layout
 from .results.figures import saved_figure, shortened
 from .results.network_figures import name_joints
 from .store import SkeletonStore
+from .targets import check_target, start_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS = (".png", ".gif", ".html")
+_KIND_NAMES = {".png": "PNG picture", ".gif": "GIF picture", ".html": "page of a clip"}
+KINDS = tuple(_KIND_NAMES)
 _PAGE = Path(__file__).with_name("clip_page.html")
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the first part in ink
 _COLOURS = ("#333333", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
@@ -71,9 +74,18 @@ def draw_clip(store: SkeletonStore, number: int, path: Path) -> None:
     """Draw a clip to a file; its ending, one of `KINDS`, says how. Raises `DataError`."""
     if path.suffix.lower() not in KINDS:
         raise DataError(f"{path}: clips are drawn as {', '.join(KINDS)}; give --out a name that ends so.")
-    draw = {".png": draw_strip, ".gif": draw_moving, ".html": write_page}[path.suffix.lower()]
+    ending = path.suffix.lower()
+    check_target(path, partial(_begins_as, ending), _KIND_NAMES[ending], DataError)
+    draw = {".png": draw_strip, ".gif": draw_moving, ".html": write_page}[ending]
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(view(store, number), path)
+
+
+def _begins_as(ending: str, path: Path) -> bool:
+    """Whether a file is a picture of that kind, or a page that was made here."""
+    page = _PAGE.read_text(encoding="utf-8").partition("$")[0].encode()
+    start = {".png": b"\x89PNG", ".gif": b"GIF8", ".html": page}[ending]
+    return start_of(path, len(start)) == start
 
 
 def view(store: SkeletonStore, number: int) -> View:

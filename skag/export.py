@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import math
+import re
 import tempfile
 import time
 import warnings
@@ -33,6 +34,7 @@ from .config import DataConfig
 from .errors import DataError, RunError
 from .layouts import Layout
 from .store import Clip, SkeletonStore, write_store
+from .targets import check_target, start_of
 from .text.weights import one_line
 
 INPUT, OUTPUT = "joints", "probabilities"
@@ -89,12 +91,14 @@ def export(
     probabilities `[recordings, classes]`; what it holds and what is left outside stands in its metadata. Before
     anything is written it is run with ONNX Runtime on clips of `split` (by default the test split) of the run's
     skeleton store, or of `store`, and compared with what `skag eval` computes; where the store is gone, on synthetic
-    clips drawn with `seed`. Raises `RunError` where packages are missing or the two differ, `DataError` for stores
-    that do not fit.
+    clips drawn with `seed`. Raises `RunError` where packages are missing, the two differ, or `out` is there and no ONNX
+    graph, `DataError` for stores that do not fit.
     """
     _require_packages()
     if out.is_dir():
         raise RunError(f"{out} is a folder: name the file to write, {out / 'model.onnx'}.")
+    for target in (out, *([_beside(out)] if int8 else [])):
+        check_target(target, _is_graph, "ONNX graph", RunError)
     with ExitStack() as stack:
         run, clips, split = _run_and_clips(folder, store, split, seed, stack, note)
         config, outside = run.config.data, []
@@ -137,6 +141,16 @@ def export(
         outside=tuple(outside),
         int8=quantised,
     )
+
+
+def _beside(out: Path) -> Path:
+    """The name of the graph with 8-bit weights."""
+    return out.with_name(f"{out.stem}.int8{out.suffix}")
+
+
+def _is_graph(path: Path) -> bool:
+    """Whether a file begins as ONNX graphs do: with their version, and the tag of the next field after it."""
+    return re.match(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]", start_of(path, 3)) is not None
 
 
 def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
@@ -543,7 +557,7 @@ def _export_int8(
             width = dims[0] if node.op_type == "MatMul" else dims[1]
             if width != 3:  # coordinates
                 chosen.append(node.name)
-    path = out.with_name(f"{out.stem}.int8{out.suffix}")
+    path = _beside(out)
     float_probabilities, _ = _predict(model.SerializeToString(), clips, numbers, layout, num_bodies)
     with tempfile.TemporaryDirectory() as folder, _silence():
         partial = Path(folder) / "int8.onnx"

@@ -18,7 +18,7 @@ import numpy as np
 from .convert import present_bodies, without_gaps
 from .errors import DataError
 from .layouts import Layout, layout_names
-from .readers import FORMATS, OWN, reader
+from .readers import FORMATS, OWN, read, reader
 from .readers.archives import Files, printable
 from .readers.arrays import MAX_ROW
 from .readers.labels import UNLABELLED
@@ -107,7 +107,8 @@ def open_recordings(
         own = module in OWN
         # A published format brings its layout with it; a layout of one's own was given by name in the conversion too.
         wanted = layout if own or layout.name not in layout_names() else None
-        source = module.read(files, Options(layout=wanted, labels=UNLABELLED if own else None, to_predict=True))
+        options = Options(layout=wanted, labels=UNLABELLED if own else None, to_predict=True)
+        source = read(files, format, options, module)
         _check_layout(files.shown, source.layout, layout)
         rate = FRAME_RATES.get(next(name for name, known in FORMATS.items() if known is module))
         yield (item if isinstance(item, Skipped) else Recording(path, item, rate) for item in source.clips)

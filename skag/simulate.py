@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .errors import DataError
 from .layouts import Layout, load_layout
+from .targets import check_target, start_of
 
 ACTIONS: tuple[str, ...] = (
     "sit down",
@@ -250,11 +252,18 @@ def simulate(seed: int = 0, subjects: int = 12, repetitions: int = 4) -> dict:
 
 
 def write_recordings(folder: Path, seed: int = 0, subjects: int = 12, repetitions: int = 4) -> Path:
-    """Write `recordings.pkl` (see `simulate`) and `classes.txt` (a name a line) into `folder`; returns the former."""
+    """Write `classes.txt` (a name a line) and `recordings.pkl` (see `simulate`) into `folder`; returns the latter.
+
+    Files of these names are replaced only where `classes.txt` is what this function writes. Raises `DataError`.
+    """
+    path, classes = folder / "recordings.pkl", folder / "classes.txt"
+    names = "".join(f"{action}\n" for action in ACTIONS).encode()
+    made_here = start_of(classes, len(names) + 1) == names
+    for target in (classes, path):
+        check_target(target, lambda _: made_here, "file of an earlier simulation", DataError)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "recordings.pkl"
+    classes.write_bytes(names)
     path.write_bytes(pickle.dumps(simulate(seed, subjects, repetitions), protocol=4))
-    (folder / "classes.txt").write_text("".join(f"{action}\n" for action in ACTIONS), encoding="utf-8")
     return path
 
 

@@ -65,7 +65,10 @@ def _grouped(recordings: Iterable[Recording], by: str) -> tuple[dict[str, str], 
     groups = set(number_of.values()) - {UNKNOWN}
     if len(groups) < 2:
         known = f"only {by} {next(iter(groups))}" if groups else f"no {by}"
-        raise DataError(f"no split by {by}: {known} is known; take --split-by random, or name them with --labels FILE.")
+        raise DataError(
+            f"no split by {by}: {known} is known; take --split-by random, or say which is whose in a labels.csv beside "
+            f"the recordings with the columns file, label and {by} (or --labels FILE)."
+        )
     count = max(1, round(TEST_SHARE * len(groups)))
     tests = sorted(groups, key=lambda number: _rank(f"{by} {number}"))[:count]
     found = {

@@ -214,6 +214,15 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
+def is_store(path: Path) -> bool:
+    """Whether a file is a skeleton store, of any version."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("format") == FORMAT
+    except OSError:
+        return False
+
+
 class SkeletonStore:
     """A skeleton store opened for reading.
 

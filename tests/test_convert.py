@@ -23,6 +23,8 @@ from skag.layouts import load_layout
 from skag.readers.label_names import read_names
 from skag.readers.source import Skipped, Source
 from skag.store import Clip, SkeletonStore
+from tests.recordings import as_folder
+from tests.test_readers_own import ntu_csv
 
 ROOT = Path(__file__).parents[1]
 UCLA = ROOT.parent / "shared" / "data" / "nw-ucla-raw.tar.gz"
@@ -139,6 +141,27 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "link.json").symlink_to(file)
     with pytest.raises(DataError, match="is the source itself"):
         convert(file, tmp_path / "link.json")
+
+
+def test_only_a_skeleton_store_is_replaced(tmp_path: Path) -> None:
+    source, labels = as_folder({"a/1.csv": ntu_csv(), "b/1.csv": ntu_csv()}, tmp_path / "x"), tmp_path / "labels.csv"
+    labels.write_text("file,label\na/1,walk\nb/1,sit\n")
+    others = h5py.File(tmp_path / "others.h5", "w")
+    others.close()
+    for out in (labels, source / "a" / "1.csv", tmp_path / "others.h5"):
+        before = out.read_bytes()
+        for given in (out, linked(out)):
+            with pytest.raises(DataError, match="is there already and is no skeleton store: choose another name"):
+                convert(source, given, labels=labels)
+        assert out.read_bytes() == before
+    for _ in range(2):
+        assert convert(source, source / "own.h5", labels=labels).clips == 2
+
+
+def linked(path: Path) -> Path:
+    link = path.with_name(f"link-to-{path.stem}.h5")
+    link.symlink_to(path)
+    return link
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -125,3 +125,16 @@ def test_the_command_names_the_picture(tmp_path, body, monkeypatch):
     told = json.loads(result.stdout)
     assert told["picture"] == "made-0.png" and Path("made-0.png").is_file() and told["class"] == "lower"
     assert isinstance(CliRunner().invoke(app, ["show", "made.h5", "two"]).exception, DataError)
+
+
+@pytest.mark.parametrize("ending", ["png", "gif", "html"])
+def test_only_a_picture_of_that_kind_is_replaced(tmp_path, body, ending):
+    out = tmp_path / f"a.{ending}"
+    with stored(tmp_path, Clip("one", 0, body)) as store:
+        out.write_text("<!doctype html>\n<html><title>mine</title>")
+        with pytest.raises(DataError, match="is there already and is no .*: choose another name"):
+            draw_clip(store, 0, out)
+        assert "mine" in out.read_text()
+        out.unlink()
+        for _ in range(2):
+            draw_clip(store, 0, out)

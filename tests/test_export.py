@@ -188,6 +188,23 @@ def test_what_differs_from_pytorch_is_not_written(tiny_store: Path, tmp_path: Pa
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_only_an_onnx_graph_is_replaced(tiny_store: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra skag[onnx] is not installed")
+    run = make_run(tmp_path / "run", tiny_store, "kinect-v1", DataConfig(num_frames=8, num_bodies=1))
+    store, table, graph = tmp_path / "clinic.h5", tmp_path / "labels.int8.csv", tmp_path / "m.onnx"
+    store.write_bytes(tiny_store.read_bytes())
+    table.write_text("file,label\n")
+    graph.write_bytes(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString())
+    for arguments in ([store], [table], [tmp_path / "labels.csv", "--int8"]):
+        code, printed = failure(monkeypatch, capsys, "export", run, *arguments)
+        assert code == 1 and "is there already and is no ONNX graph: choose another name" in printed
+        assert printed.count("\n") == 1
+    assert store.read_bytes() == tiny_store.read_bytes() and table.read_text() == "file,label\n"
+    before = graph.read_bytes()
+    assert library.export(run, graph).bytes == len(graph.read_bytes()) > len(before)
+    assert library.export(run, graph).bytes == len(graph.read_bytes())
+
+
 def test_what_keeps_a_run_from_being_exported_is_one_line(
     tiny_store: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

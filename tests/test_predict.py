@@ -319,6 +319,41 @@ def test_a_bad_file_is_one_line_and_the_others_go_on(
         assert words in line and line.startswith("skag: ")
 
 
+def test_every_recording_of_a_folder_with_several_formats_has_its_line(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    np.save(folder / "array.npy", clip(0, 1))
+    lines = [",".join(f"{v}_{axis}" for v in range(20) for axis in "xyz"), *(",".join(map(str, row)) for row in
+             clip(2, 3)[0].reshape(-1, 60))]  # fmt: skip
+    (folder / "table.csv").write_text("\n".join(lines))
+    for number in range(6):
+        (folder / f"broken{number}.csv").write_text("")
+    code, printed = failure(monkeypatch, capsys, "predict", run_folder, folder, "--no-reasons")
+    assert code == 1 and "could not be used: 6, predicted: 2;" in printed
+    assert all(f"broken{number}.csv" in printed for number in range(6))
+
+
+def test_a_reason_that_all_recordings_share_is_said_once(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for number in range(5):
+        np.save(folder / f"{number}.npy", np.ones((9, 25, 3)))
+    code, printed = failure(monkeypatch, capsys, "predict", run_folder, folder)
+    first, last = printed.splitlines()[-2:]
+    assert code == 1 and printed.count("25 joints") == 1 and "could not be used: 5, predicted: 0;" in last
+    assert first.startswith("skag: all 5 recordings fail for the same reason; the first, ") and ": 0 has 25 " in first
+    np.save(folder / "5.npy", clip(0, 1))
+    code, printed = failure(monkeypatch, capsys, "predict", run_folder, folder, "--no-reasons")
+    assert code == 1 and printed.count("25 joints") == 5 and "predicted: 1;" in printed
+    for number in range(2, 6):
+        (folder / f"{number}.npy").unlink()
+    assert failure(monkeypatch, capsys, "predict", run_folder, folder)[1].count("25 joints") == 2
+
+
 def test_the_table_for_people(run_folder: Path, files: dict) -> None:
     shown = invoke("predict", run_folder, files["good"], files["also-good"])
     row = next(line for line in shown.splitlines() if " good " in line)

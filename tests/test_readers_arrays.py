@@ -187,6 +187,24 @@ def test_a_bad_array_is_left_out(tmp_path: Path, data: bytes, reason: str) -> No
     assert reason in said and name == "b/9" and len(store) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("1.npz", npz(poses=moves(3, 25, 3)), "has no array keypoints (but poses)"),
+        ("1.npz", npz(keypoints=moves(3, 25, 3))[:-200], "is a damaged or truncated .npz file"),
+        ("1.npy", npy(moves(3, 75)), "has keypoints of shape (3, 75), not [frames, joints, coordinates]: reshape it"),
+        ("1.npy", b"1 2 3\n", "has no readable array: it is no file of numpy, or damaged"),
+    ],
+)
+def test_what_is_wrong_with_all_files_is_said_before_their_classes(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
+    source = as_folder({name: data, "2.npy": data}, tmp_path / "x")
+    for given in (source, source / name):
+        for layout in (None, "nturgb+d"):
+            assert said in refusal(given, tmp_path, layout=layout)
+
+
 def test_numpy_files_that_claim_much_or_hold_objects(tmp_path: Path) -> None:
     good = npy(moves(3, 25, 3))
     members = {
@@ -200,7 +218,8 @@ def test_numpy_files_that_claim_much_or_hold_objects(tmp_path: Path) -> None:
     assert len(store) == 2
     reasons = dict(report.skipped)
     assert "where its shape (30000000, 25, 3) needs 9000000000" in reasons["b/2"]
-    assert "type object" in reasons["b/3"] and "no readable array" in reasons["b/4"]
+    assert "type object" in reasons["b/3"] and "save a file per recording, or fill all up with zeros" in reasons["b/3"]
+    assert "no readable array" in reasons["b/4"]
 
 
 def test_all_recordings_in_one_file(tmp_path: Path) -> None:

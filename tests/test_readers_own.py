@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.readers import csv_table, tables
-from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
+from tests.recordings import ROOT, as_folder, as_tar, as_zip, converted, refusal
 
 COCO = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
         "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
@@ -111,8 +113,11 @@ def test_labels_are_for_recordings_without_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"name,class\na,b\n", "needs a first line with the columns file and label"),
-        (b"", "needs a first line"),
+        (
+            b"name,class\na,b\n",
+            "with the columns file and label, and maybe subject, camera and split; it has name, class.",
+        ),
+        (b"", "it has no names."),
         (b"file,label\na,\n", "line 2: file or label is empty"),
         (b"file,label\na,b\na,c\n", "line 3: a is on a line before with other values"),
         (b"file,label\n\xff,b\n", "is not UTF-8"),
@@ -129,6 +134,79 @@ def test_bad_label_files_are_refused(tmp_path: Path, text: bytes, said: str) -> 
 def test_recordings_without_a_class(tmp_path: Path) -> None:
     message = refusal(as_folder({"a.csv": ntu_csv(), "b.csv": ntu_csv()}, tmp_path / "x"), tmp_path)
     assert "a: has no label: give --labels FILE.csv, or put recordings into a folder per class" in message
+
+
+def test_a_folder_of_one_class_needs_the_others_to_be_named(tmp_path: Path) -> None:
+    source = as_folder({"walk/1.csv": ntu_csv(), "walk/2.csv": ntu_csv()}, tmp_path / "x")
+    message = refusal(source, tmp_path)
+    assert "1: is in folder 'walk' as all recordings are, which makes one class" in message and "--classes" in message
+    (tmp_path / "names.txt").write_text("sit\nwalk\n")
+    _, store = converted(source, tmp_path, classes=tmp_path / "names.txt")
+    assert store.classes == ["sit", "walk"] and store.labels.tolist() == [1, 1]
+
+
+# several formats side by side
+
+
+def npy(values: np.ndarray) -> bytes:
+    np.save(buffer := io.BytesIO(), values)
+    return buffer.getvalue()
+
+
+def landmarks(frames: int = 3) -> bytes:
+    return json.dumps([{"pose_landmarks": points(1, 33, 3, seed)[0].tolist()} for seed in range(frames)]).encode()
+
+
+def mixed() -> dict[str, bytes]:
+    """Three classes, of which one is there in both formats."""
+    array = npy(points(4, 25, 3).astype("f4"))
+    return {"walk/1.csv": ntu_csv(1), "walk/2.npy": array, "sit/1.npy": array, "bow/1.csv": ntu_csv(2)}
+
+
+@pytest.mark.parametrize("pack", [as_folder, as_zip, as_tar])
+def test_all_formats_of_a_source_are_read(tmp_path: Path, pack: object) -> None:
+    report, store = converted(pack(mixed(), tmp_path / "x"), tmp_path)
+    assert sorted(store.names) == ["bow/1", "sit/1", "walk/1", "walk/2"] and report.skipped == []
+    assert store.classes == ["bow", "sit", "walk"]
+    assert all(store.classes[store.labels[n]] == name.split("/")[0] for n, name in enumerate(store.names))
+    _, store = converted(pack(mixed(), tmp_path / "x"), tmp_path / "2", format="csv")
+    assert sorted(store.names) == ["bow/1", "walk/1"]
+
+
+def test_a_class_per_format(tmp_path: Path) -> None:
+    members = {"walk/1.csv": ntu_csv(), "sit/1.npy": npy(points(3, 25, 3))}
+    assert converted(as_folder(members, tmp_path / "x"), tmp_path)[1].classes == ["sit", "walk"]
+    members = {"walk/1.csv": numbered_csv(points(3, 33, 3)), "sit/1.json": landmarks()}
+    assert converted(as_folder(members, tmp_path / "y"), tmp_path / "2")[1].names == ["sit/1", "walk/1"]
+
+
+def test_labels_of_recordings_in_several_formats(tmp_path: Path) -> None:
+    header, rows, _ = long_table()
+    source = as_folder({"all.csv": csv(header, rows), "4.npy": npy(points(3))}, tmp_path / "x")
+    (source / "mine.csv").write_text("file,label,split\none,walk,train\ntwo,sit,test\nthree,sit,test\n4,bow,train\n")
+    report, store = converted(source, tmp_path, labels=source / "mine.csv")
+    assert dict(zip(store.names, [store.classes[k] for k in store.labels], strict=True)) == {
+        "one": "walk", "two": "sit", "three": "sit", "4": "bow"
+    }  # fmt: skip
+    assert (report.skipped, report.notes) == ([], []) and report.splits == {"train": 2, "test": 2}
+
+
+def test_what_is_not_read_beside_another_format_is_named(tmp_path: Path) -> None:
+    members = {
+        "a/1.npy": npy(points(3)), "b/1.npy": npy(points(3)), "b/2.csv": ntu_csv(), "c/3.csv": b"", "b/notes.txt": b"",
+        "settings.json": b"{}",
+    }  # fmt: skip
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert sorted(store.names) == ["a/1", "b/1"] and store.classes == ["a", "b"]
+    assert dict(report.skipped) == {
+        "b/2.csv": "is not read: the first of its format has 25 joints, and layout coco has 17",
+        "c/3.csv": "is not read: the first of its format has 25 joints, and layout coco has 17",
+        "settings.json": "is no recording in a JSON format that skag reads",
+    }
+    members["b/2.csv"] = b"who,what\nanna,camera\n"
+    report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path / "2")
+    assert report.clips == 2 and dict(report.skipped)["c/3.csv"] == "is empty"
+    assert dict(report.skipped)["b/2.csv"] == "has no columns with coordinates of joints, such as left_hand_x"
 
 
 # tables
@@ -179,11 +257,24 @@ def test_a_layout_takes_its_joints_out_of_more(tmp_path: Path) -> None:
     values = points(2, 18, 3)
     members = {"a/1.csv": csv(header, values.reshape(2, -1)), "b/1.csv": csv(header, values.reshape(2, -1))}
     source = as_folder(members, tmp_path / "x")
-    assert "18 joints with 3 coordinates of no known layout" in refusal(source, tmp_path)
+    assert "18 joints with 3 coordinates of no known layout; name one with --layout, or describe" in refusal(
+        source, tmp_path
+    )
     _, store = converted(source, tmp_path, layout="coco")
     assert np.array_equal(store.keypoints(0)[0], values[:, :17, :2].astype("f4"))
     assert "has no joint 'neck', which layout" in refusal(source, tmp_path / "2", layout="openpose-18")
     assert "has no joint 'hip centre'" in refusal(source, tmp_path / "2", layout="kinect-v1")
+
+
+def test_the_layout_of_the_documents_can_be_used(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    (layout,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(layout)
+    source = as_folder({f"{name}/1.npy": npy(points(3, 3, 3)) for name in "ab"}, tmp_path / "x")
+    assert "3 joints with 3 coordinates, as no known layout" in (message := refusal(source, tmp_path))
+    assert (title := message.partition("docs/formats.md, ")[2].removesuffix(").")) and f"\n## {title}\n" in text
+    report, _ = converted(source, tmp_path, layout=str(tmp_path / "mine.toml"))
+    assert (report.layout, report.joints) == ("my-sensor", 3)
 
 
 def long_table() -> tuple[list[str], list[list[object]], np.ndarray]:
@@ -287,7 +378,10 @@ BAD_TABLES = [
     (csv(["nose_x", "nose_y", "nose_c", "tail_x", "tail_y"], [[1, 2, 3, 4, 5]]), "no confidence for joint tail"),
     (numbered_csv(points(2, 20, 3)), "20 joints, and layout nturgb+d has 25"),
     (numbered_csv(points(2, 25, 2), axes="xy"), "2 coordinates per joint, and layout nturgb+d has 3"),
-    (ntu_csv().replace(b"\n1", b"\nx1", 1).replace(b"\n8", b"\nx8"), ""),
+    (
+        csv([f"{v}_{axis}" for v in range(25) for axis in "xyz"], [[*range(74), "far"]]),
+        "'far' in column 24_z on line 2",
+    ),
     (ntu_csv()[:-30], "values on line 4, not 75"),
     (ntu_csv().split(b"\n")[0] + b"\n", "has no rows"),
     (ntu_csv() + b"\xff" * 5, "not UTF-8"),
@@ -298,12 +392,22 @@ BAD_TABLES = [
 ]
 
 
+@pytest.mark.parametrize("data", [b"", b"who,what\nanna,camera\n"])
+def test_a_bad_table_alone_is_told_by_what_is_wrong_with_it(tmp_path: Path, data: bytes) -> None:
+    says = "has no columns with coordinates of joints" if data else "is empty"
+    for name in ("a/1.csv", "b/2.csv"):
+        assert f"x{name[2]}: {name} {says}" in refusal(as_folder({name: data}, tmp_path / f"x{name[2]}"), tmp_path)
+        assert f"{name[2:]} {says}" in refusal(tmp_path / f"x{name[2]}" / name, tmp_path)
+    source = as_folder({"a/1.csv": data, "b/2.csv": data}, tmp_path / "both")
+    assert f"none of the 2 tables in {source} can be used; the first, a/1.csv {says}" in refusal(source, tmp_path)
+
+
 @pytest.mark.parametrize(("data", "reason"), BAD_TABLES)
 def test_a_bad_table_is_left_out(tmp_path: Path, data: bytes, reason: str) -> None:
     members = {"a/1.csv": ntu_csv(1), "b/1.csv": ntu_csv(2), "b/9.csv": data}
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
-    ((_, said),) = report.skipped
-    assert reason in said and sorted(store.names) == ["a/1", "b/1"]
+    ((name, said),) = report.skipped
+    assert reason in said and sorted(store.names) == ["a/1", "b/1"] and name.startswith("b/9")
 
 
 def test_too_many_bodies_and_too_long_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +454,17 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 of 2 subjects test" in printed.output.replace("\n", " ")
     made = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--quiet"]).stdout)
     assert made["splits"] == {"subject_test": 2, "subject_train": 2} and made["classes"] == ["a", "b"]
+
+
+def test_the_table_of_what_is_left_out_says_where_it_stops(tmp_path: Path) -> None:
+    members = {f"{label}/{n}.csv": ntu_csv() if n < 2 else b"" for label in "ab" for n in range(13)}
+    out = tmp_path / "own.h5"
+    printed = CliRunner().invoke(app, ["convert", str(as_folder(members, tmp_path / "x")), str(out)]).stdout
+    assert printed.count("is empty") == 20 and " ... and 2 more; --json lists all\n22 recordings were left" in printed
+    assert "a/3.csv" in printed and "b/3.csv" in printed
+    two_less = {name: data for name, data in members.items() if not name.endswith("12.csv")}
+    printed = CliRunner().invoke(app, ["convert", str(as_folder(two_less, tmp_path / "y")), str(out)]).stdout
+    assert "20 recordings were left out" in printed and "more" not in printed
 
 
 def test_bodies_one_after_another_do_not_fill_a_large_recording_with_nothing(

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from skag.errors import DataError
 from skag.layouts import load_layout
 from skag.simulate import ACTIONS, Pose, forward_kinematics, simulate, two_bones, write_recordings
 
@@ -145,3 +146,13 @@ def test_written_recordings_hold_plain_containers_and_one_name_a_line(tmp_path):
     loaded = pickle.loads(path.read_bytes())
     assert sorted(loaded) == ["annotations", "split"] and len(loaded["annotations"]) == 20
     assert (tmp_path / "new" / "classes.txt").read_text().splitlines() == list(ACTIONS)
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "recordings.pkl"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine\n")
+    with pytest.raises(DataError, match=f"{name} is there already and is no file of an earlier simulation"):
+        write_recordings(tmp_path, subjects=2, repetitions=1)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine\n"
+    for seed in (1, 2):
+        write_recordings(tmp_path / "new", seed, subjects=2, repetitions=1)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..segmentation import Segmented
 
 
+_FEW = 3  # recordings that are named each where all fail alike
+
+
 @app.command(epilog="Example: skag predict runs/ucla-j tomorrow/*.json --with runs/ucla-b --abstain 0.05")
 def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
@@ -105,7 +108,7 @@ def predict(
         note=output.note,
     )
     recordings = each_recording(files, predictor.layout, format=format, split=split)
-    shown, failed = (_Segments if window else _Answers)(output, predictor, len(files) > 1), 0
+    shown, failures = (_Segments if window else _Answers)(output, predictor, len(files) > 1), _Failures(output)
     began = time.perf_counter()
     try:
         with output.progress("Predicting") as update:
@@ -117,33 +120,66 @@ def predict(
                 found = predict_recordings(predictor, recordings, abstain=abstain, evidence=reasons)
             for item in found:
                 if isinstance(item, Failure):
-                    failed += not item.expected
-                    _tell(output, item)
+                    failures.add(item)
                     continue
+                failures.tell()
                 shown.add(item)
                 if not window:
                     update(shown.count, None)
     finally:
+        failures.close()
         shown.close()
     seconds = time.perf_counter() - began
     if shown.count:
         output.note(shown.throughput(seconds, where.type, reasons))
-    if failed:
+    if failures.count:
         raise DataError(
-            f"recordings or files that could not be used: {failed}, predicted: {shown.count}; the reasons are above."
+            f"recordings or files that could not be used: {failures.count}, predicted: {shown.count}; "
+            "the reasons are above."
         )
     if not shown.count:
         raise DataError("there were no recordings in the files given: see docs/formats.md for what is read.")
 
 
-def _tell(output: Output, failure: Failure) -> None:
-    """A line about a recording that cannot be used; in JSON too, so that every recording has its line there."""
-    if failure.expected:
-        output.note(f"Note: {failure}")
-        return
-    print(printable(f"skag: {failure}"), file=sys.stderr)
-    if output.as_json:
-        _json_line({"file": str(failure.path), "recording": failure.name, "error": failure.reason})
+class _Failures:
+    """A line on stderr for every recording that cannot be used, or one for all where there are no others and the reason
+    is the same; in JSON one each, so that every recording has its line there."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._same: list[Failure] | None = []  # all until now, not told yet; None: they differ, or others came between
+        self.count = 0
+
+    def add(self, failure: Failure) -> None:
+        if failure.expected:
+            self._output.note(f"Note: {failure}")
+            return
+        self.count += 1
+        if self._output.as_json:
+            _json_line({"file": str(failure.path), "recording": failure.name, "error": failure.reason})
+        if self._same is None or (self._same and self._same[0].reason != failure.reason):
+            self.tell()
+            _error_line(str(failure))
+        else:
+            self._same.append(failure)
+
+    def tell(self) -> None:
+        """Tell of those that wait, and of further ones at once."""
+        for failure in self._same or ():
+            _error_line(str(failure))
+        self._same = None
+
+    def close(self) -> None:
+        """Tell of those that wait: once, where they are more than a few."""
+        if self._same and len(self._same) > _FEW:
+            first = self._same[0]
+            _error_line(f"all {len(self._same)} recordings fail for the same reason; the first, {first}")
+        else:
+            self.tell()
+
+
+def _error_line(text: str) -> None:
+    print(printable(f"skag: {text}"), file=sys.stderr)
 
 
 def _json_line(value: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stre
 from .completion import layout_names, recipe_names
 from .output import Output
 
+_LEFT_OUT = 20  # recordings that are named at most
+
 
 @app.command(epilog="Example: skag convert nw-ucla-raw.tar.gz nw-ucla.h5")
 def convert(
@@ -22,7 +24,11 @@ def convert(
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option("--layout", help="Layout by name or TOML file.  [default: guessed]", autocompletion=layout_names),
+        typer.Option(
+            "--layout",
+            help="Layout by name, or a TOML file of your own joints (docs/formats.md).  [default: guessed]",
+            autocompletion=layout_names,
+        ),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
@@ -84,8 +90,10 @@ def convert(
     for note in report.notes:
         output.note(f"Note: {note}")
     if report.skipped:
-        output.table("Left out", ["recording", "reason"], report.skipped[:20])
+        output.table("Left out", ["recording", "reason"], report.skipped[:_LEFT_OUT])
         count = len(report.skipped)
+        if count > _LEFT_OUT:
+            output.line(f" ... and {count - _LEFT_OUT} more; --json lists all")
         output.line(f"{count} recording{' was' if count == 1 else 's were'} left out.")
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items()) or "none"
     bodies = "1 body" if report.bodies == 1 else f"{report.bodies} bodies"

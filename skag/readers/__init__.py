@@ -22,11 +22,13 @@ from . import (
     pyskl,
     sbu,
     smarthome,
+    together,
     uav_human,
     utd_mhad,
     utkinect,
 )
 from .archives import Files, printable
+from .source import Options, Skipped, Source
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,
@@ -52,6 +54,15 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
 OWN = (openpose, mmpose, alphapose, mediapipe, own_arrays, parquet_table, csv_table)
 
 
+_JSON = (openpose, mmpose, alphapose, mediapipe)  # one of them at most reads the JSON files of a source
+_ENDINGS = {
+    **dict.fromkeys(_JSON, (".json",)),
+    own_arrays: (".npy", ".npz"),
+    parquet_table: parquet_table.ENDINGS,
+    csv_table: csv_table.ENDINGS,
+}
+
+
 def known_formats() -> str:
     """The formats in words, for messages."""
     return f"{', '.join(FORMATS)} (docs/formats.md says what their files look like)"
@@ -70,3 +81,24 @@ def reader(files: Files, name: str | None) -> ModuleType:
             return module
     what = f"the files of {files.shown}" if files.kind != "file" else files.shown
     raise DataError(f"no reader recognises {what}; known formats are {known_formats()}; --format NAME forces one.")
+
+
+def read(files: Files, name: str | None, options: Options, module: ModuleType) -> Source:
+    """What `module`, the `reader` of the format `name`, reads; where no format is named and it is one of people's own,
+    with the recordings in others of these. Raises `DataError`."""
+    if name is not None or module not in OWN:
+        return module.read(files, options)
+    modules = [module, *(other for other in OWN if _reads_too(other, module, files))]
+    source = together.read(files, options, modules)
+    if any(one in _JSON for one in modules):
+        return source
+    unknown = [path for path in files.names if path.lower().endswith(".json")]
+    reason = "is no recording in a JSON format that skag reads"
+    return together.with_skipped(source, [Skipped(path, reason, expected=True) for path in unknown])
+
+
+def _reads_too(other: ModuleType, module: ModuleType, files: Files) -> bool:
+    """Whether a source has recordings for another reader besides."""
+    if other is module or (other in _JSON and module in _JSON):
+        return False
+    return any(path.lower().endswith(_ENDINGS[other]) for path in files.names) and other.recognises(files)

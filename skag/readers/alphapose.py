@@ -37,8 +37,12 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
     members = files.read(is_json, _path, later=True)
     recordings = (poses.Recording(_path(member.name), [member]) for member in members)
-    paths = [_path(name) for name in files.names if is_json(name)]
-    return poses.read(files, options, recordings, paths, _frames, "coco", NAMES)
+    return poses.read(files, options, recordings, paths(files), _frames, "coco", NAMES)
+
+
+def paths(files: Files) -> list[str]:
+    """The files, or their folders."""
+    return [_path(name) for name in files.names if is_json(name)]
 
 
 def _path(name: str) -> str:

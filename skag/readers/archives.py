@@ -18,7 +18,7 @@ import lzma
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +73,18 @@ def printable(text: str, longest: int = 120) -> str:
 class Files:
     """The files of a source, by name. `kind` is "file", "folder", "zip" or "tar"."""
 
-    def __init__(self, path: Path) -> None:
-        """List the files. Raises `DataError` where the source is missing, empty, truncated or over the limits."""
+    def __init__(self, path: Path, without: Iterable[Path] = ()) -> None:
+        """List the files, but not those `without` (a table of labels that lies among them is no recording).
+
+        Raises `DataError` where the source is missing, empty, truncated or over the limits.
+        """
         self.path, self.shown = path, printable(str(path), 400)
         try:
             self.kind = _kind(path, self.shown)
             entries = self._list()
+            if self.kind == "folder":
+                apart = {other.resolve() for other in without}
+                entries = [entry for entry in entries if not apart or (path / entry.name).resolve() not in apart]
         except OSError as error:
             raise DataError(f"{self.shown} cannot be read ({error.strerror or error}): check the path.") from None
         self._in_source_order = entries

@@ -36,16 +36,24 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def _header(file: IO[bytes], size: int, shown: str) -> Header:
-    """Read the header of a .npy file of `size` bytes; the file is at its first number afterwards."""
+def _header(file: IO[bytes], size: int, name: str = "") -> Header:
+    """Read the header of a .npy file of `size` bytes, or of the array `name` in a .npz file; the file is at its first
+    number afterwards."""
+    shown = name or "an array"
     try:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(file)
         start = file.tell()
     except Exception:  # numpy's parser raises nearly anything
-        raise Unusable(f"has no readable array in {shown}") from None
+        where = f" in {name}" if name else ""
+        raise Unusable(f"has no readable array{where}: it is no file of numpy, or damaged") from None
     header = Header(shape, dtype, bool(fortran) and len(shape) > 1)
+    if dtype.hasobject:
+        raise Unusable(
+            f"has {shown} of type object, as a list of recordings of different length becomes: save a file per "
+            "recording, or fill all up with zeros to one length and give their lengths as frames"
+        )
     if dtype.kind not in _KINDS or not dtype.itemsize:
         raise Unusable(f"has {shown} of type {printable(str(dtype), 40)}, which is no table of numbers or text")
     if any(n < 0 for n in shape) or start + header.nbytes != size:
@@ -141,4 +149,4 @@ def read_npy(stream: BinaryIO | str) -> np.ndarray:
     if size > MAX_ROW:
         raise Unusable(f"is longer than {MAX_ROW >> 20} MiB")
     stream.seek(0)
-    return _read(stream, _header(stream, size, "an array"))
+    return _read(stream, _header(stream, size))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from . import tables
-from .archives import Files
+from .archives import Files, printable
 from .source import Options, Source, Unusable
 
 ENDINGS = (".csv", ".tsv")
@@ -40,20 +40,34 @@ class _Csv:
                     continue
                 short = len(row) < len(self.header)
                 texts = [row[column].strip() if column < len(row) else "" for column in facts]
-                yield texts, self._too_short(row) if short else self._numbers([row[column] for column in numbers])
+                yield texts, self._too_short(row) if short else self._numbers(row, numbers)
         except csv.Error as error:
             raise Unusable(f"has something wrong after line {self._rows.line_num + 1} ({error})") from None
 
     def _too_short(self, row: list[str]) -> str:
         return f"has {len(row)} values on line {self._rows.line_num + 1}, not {len(self.header)}"
 
-    def _numbers(self, cells: list[str]) -> np.ndarray | str:
+    def _numbers(self, row: list[str], columns: list[int]) -> np.ndarray | str:
+        cells = [row[column].strip() or "nan" for column in columns]
         if self._delimiter == ";":
             cells = [cell.replace(",", ".") for cell in cells]
         try:
-            return np.array([cell.strip() or "nan" for cell in cells], np.float64)
+            return np.array(cells, np.float64)
         except ValueError:
-            return f"has something other than numbers on line {self._rows.line_num + 1}"
+            column = next((column for cell, column in zip(cells, columns, strict=True) if not _is_number(cell)), None)
+            where = f"line {self._rows.line_num + 1}"
+            if column is None:
+                return f"has something other than numbers on {where}"
+            name = printable(self.header[column].strip(), 40)
+            return f"has {printable(row[column].strip(), 40)!r} in column {name} on {where}, which is no number"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:
@@ -73,8 +87,13 @@ def _is_csv(name: str) -> bool:
 
 
 def recognises(files: Files) -> bool:
-    """Whether a CSV file names joints in its first line."""
-    return tables.recognises(files, _is_csv, _Csv)
+    """Whether there is a CSV file (what is in it is seen when it is read)."""
+    return any(map(_is_csv, files.names))
+
+
+def paths(files: Files) -> list[str]:
+    """The files, of which each may hold several recordings."""
+    return list(filter(_is_csv, files.names))
 
 
 def read(files: Files, options: Options) -> Source:

@@ -11,6 +11,10 @@ import numpy as np
 from ..layouts import Layout, layout_names, load_layout
 from .source import Unusable
 
+_STEP = (
+    "name one with --layout, or describe your joints in a TOML file and give that "
+    "(docs/formats.md, Layouts of one's own)"
+)
 _SPELLINGS = {"l": "left", "r": "right", "center": "centre", "middle": "mid"}
 
 
@@ -41,7 +45,7 @@ def layout_of_names(names: Iterable[str], dims: int) -> Layout:
     there = set(map(key, names))
     fits = [one for one in _known() if one.dims == dims and there.issuperset(map(key, recorded(one)))]
     if not fits:
-        raise Unusable(f"has {len(there)} joints with {dims} coordinates of no known layout; name one with --layout")
+        raise Unusable(f"has {len(there)} joints with {dims} coordinates of no known layout; {_STEP}")
     return max(fits, key=lambda layout: layout.num_recorded)
 
 
@@ -50,7 +54,7 @@ def layout_of_shape(joints: int, dims: int) -> Layout:
     for layout in _known():
         if (layout.num_recorded, layout.dims) == (joints, dims):
             return layout
-    raise Unusable(f"has {joints} joints with {dims} coordinates, as no known layout; name one with --layout")
+    raise Unusable(f"has {joints} joints with {dims} coordinates, as no known layout; {_STEP}")
 
 
 def places(layout: Layout, names: Iterable[str]) -> np.ndarray:

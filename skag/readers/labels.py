@@ -28,12 +28,13 @@ from pathlib import Path, PurePosixPath
 from ..errors import DataError
 from ..store import UNKNOWN
 from .archives import MAX_MEMBER, Files, printable
-from .source import Unusable, first
+from .source import Options, Unusable, first
 
 FILE_NAME = "labels.csv"
 SPLIT_FOLDERS = ("train", "test", "val")
 _COLUMNS = ("file", "label", "subject", "camera", "split")
 _MAX_SPLITS = 20
+_TABLES = (".csv", ".tsv", ".parquet", ".pq")
 _ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json)$", re.IGNORECASE)
 
 
@@ -133,7 +134,11 @@ def _parsed(data: bytes, where: str) -> Labels:
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if not {"file", "label"} <= set(header):
-            raise DataError(f"{where} needs a first line with the columns file and label; it can have {_COLUMNS[2:]}.")
+            found = printable(", ".join(filter(None, header)), 100) or "no names"
+            raise DataError(
+                f"{where} needs a first line with the columns file and label, and maybe subject, camera and split; "
+                f"it has {found}."
+            )
         cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {printable(str(error))}; write it anew.") from None
@@ -178,18 +183,22 @@ def _numbered(values: list[str], what: str, notes: list[str]) -> dict[str, int]:
 class Catalogue:
     """Where the facts of every recording come from, and which classes there are."""
 
-    def __init__(self, names: list[str], files: Files, given: Labels | None, classes: list[str] | None) -> None:
-        """`names` are the paths of all recordings inside the source. Raises `DataError`."""
-        self._labels = given or find_labels(files)
+    def __init__(self, names: list[str], files: Files, options: Options, labels: Labels | None = None) -> None:
+        """`names` are the paths of the recordings inside the source; `labels` come before those of the user, or of
+        the source. Raises `DataError`."""
+        self._labels = labels or options.labels or find_labels(files)
+        names, classes = [*names, *options.beside], options.classes
         self._shared = _shared_folders(names)
         self.notes: list[str] = []
         if self._labels:
             found = self._labels.classes
             self.has_splits = any(facts.splits for facts in self._labels.rows.values())
-            self.notes += [*self._labels.notes, *_absent(self._labels, names)]
+            self.notes += self._labels.notes
+            if not any(path.lower().endswith(_TABLES) for path in options.beside):  # with names of their own inside
+                self.notes += _absent(self._labels, names)
         else:
             folders = {printable(PurePosixPath(name).parent.name, 100) for name in names} - {""}
-            found = natural(folders) if len(folders) > 1 else []
+            found = natural(folders) if len(folders) > 1 or classes else []
             self.has_splits = any(_split_folder(name) for name in names)
         self._found = set(found)
         self.classes = classes or found
@@ -205,7 +214,7 @@ class Catalogue:
         else:
             label = printable(PurePosixPath(name).parent.name, 100)
             if label not in self._found:
-                raise Unusable("has no label: give --labels FILE.csv, or put recordings into a folder per class")
+                raise Unusable(_without_label(label))
             facts = Facts(label, splits=_split_folder(name))
         if facts.label not in self._index:
             raise Unusable(f"is in folder {facts.label!r}, {_nearest(facts.label, self.classes)}")
@@ -214,6 +223,16 @@ class Catalogue:
     def name(self, path: str) -> str:
         """The name of a recording: its path below the folders that all share, without ending."""
         return _ENDING.sub("", str(PurePosixPath(*PurePosixPath(path).parts[self._shared :])))
+
+
+def _without_label(folder: str) -> str:
+    """Why a recording in that folder, "" for none, has no class."""
+    if not folder:
+        return "has no label: give --labels FILE.csv, or put recordings into a folder per class, and give the one above"
+    return (
+        f"is in folder {folder!r} as all recordings are, which makes one class: put those of other classes into "
+        "folders beside it, name all classes with --classes FILE, or give --labels FILE.csv"
+    )
 
 
 def _split_folder(name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from ..layouts import load_layout
 from . import poses
 from .archives import Files, Member
-from .mmpose import MAX_BYTES, is_json
+from .mmpose import MAX_BYTES, is_json, paths
 from .source import Options, Source, Unusable, content, first
 from .text import joint_table, json_items
 
@@ -37,9 +37,8 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
     flat = options.layout is not None and options.layout.dims == 2
     keys = IMAGE + WORLD if flat else WORLD + IMAGE
-    frames_of, paths = partial(_frames, keys=keys), list(filter(is_json, files.names))
-    recordings = poses.one_file_each(files, is_json)
-    return poses.read(files, options, recordings, paths, frames_of, "mediapipe-33", NAMES)
+    recordings, frames_of = poses.one_file_each(files, is_json), partial(_frames, keys=keys)
+    return poses.read(files, options, recordings, paths(files), frames_of, "mediapipe-33", NAMES)
 
 
 def _frames(members: list[Member], keys: tuple[str, ...]) -> Iterator[list[poses.Person]]:

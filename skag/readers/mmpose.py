@@ -30,7 +30,12 @@ def recognises(files: Files) -> bool:
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
     recordings = poses.one_file_each(files, is_json)
-    return poses.read(files, options, recordings, list(filter(is_json, files.names)), _frames, "coco", NAMES)
+    return poses.read(files, options, recordings, paths(files), _frames, "coco", NAMES)
+
+
+def paths(files: Files) -> list[str]:
+    """The files."""
+    return list(filter(is_json, files.names))
 
 
 def is_json(name: str) -> bool:

@@ -40,6 +40,20 @@ def recognises(files: Files) -> bool:
 
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their paths."""
+    path = _recordings(files)
+    frames = Counter(path.values())
+    groups = groupby(files.read(_is_frame, _parts, later=True), lambda member: path[member.name])
+    recordings = (_recording(name, list(members), frames[name]) for name, members in groups)
+    return poses.read(files, options, recordings, sorted(frames), _frames, "openpose-18", NAMES)
+
+
+def paths(files: Files) -> list[str]:
+    """The folders of frames, or the videos in them."""
+    return sorted(set(_recordings(files).values()))
+
+
+def _recordings(files: Files) -> dict[str, str]:
+    """The recording of every frame."""
     names = list(filter(_is_frame, files.names))
     videos: dict[str, set[str]] = defaultdict(set)
     for name in names:
@@ -51,10 +65,7 @@ def read(files: Files, options: Options) -> Source:
         folder, video, _ = _parts(name)
         return folder if alone else str(PurePosixPath(folder) / (video or "frames"))
 
-    frames = Counter(map(path, names))
-    groups = groupby(files.read(_is_frame, _parts, later=True), lambda member: path(member.name))
-    recordings = (_recording(name, list(members), frames[name]) for name, members in groups)
-    return poses.read(files, options, recordings, sorted(frames), _frames, "openpose-18", NAMES)
+    return {name: path(name) for name in names}
 
 
 def _is_frame(name: str) -> bool:

@@ -16,7 +16,7 @@ shape of `keypoints` without C. Recordings of one large file are read one at a t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import PurePosixPath
@@ -31,7 +31,7 @@ from . import joints
 from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy
 from .labels import Catalogue, Labels, find_labels, labels_of
-from .source import Options, Skipped, Source, Unusable, numbered, streams
+from .source import NoneUsable, Options, Skipped, Source, Unusable, numbered, streams
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
@@ -39,19 +39,13 @@ _BY_RECORDING = ("names", "subjects", "cameras", "splits")
 
 
 def recognises(files: Files) -> bool:
-    """Whether there is a .npy file, or the first .npz file has keypoints."""
-    if any(name.lower().endswith(".npy") for name in files.names):
-        return True
-    with suppress(Unusable, OSError):
-        for _, stream in streams(files, _is_npz):
-            with open_npz(stream) as arrays:
-                return any(key in arrays.names for key in KEYS)
-    return False
+    """Whether there is a .npy or .npz file (what is in it is seen when it is read)."""
+    return any(map(_is_array, files.names))
 
 
 def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their files, or of the one file. Raises `DataError`."""
-    names = list(filter(_is_array, files.names))
+    names = paths(files)
     if not names:
         raise DataError(f"{files.shown} holds no .npy or .npz file.")
     try:
@@ -62,9 +56,14 @@ def read(files: Files, options: Options) -> Source:
         layout = options.layout or _layout_of_first(files)
     except Unusable as unusable:
         raise DataError(f"{files.shown} {unusable}.") from None
-    catalogue = Catalogue(names, files, options.labels, options.classes)
+    catalogue = Catalogue(names, files, options)
     clips = _each(files, partial(_clip, layout=layout, catalogue=catalogue), catalogue)
     return Source(layout, catalogue.classes, clips, len(names), catalogue.notes, catalogue.has_splits)
+
+
+def paths(files: Files) -> list[str]:
+    """The files."""
+    return list(filter(_is_array, files.names))
 
 
 def _is_npz(name: str) -> bool:
@@ -79,19 +78,20 @@ def _is_array(name: str) -> bool:
 
 
 def _layout_of_first(files: Files) -> Layout:
-    """The layout that fits the first readable file. Raises `Unusable`."""
-    problem = Unusable("holds no array")
+    """The layout that fits the first usable file. Raises `DataError`."""
+    problems: list[tuple[str, Unusable]] = []
     for name, stream in streams(files, _is_array):
         try:
             return _layout(_loaded(name, stream)[0].shape)
         except Unusable as unusable:
-            problem = unusable
-    raise problem
+            problems.append((name, unusable))
+    raise NoneUsable(files, problems, "array")
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:
-    if len(shape) < 2:
-        raise Unusable(f"has keypoints of shape {shape}, not [T, V, C]")
+    """The layout of an array `[T, V, C]`, or of several. Raises `Unusable`."""
+    if len(shape) < 3:
+        raise Unusable(_no_recording(shape))
     return joints.layout_of_shape(shape[-2], 3 if shape[-1] == 4 else shape[-1])
 
 
@@ -120,12 +120,13 @@ def _key(arrays: Arrays) -> str:
     for key in KEYS:
         if key in arrays.names:
             return key
-    raise Unusable("has no array keypoints")
+    there = printable(", ".join(arrays.names), 80)
+    raise Unusable(f"has no array keypoints{f' (but {there})' if there else ''}")
 
 
 def _clip(name: str, stream: BinaryIO | str, layout: Layout, catalogue: Catalogue) -> Clip:
-    label, facts = catalogue.facts(name)
     keypoints, confidence = _bodies(*_loaded(name, stream), layout)
+    label, facts = catalogue.facts(name)
     return Clip(
         catalogue.name(name),
         label,
@@ -137,10 +138,17 @@ def _clip(name: str, stream: BinaryIO | str, layout: Layout, catalogue: Catalogu
     )
 
 
+def _no_recording(shape: tuple[int, ...]) -> str:
+    flat = ": reshape it" if len(shape) == 2 else ""
+    return f"has keypoints of shape {shape}, not [frames, joints, coordinates]{flat}"
+
+
 def _bodies(values: np.ndarray, confidence: np.ndarray | None, layout: Layout) -> tuple[np.ndarray, np.ndarray | None]:
     """`[M, T, V, C]` and `[M, T, V]` of one recording. Raises `Unusable`."""
-    if values.ndim not in (3, 4) or values.dtype.kind not in "fiu":
-        raise Unusable(f"has keypoints of shape {values.shape} and type {values.dtype}, not numbers [T, V, C]")
+    if values.ndim not in (3, 4):
+        raise Unusable(_no_recording(values.shape))
+    if values.dtype.kind not in "fiu":
+        raise Unusable(f"has keypoints of type {values.dtype}, not numbers")
     values = values[None] if values.ndim == 3 else values
     count, dims = values.shape[-2:]
     if count != layout.num_recorded:
@@ -176,7 +184,8 @@ class _Table:
         self._names = columns.pop("names", None) or [f"{n:06}" for n in range(count)]
         columns = {key.removesuffix("s"): texts for key, texts in columns.items()}
         given = options.labels or find_labels(files) or _given(self._names, labels, columns, files.shown)
-        self._catalogue = Catalogue(self._names, files, given, options.classes or classes)
+        options = replace(options, classes=options.classes or classes)
+        self._catalogue = Catalogue(self._names, files, options, given)
 
     def _check(self, header: Header, arrays: Arrays) -> None:
         """Whether the large arrays belong together."""
@@ -207,8 +216,8 @@ class _Table:
     def _clip(self, number: int, row: np.ndarray, confidence: np.ndarray | None) -> Clip | Skipped:
         name = self._names[number]
         try:
-            label, facts = self._catalogue.facts(name)
             keypoints, confidence = _bodies(row, confidence, self._layout)
+            label, facts = self._catalogue.facts(name)
         except Unusable as unusable:
             return Skipped(name, str(unusable))
         end = self._frames[number] if self._frames is not None else _end(keypoints)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import tables
-from .archives import MAX_RATIO, MIN_TOTAL, Files
+from .archives import MAX_RATIO, MIN_TOTAL, Files, printable
 from .source import Options, Source, Unusable
 
 ENDINGS = (".parquet", ".pq")
@@ -42,7 +42,7 @@ class _Parquet:
         try:
             for batch in self._file.iter_batches(BATCH, columns=sorted(set(names)), use_threads=False):
                 texts = [[_text(value) for value in batch.column(self.header[n]).to_pylist()] for n in facts]
-                columns = [_numbers(batch.column(self.header[n])) for n in numbers]
+                columns = [_numbers(batch.column(self.header[n]), self.header[n]) for n in numbers]
                 values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
                 for n in range(batch.num_rows):
                     yield [text[n] for text in texts], values[n]
@@ -62,11 +62,11 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _numbers(column: Any) -> np.ndarray:
+def _numbers(column: Any, name: str) -> np.ndarray:
     import pyarrow as pa
 
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise Unusable(f"has a column of coordinates of type {column.type}")
+        raise Unusable(f"has a column of coordinates of type {column.type}, {printable(name, 40)}")
     return column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # what is null becomes NaN
 
 
@@ -77,6 +77,11 @@ def _is_parquet(name: str) -> bool:
 def recognises(files: Files) -> bool:
     """Whether there is a Parquet file (what is in it is seen when it is read)."""
     return any(map(_is_parquet, files.names))
+
+
+def paths(files: Files) -> list[str]:
+    """The files, of which each may hold several recordings."""
+    return list(filter(_is_parquet, files.names))
 
 
 def read(files: Files, options: Options) -> Source:

@@ -115,7 +115,7 @@ def read(
     `frames_of` has to be a module's function or a `partial` of one, see `Workers.map`.
     """
     layout = options.layout or load_layout(layout_name)
-    catalogue = Catalogue(paths, files, options.labels, options.classes)
+    catalogue = Catalogue(paths, files, options)
     read = partial(_arrays_or_why, frames_of, layout, names)
     clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue)
     return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
@@ -145,9 +145,9 @@ def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> I
     for path, found in items:
         name = catalogue.name(path)
         try:
-            label, facts = catalogue.facts(path)
             if isinstance(found, str):
                 raise Unusable(found)
+            label, facts = catalogue.facts(path)
         except Unusable as unusable:
             yield Skipped(name, str(unusable))
             continue

@@ -6,7 +6,10 @@ A reader is one module with two functions, entered in `skag.readers.FORMATS`:
     read(files: Files, options: Options) -> Source          raises `DataError` where nothing can be read at all
 
 `options` is what the user chose; a reader derives what is None. A reader of people's own recordings takes class
-names, subjects and splits from `options.labels` or from folder names, see `skag.readers.labels`.
+names, subjects and splits from `options.labels` or from folder names, see `skag.readers.labels`. What such recordings
+in several formats are together, `skag.readers.together` makes of them; each of their readers has a third function:
+
+    paths(files: Files) -> list[str]                        of the recordings inside the source, by names alone
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..errors import DataError
 from ..layouts import Layout
 from ..parallel import Workers
 from ..store import Clip
-from .archives import Files, Member
+from .archives import Files, Member, printable
 
 if TYPE_CHECKING:
     from .labels import Labels
@@ -37,6 +41,7 @@ class Options:
     labels: Labels | None = None
     to_predict: bool = False  # classes are not needed: recordings without them are wanted too
     workers: Workers = field(default_factory=Workers)  # who reads the files of a source
+    beside: tuple[str, ...] = ()  # paths of people's own recordings in other formats of the same source
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,28 @@ class Unusable(Exception):
     """Raised inside a reader where a single recording cannot be used; `str()` is the reason."""
 
 
+class NoneUsable(DataError):
+    """No file that a reader would take can be used; `reasons` are why, by file."""
+
+    def __init__(self, files: Files, problems: list[tuple[str, Unusable]], what: str) -> None:
+        """`what` a file is, such as "table"."""
+        self.reasons = {name: str(problem) for name, problem in problems}
+        super().__init__(_none_usable(files, list(self.reasons.items()), what))
+
+
+def _none_usable(files: Files, reasons: list[tuple[str, str]], what: str) -> str:
+    if not reasons:
+        return f"{files.shown} holds no {what}: give the recordings, or leave --format out."
+    name, reason = reasons[0]
+    if files.kind == "file":
+        return f"{files.shown} {reason}."
+    if len(reasons) == 1:
+        return f"{files.shown}: {printable(name, 200)} {reason}."
+    return (
+        f"none of the {len(reasons)} {what}s in {files.shown} can be used; the first, {printable(name, 200)} {reason}."
+    )
+
+
 @dataclass(frozen=True)
 class Source:
     """An opened data set. `clips` can be gone through once; `notes` is complete when it is at its end."""
@@ -66,24 +93,31 @@ class Source:
 
 
 def each_file(
-    files: Files, wanted: Callable[[str], bool], clip_of: Callable[[Member], Clip], workers: Workers | None = None
+    files: Files,
+    wanted: Callable[[str], bool],
+    clip_of: Callable[[Member], Clip],
+    workers: Workers | None = None,
+    *,
+    by_path: bool = False,
 ) -> Iterator[Clip | Skipped]:
-    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used.
+    """A clip of every wanted file; `clip_of` raises `Unusable` for one that cannot be used. That is named by its file,
+    or `by_path`, where files are named alike.
 
     With workers it has to be a module's function or a `partial` of one, see `Workers.map`.
     """
     return (workers or Workers()).map(
-        partial(_clip_or_why, clip_of), files.read(wanted, later=True), attrgetter("size")
+        partial(_clip_or_why, clip_of, by_path), files.read(wanted, later=True), attrgetter("size")
     )
 
 
-def _clip_or_why(clip_of: Callable[[Member], Clip], member: Member) -> Clip | Skipped:
+def _clip_or_why(clip_of: Callable[[Member], Clip], by_path: bool, member: Member) -> Clip | Skipped:
+    name = member.name if by_path else PurePosixPath(member.name).name
     try:
         return clip_of(member)
     except Unusable as unusable:
-        return Skipped(PurePosixPath(member.name).name, str(unusable))
+        return Skipped(name, str(unusable))
     except MemoryError:
-        return Skipped(PurePosixPath(member.name).name, "does not fit into memory")
+        return Skipped(name, "does not fit into memory")
 
 
 def content(member: Member, longest: int) -> bytes:

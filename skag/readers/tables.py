@@ -21,8 +21,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import PurePosixPath
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -34,7 +32,7 @@ from . import joints
 from .archives import Files, printable
 from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
 from .poses import ALWAYS_ALLOWED, EMPTIEST
-from .source import Options, Skipped, Source, Unusable, streams
+from .source import NoneUsable, Options, Skipped, Source, Unusable, streams
 
 FACTS = {
     "clip": "clip", "recording": "clip", "file": "clip", "name": "clip", "frame": "frame", "body": "body",
@@ -96,6 +94,8 @@ class Columns:
 
 def columns_of(header: list[str]) -> Columns:
     """Understand a header. Raises `Unusable` where it names no joints."""
+    if not header:
+        raise Unusable("is empty")
     facts: dict[str, int] = {}
     axes: dict[str, dict[str, int]] = {}
     for number, name in enumerate(header):
@@ -136,23 +136,15 @@ def _joint_and_axis(name: str) -> tuple[str, str] | None:
     return None
 
 
-def recognises(files: Files, wanted: Callable[[str], bool], opened: Open) -> bool:
-    """Whether one of the first tables names joints."""
-    try:
-        return bool(_first(files, wanted, opened))
-    except Unusable:
-        return False
-
-
 def _first(files: Files, wanted: Callable[[str], bool], opened: Open) -> Columns:
-    """The columns of the first table that is one of recordings; four others may lie beside them. Raises `Unusable`."""
-    problem = Unusable("holds no table")
-    for _, stream in islice(streams(files, wanted), 5):
+    """The columns of the first table that is one of recordings. Raises `DataError` where there is none."""
+    problems: list[tuple[str, Unusable]] = []
+    for name, stream in streams(files, wanted):
         try:
             return columns_of(opened(_there(stream)).header)
         except Unusable as unusable:
-            problem = unusable
-    raise problem
+            problems.append((name, unusable))
+    raise NoneUsable(files, problems, "table")
 
 
 def _there(stream: BinaryIO | str) -> BinaryIO:
@@ -177,7 +169,7 @@ def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: 
     labels = options.labels or find_labels(files)
     if not labels and "label" in columns.facts:
         labels = reader.own_labels()
-    reader.catalogue = catalogue = Catalogue(names, files, labels, options.classes)
+    reader.catalogue = catalogue = Catalogue(names, files, options, labels)
     return Source(layout, catalogue.classes, reader.clips(), len(names), catalogue.notes, catalogue.has_splits)
 
 
@@ -240,13 +232,12 @@ class _Reader:
 
     def clips(self) -> Iterator[Clip | Skipped]:
         for file, stream in streams(self._files, self._wanted):
-            shown = PurePosixPath(file).name
             try:
                 yield from self._clips_of(file, _there(stream))
             except Unusable as unusable:
-                yield Skipped(shown, str(unusable))
+                yield Skipped(file, str(unusable))
             except MemoryError:
-                yield Skipped(shown, "does not fit into memory")
+                yield Skipped(file, "does not fit into memory")
 
     def _clips_of(self, file: str, stream: BinaryIO) -> Iterator[Clip | Skipped]:
         table = self._opened(stream)
@@ -274,8 +265,8 @@ class _Reader:
                     return
                 self._told.add(name)
                 raise Unusable("has rows in several places: sort the table by its recordings")
-            label, facts = self.catalogue.facts(name)
             keypoints, confidence = recording.arrays()
+            label, facts = self.catalogue.facts(name)
         except Unusable as unusable:
             yield Skipped(shown, str(unusable))
             return
