@@ -366,6 +366,9 @@ def evaluate_runs(
     predictions = []
     with ExitStack() as stack:
         opened = [open_run(folder, store, device, stack, note) for folder in folders]
+        for found in map(runs.summarise, folders):
+            if found.state in ("running", "interrupted"):
+                note(f"Note: {found.run} has trained {found.epochs} of {found.planned} epochs ({found.state}).")
         num_views = num_views or max(run.config.data.test_views for run, _ in opened)
         tested = [split_clips(run, of, choose_split(run, of, split)) for run, of in opened]
         check_same_clips(folders, tested)
@@ -381,7 +384,10 @@ def evaluate_runs(
         for (run, of), clips in zip(opened, tested, strict=True):
             note(f"Predicting {clips.split} with {run.folder} on {device}.")
             predictions.append(predict_clips(run, of, clips, device, batch_size, num_views))
-            save_predictions(run.folder, predictions[-1])
+            try:
+                save_predictions(run.folder, predictions[-1])
+            except OSError as error:
+                note(f"Note: the predictions are not kept in {run.folder} ({error.strerror}).")
         opinion = None
         if kinematics:
             note("Measuring how joints move.")

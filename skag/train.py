@@ -126,11 +126,11 @@ def _train(
     training, validation = store.splits[train_split], store.splits[test_split]
     if config.train.select_on == "validation":
         training, validation = data.hold_out(store, training, config.data.val_fraction, config.train.seed)
-    numbers = validation[distributed.rank() :: distributed.size()]
-    if not len(numbers):
+    if len(validation) < distributed.size():
         raise RunError(
             f"{len(validation)} clips to choose the epoch by, for {distributed.size()} processes: use fewer."
         )
+    numbers = validation[distributed.rank() :: distributed.size()]
     agents.hear(distributed.share(agents.told))
     model_config = model_shape(config, store, agents.text_width)
     leads = distributed.leads()

@@ -141,6 +141,7 @@ def test_without_a_recipe_train_says_what_it_chose(recordings: Path, capfd: pyte
     result = CliRunner().invoke(app, ["train", "tiny.h5", "--epochs", "1", "--alpha", "0", "--beta", "0", "--out", "r"])
     assert result.exit_code == 0
     assert "Recipe derived from the data" in result.stderr and "64 clips" in result.stderr
+    assert "but as asked for: train.epochs=1, agents.alpha=0.0, agents.beta=0.0\n" in result.stderr
     config = json.loads(Path("r/config.json").read_text())["config"]
     assert config["recipe"] == "derived" and config["agents"]["alpha"] == 0
 

@@ -72,6 +72,17 @@ def test_two_processes_train_what_one_does_with_the_double_batch(described: Path
     assert records[0] == records[1] and records[0][0]["confusions"]
 
 
+def test_a_mistake_ends_all_processes_in_a_line_each(described: Path, tiny_store: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skag"]
+    command += ["train", str(tiny_store), "--store", "nowhere.h5", *OPTIONS]
+    environment = os.environ | ONE_THREAD
+    done = subprocess.run(command, cwd=described, env=environment, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("skag: ")]
+    assert done.returncode == 1 and any("has no dialogue about the classes" in line for line in lines)
+    assert "skag: process 1 ends, since another one did." in lines or len(lines) == 1  # torchrun can be quicker
+    assert "/skag/" not in done.stderr  # no traceback of ours
+
+
 def test_gradients_are_those_of_the_whole_batch() -> None:
     """Of all terms, with parts of unequal size; in double precision (the losses in single), where no rounding error
     tips a ReLU over."""

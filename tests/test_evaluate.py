@@ -259,6 +259,20 @@ def test_the_table_of_streams_and_fusions(tiny_store: Path, tmp_path: Path) -> N
     assert "weights fitted on 8 held-out clips" in shown(*folders, "--fit-weights")
 
 
+def test_a_run_that_stopped_and_a_folder_that_takes_nothing_are_noted(run_folder: Path, monkeypatch) -> None:
+    (run_folder / runs.METRICS).write_text('{"epoch": 2, "val_top1": 50.0}\n')
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    monkeypatch.setattr(evaluate, "save_predictions", refused)
+    result = CliRunner().invoke(app, ["eval", str(run_folder)])
+    assert result.exit_code == 0 and "top-1" in result.stdout
+    epochs = runs.read_config(run_folder).train.epochs
+    assert f"Note: {run_folder} has trained 2 of {epochs} epochs (interrupted)." in result.stderr
+    assert f"the predictions are not kept in {run_folder} (Permission denied)" in result.stderr
+
+
 def test_several_runs_of_a_stream_are_fused_with_a_note(tiny_store: Path, tmp_path: Path) -> None:
     folders = [untrained(tiny_store, tmp_path / f"{n}", stream, seed=n) for n, stream in enumerate(("j", "j", "b"))]
     table = shown(*folders)

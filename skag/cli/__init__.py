@@ -39,6 +39,9 @@ def main() -> None:
         print(f"{INTERRUPTED} {error}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED_CODE)
     except RuntimeError as error:
+        if _was_left(error):
+            print(f"skag: process {os.environ.get('RANK')} ends, since another one did.", file=sys.stderr)
+            sys.exit(1)
         if not _wants_memory(error):
             raise
         way = _SMALLER_BATCHES.get("".join(sys.argv[1:2]))
@@ -65,6 +68,12 @@ def _what_to_do(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose a place that you may read and write"
     return "check the path" if error.filename else "SKAG_DEBUG=1 tells where it happened"
+
+
+def _was_left(error: RuntimeError) -> bool:
+    """Whether one of several processes that train together is gone, which tells itself why."""
+    gone = type(error).__name__ in ("DistBackendError", "DistNetworkError") or "by peer" in str(error)
+    return gone and "RANK" in os.environ and os.environ.get("SKAG_DEBUG") != "1"
 
 
 def _wants_memory(error: RuntimeError) -> bool:

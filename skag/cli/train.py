@@ -265,13 +265,15 @@ def train(
             if recipe is None:
                 train_split, _ = clips.protocol(protocol)
                 config, reasons = recipes.derived(clips, train_split, one, where.type)
-                if not number:
-                    output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
             else:
                 config = recipes.fitted(recipes.recipe(recipe, one), clips)
             if faithful_to is not None:
                 config = recipes.faithful(config, faithful_to.value, clips.layout.dims)
             config = override(config, changes)
+            if recipe is None and not number:
+                if asked_for := [change for change in changes if not change.startswith("train.seed=")]:
+                    reasons.append(f"but as asked for: {', '.join(asked_for)}")
+                output.note("Recipe derived from the data:\n" + "\n".join(f"  {reason}" for reason in reasons))
             if dry_run:
                 reports.append(_tell_plan(output, clips, config, asking, server))
                 continue
