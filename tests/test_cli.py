@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -371,13 +372,16 @@ def test_a_file_where_a_folder_is_wanted(tmp_path: Path, monkeypatch, capsys) ->
 
 @pytest.mark.parametrize(("threads", "notes"), [(1, 0), (2, 1)])
 def test_a_run_that_waits_for_cores_says_so_once(threads, notes, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("skag.device.seconds_kept_waiting", lambda: 0.5 * time.monotonic())
+    now = 0.0
+    monkeypatch.setattr("skag.cli.train.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("skag.device.seconds_kept_waiting", lambda: 0.5 * now)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     metrics = {"epoch": 1, "val_top1": 50.0, "train_top1": 40.0, "seconds": 1.0, "loss": 1.0}
     metrics |= {f"loss_{name}": 0.5 for name in ("cls", "con", "align", "motion", "mix")}
     with _Terminal(Output(as_json=False, quiet=False), torch.device("cpu")) as terminal:
         for epoch in (1, 2):
             terminal.epoch_started(epoch, 2, 1)
+            now += 8
             terminal.epoch_done(metrics)
     printed = capsys.readouterr().err
     assert printed.count("for 50% of this epoch other programs had the cores") == notes
