@@ -77,7 +77,7 @@ class _State:
     tokenise: Callable[[list[str]], Tensor] | None = None
     epoch: int = 0
     highest_top1: float = 0.0  # on validation, of all epochs so far
-    best_epoch: int = 0  # the one that is kept: see `_validate`
+    best_epoch: int = 0  # the one that is kept: see `runs.is_kept`
     best_top1: float = 0.0  # its own top-1 on validation
 
     @property
@@ -323,14 +323,16 @@ class _Average:
 
     def __init__(self, model: Recogniser, decay: float) -> None:
         self.module, self.decay, self.updates = copy.deepcopy(model).requires_grad_(False), decay, 0
+        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+        self._reals = [list(side) for side in zip(*(p for p in pairs if p[0].is_floating_point()), strict=True)]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-    def update(self, model: Recogniser) -> None:
-        kept, current = self.module.state_dict(), model.state_dict()
-        real = [name for name, value in current.items() if value.is_floating_point()]
+    def update(self) -> None:
+        """Take in the model's weights as they are now."""
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 1.0
-        torch._foreach_lerp_([kept[name] for name in real], [current[name] for name in real], share)
-        for name in current.keys() - real:
-            kept[name].copy_(current[name])
+        torch._foreach_lerp_(*self._reals, share)
+        for kept, current in self._counts:
+            kept.copy_(current)
         self.updates += 1
 
 
@@ -444,7 +446,7 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
     state.optimizer.step()
     state.scheduler.step()
     if state.averaged is not None:
-        state.averaged.update(state.model)
+        state.averaged.update()
     add_confusions(state.confusions, labels, logits, agents.confusion_rule)
     right = (logits.argmax(1) == labels).float().mean()
     total = own + agents.beta * align
@@ -453,12 +455,7 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
 
 def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarray) -> dict[str, float]:
     """Top-1 in percent and loss on the clips that choose the epoch, which have `labels` and of which `clips` are this
-    process's; notes whether this epoch is to be kept.
-
-    By default that is the last epoch within one standard error of the highest top-1 so far (the rule of Breiman et
-    al., "Classification and Regression Trees", 1984, section 3.4.3, for choices among near-equals): on a hundred
-    clips two epochs that differ by four points are equal, and the later one has had more of the schedule.
-    """
+    process's; notes whether this epoch is to be kept (`runs.is_kept`)."""
     state.evaluated.critical_joints.copy_(state.model.critical_joints)  # a mask is set, never averaged
     distributed.share_buffers(state.evaluated)
     with _not_compiled(config):
@@ -467,15 +464,10 @@ def _validate(state: _State, config: Config, clips: data.Clips, labels: np.ndarr
     top1 = accuracy(labels, probabilities).top1
     state.val_confusions = confusion_matrix(labels, probabilities.argmax(1), probabilities.shape[1])
     loss = float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
-    is_highest = top1 > state.highest_top1 or state.epoch == 1
-    state.highest_top1 = max(state.highest_top1, top1)
-    kept = {
-        "near-highest": top1 >= state.highest_top1 - runs.standard_error(state.highest_top1, len(labels)),
-        "highest": is_highest,
-        "last": True,
-    }
-    if kept[config.train.keep]:
+    earlier = state.highest_top1 if state.epoch > 1 else None
+    if runs.is_kept(top1, earlier, len(labels), config.train.keep):
         state.best_epoch, state.best_top1 = state.epoch, top1
+    state.highest_top1 = max(state.highest_top1, top1)
     return {"val_top1": top1, "val_loss": loss}
 
 

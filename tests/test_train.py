@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skag import data, evaluate, recipes, runs
 from skag.agents import Agents, open_agents, recorded_agents
@@ -270,6 +271,46 @@ def test_a_step_in_bf16_is_nearly_one_in_float32(monkeypatch: pytest.MonkeyPatch
         assert torch.cosine_similarity(*(one[name].flatten() for one in gradients), dim=0) > 0.95
 
 
+def test_a_refresh_records_some_of_many_clips(
+    tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = []
+    for most in (2000, 5):
+        monkeypatch.setattr("skag.train.MAX_CLIPS_RECORDED", most)
+        run_training(small(epochs=1), tiny_store, dialogues, tmp_path / str(most))
+        recorded.append(np.load(tmp_path / str(most) / "refreshes" / "epoch-000.npz"))
+    every, some = recorded
+    assert (len(every["clip_numbers"]), len(some["clip_numbers"])) == (16, 5)
+    places = np.searchsorted(every["clip_numbers"], some["clip_numbers"])
+    np.testing.assert_allclose(some["clip_embeddings"], every["clip_embeddings"][places], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(some["clip_labels"], every["clip_labels"][places])
+
+
+def test_a_step_reads_nothing_back() -> None:
+    """On a GPU the host would wait for the number, and the card for the host."""
+
+    class Reads(TorchDispatchMode):
+        found: list[str] = []
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            name = function._schema.name
+            if name in ("aten::_local_scalar_dense", "aten::bincount", "aten::nonzero", "aten::equal"):
+                self.found.append(name)
+            return function(*arguments, **(options or {}))
+
+    model = Recogniser(ModelConfig(4, 20, 2, channels=(16,), strides=(1,), motion_features=5)).train()
+    state = state_for_a_step(model, model)
+    state.averaged = _Average(model, decay=0.9)
+    state.optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    batch = data.Batch(torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5), torch.ones(8).bool())
+    for rule in ("paper", "release"):
+        config = small(alpha=0.2, beta=0.5, gamma=1.0, confusion_rule=rule)
+        with Reads() as reads:
+            _step(state, config, load_layout("kinect-v1"), batch, torch.eye(4, 512))
+        assert reads.found == []
+    assert state.averaged.updates == 2 and state.confusions.sum() > 0
+
+
 def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path) -> None:
     """In a mirrored clip the joint that is critical stands, and moves, on the other side."""
     with SkeletonStore(tiny_store) as store:
@@ -419,7 +460,7 @@ def test_kept_weights_are_an_average_that_follows_faster_at_first() -> None:
         with torch.no_grad():
             for value in (*model.parameters(), *model.buffers()):
                 value.copy_(torch.randn(value.shape).abs() * 10)
-        average.update(model)
+        average.update()
         weight = model.class_head.weight.detach().clone()
         share = 1 - min(0.3, (1 + step) / (10 + step))  # 9/11, 9/12, then 0.7
         expected = weight if expected is None else expected + share * (weight - expected)

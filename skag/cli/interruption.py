@@ -45,11 +45,11 @@ def _ended() -> Iterator[None]:
 @contextmanager
 def resumable(run: Path) -> Iterator[None]:
     """Where training in the block is interrupted, the command that goes on with `run` is named."""
-    from ..runs import DATA
+    from ..runs import CONFIG
 
     try:
         yield
     except KeyboardInterrupt:
-        if not (run / DATA).exists():
+        if not (run / CONFIG).exists():
             raise
         raise Interrupted(f"Go on with `{command('train', '--resume', run)}`.") from None

@@ -119,7 +119,7 @@ def train(
     ] = None,
     max_questions: Annotated[
         int | None,
-        typer.Option("--max-questions", min=0, help="Questions that may be put.  [default: no limit]"),
+        typer.Option("--max-questions", min=0, help="Most questions, stored answers included.  [default: no limit]"),
     ] = None,
     wait_for_answers: Annotated[
         bool,
