@@ -409,7 +409,7 @@ def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeyp
     def interrupted(clips: object, config: object, run: Path, *others: object, **options: object) -> None:
         if run.name != "early":
             run.mkdir()
-            (run / "data.json").touch()
+            (run / "config.json").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("skag.train.train", interrupted)
