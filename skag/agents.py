@@ -20,7 +20,7 @@ from .backends import open_backend, open_fallback
 from .backends.base import TIMEOUT
 from .config import AgentConfig
 from .dialogue.describe import described_with, load, unusable_before
-from .dialogue.exchanges import Conversation, Exchange
+from .dialogue.exchanges import Conversation, Exchange, named
 from .dialogue.interview import Question, Respondent
 from .dialogue.prompts import ROUNDS, load_prompts
 from .dialogue.replay import identities_of
@@ -343,7 +343,7 @@ def open_agents(
             second = Respondent(None if offline else second, others)
         if model and not llm.startswith("file:"):
             # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-            identity = {"backend": name, "model": model}
+            identity = named(llm)
         else:
             identity = identities[0] if offline else backend.identity()
         conversations = (load_imported if imported and asks_again else load)(kept, classes, layout, identity=identity)

@@ -152,6 +152,22 @@ def test_the_empty_form_is_written_once(data: Path, monkeypatch, capsys) -> None
     assert code == 1 and "form.toml: class 'raise right hand', overview: is empty" in printed
 
 
+def test_a_form_is_filled_with_what_was_answered(data: Path) -> None:
+    made = document("dialogues", "template", data, "form.toml", "--llm", "measured")
+    assert made == {"out": "form.toml", "classes": 4, "empty": 0}
+    assert "It holds what was answered before: correct it" in Path("form.toml").read_text()
+    again = document("describe", data, "--llm", "file:form.toml")
+    assert again["asked"] == 20 and again["failed"] == []
+    joints = [
+        {
+            each["class"]: each["critical_joints"]
+            for each in document("dialogues", "list", "--llm", llm)["dialogues"][0]["classes"]
+        }
+        for llm in ("measured", "file:form")
+    ]
+    assert joints[0] == joints[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -168,9 +184,12 @@ def test_the_empty_form_is_written_once(data: Path, monkeypatch, capsys) -> None
         (["import", STORE], 1, "line 1 is no JSON"),
         (["verify", "--store", "none.h5"], 1, "none.h5 holds no dialogue"),
         (["template", "none.h5", "x.toml"], 1, "no skeleton store none.h5"),
+        (["template", "DATA", "x.toml", "--llm", "a/b"], 1, "lacks rounds 1 to 5 by a/b of 4 of 4 classes"),
+        (["template", "DATA", "x.toml", "--llm", "a", "--store", "none.h5"], 1, "none.h5 holds no dialogue"),
     ],
 )
 def test_what_is_wrong_is_one_line(data: Path, monkeypatch, capsys, arguments, code, says) -> None:
+    arguments = [data if argument == "DATA" else argument for argument in arguments]
     found, printed = failure(monkeypatch, capsys, "dialogues", *arguments)
     assert found == code and says in printed
     assert code == 2 or printed.count("\n") == 1

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from skag import selector
 from skag.backends import BackendError, Topic, open_backend
-from skag.backends.knowledge import FileBackend, find_file, knowledge_names, load_knowledge, template
+from skag.backends.knowledge import FileBackend, as_told, find_file, knowledge_names, load_knowledge, template
 from skag.dialogue.describe import describe, load
-from skag.dialogue.exchanges import spec_of
+from skag.dialogue.exchanges import Conversation, Exchange, named, spec_of
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.replay import identities_of
 from skag.dialogue.store import DialogueStore
@@ -220,6 +220,39 @@ def test_a_form_that_is_filled_in_is_accepted(write: Callable[[str], Path]) -> N
     example = text[text.index("# [[pair]]") :]
     known = load_knowledge(write(text + example.replace("# ", "")), CLASSES, KINECT)
     assert known.classes["wave"].joints == {19: "moves up and stays there"} and len(known.pairs) == 2
+
+
+def test_a_form_filled_with_answers_says_the_same(write: Callable[[str], Path], tmp_path: Path) -> None:
+    with DialogueStore(tmp_path / "d.h5") as store:
+        backend = FileBackend("nw-ucla", NW_UCLA, KINECT)
+        report = describe(backend, store, NW_UCLA, KINECT, load_prompts())
+    told = [as_told(conversation, KINECT) for conversation in report.conversations]
+    known = load_knowledge(write(template(NW_UCLA, KINECT, told)), NW_UCLA, KINECT)
+    assert known.classes == load_knowledge(find_file("nw-ucla"), NW_UCLA, KINECT).classes
+
+
+def test_what_a_model_says_of_parts_is_read_where_it_names_them() -> None:
+    said = {
+        1: "It rises.\nThen it ends.",
+        2: "- **Head**: looks  up\nthe HAND : goes: up\nhip:\n[[class]]\nfoot:\tstill",
+        4: '20-right foot: moves "up" \\ ]\n1-Hip Centre: rises',
+        5: "The hip rises a lot.",
+    }
+    conversation = Conversation(0, "wave", {number: told("wave", number, text) for number, text in said.items()})
+    known = as_told(conversation, KINECT)
+    assert known.parts == {"head": "looks up", "hand": "", "arm": "", "hip": "", "leg": "", "foot": "still"}
+    (entry,) = tomllib.loads(template(["wave"], KINECT, [known]))["class"]
+    assert entry["critical_joints"] == ["hip centre: rises", 'right foot: moves "up" \\ ]']
+    assert entry["overview"] == "It rises. Then it ends." and entry["key_features"] == said[5]
+
+
+@pytest.mark.parametrize("spec", ["measured", "ollama/llama3.2", "openai/org/model", "file:nw-ucla", "file:a/b"])
+def test_who_is_named_is_found_by_that_name(spec: str) -> None:
+    assert spec_of(named(spec)) == spec
+
+
+def told(class_name: str, number: int, answer: str) -> Exchange:
+    return Exchange("", "", class_name, number, {}, (), "", answer)
 
 
 # ---- the files that come with skag

@@ -37,6 +37,7 @@ from ..layouts import Layout
 from ..selector import MAX_TOKENS, FormatProblem, token_bound
 
 if TYPE_CHECKING:
+    from ..dialogue.exchanges import Conversation
     from . import Answer, Message, Topic
 
 KNOWLEDGE_FOLDER = Path(__file__).parent / "knowledge_files"
@@ -46,6 +47,7 @@ MOST_PAIRS = 3  # that one distinction tells of: more would not fit a sentence
 _FIELDS = (*TEXT_FIELDS, "critical_joints")
 _LARGEST_FILE = 4 << 20  # bytes
 _MOST_MISTAKES = 5  # that one line tells of
+_PART_LINE = re.compile(rf"\W*({'|'.join(PARTS)})\W*: ?(.*\S)", re.IGNORECASE)
 _ROUND_FIELDS = {1: "overview", 2: "head to foot", 3: "critical_joints", 4: "critical_joints", 5: "key_features"}
 
 
@@ -322,15 +324,32 @@ def _quoted(text: str) -> str:
     return ascii(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-# ---- the empty form
+# ---- the form
 
 
-def template(classes: Sequence[str], layout: Layout) -> str:
-    """An empty knowledge file for the classes of a data set, with notes for whoever fills it in."""
+def as_told(conversation: Conversation, layout: Layout) -> ClassKnowledge:
+    """What rounds 1 to 5 of a dialogue say of a class, for a person to correct; a part of the body is empty where
+    round 2 has no line for it. Raises `FormatProblem` where round 4 does not fit the layout."""
+    said = {number: conversation.text(number) or "" for number in _ROUND_FIELDS}
+    lines = [" ".join(line.split()) for line in said[2].split("\n")]
+    parts = dict.fromkeys(PARTS, "") | {
+        match[1].lower(): match[2] for match in map(_PART_LINE.fullmatch, lines) if match
+    }
+    joints = {found.joint: found.movement for found in selector.read_critical_joints(said[4], layout)}
+    one_line = {number: " ".join(said[number].split()) for number in (1, 5)}
+    return ClassKnowledge(conversation.class_name, one_line[1], parts, joints, one_line[5])
+
+
+def template(classes: Sequence[str], layout: Layout, told: Sequence[ClassKnowledge] = ()) -> str:
+    """A knowledge file for the classes of a data set, with notes for whoever fills it in: empty, or with what is
+    `told` of every class."""
+    blank = dict.fromkeys(PARTS, "")
+    entries = told or [ClassKnowledge(name, "", blank, {}, "") for name in classes]
     joints = "".join(f"#   {joint}\n" for joint in layout.joints)
     first, second = [*classes, *classes][:2]
+    begun = "It holds what was answered before: correct it" if told else "Fill it in"
     head = f"""\
-# What a person knows of these actions, for skag. Fill it in, save it, then run:
+# What a person knows of these actions, for skag. {begun}, save it, then run:
 #
 #   skag describe DATA.h5 --llm file:THIS-FILE.toml
 #
@@ -348,12 +367,7 @@ def template(classes: Sequence[str], layout: Layout) -> str:
 {joints}#
 # At the end, in pairs, write what tells look-alike actions apart.
 """
-    body = "".join(
-        f'\n[[class]]\nname = {_toml(name)}\noverview = ""\n'
-        + "".join(f'{part} = ""\n' for part in PARTS)
-        + f'critical_joints = [\n  # "{layout.joints[-1]}: moves up and stays there",\n]\nkey_features = ""\n'
-        for name in classes
-    )
+    body = "".join(_form(entry, layout) for entry in entries)
     tail = f"""
 # ---- Pairs: for actions that look alike, what one sees in the one and not in the other. Few words, no full stop.
 # `skag analyze-confusion RUN` says which are confused. Copy these three lines, without the #, for every pair.
@@ -363,6 +377,19 @@ def template(classes: Sequence[str], layout: Layout) -> str:
 # {_toml(second)} = "what one sees in it and not in the other"
 """
     return head + body + tail
+
+
+def _form(entry: ClassKnowledge, layout: Layout) -> str:
+    """The `[[class]]` of one class."""
+    named = [f"{_toml(f'{layout.joints[joint]}: {movement}')},\n" for joint, movement in sorted(entry.joints.items())]
+    texts = {"name": entry.name, "overview": entry.overview, **entry.parts}
+    return (
+        "\n[[class]]\n"
+        + "".join(f"{field} = {_toml(text)}\n" for field, text in texts.items())
+        + "critical_joints = [\n"
+        + "".join(f"  {line}" for line in named or [f'# "{layout.joints[-1]}: moves up and stays there",\n'])
+        + f"]\nkey_features = {_toml(entry.key_features)}\n"
+    )
 
 
 def _toml(text: str) -> str:

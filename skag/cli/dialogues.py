@@ -297,29 +297,50 @@ def verify(
 def template(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.toml", help="The form to write.")],
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="Fill it with this backend's answers, as `list` calls it.  [default: empty]"),
+    ] = None,
+    store: Annotated[Path, typer.Option("--store", help="With --llm: the dialogue store.")] = DIALOGUES,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write an empty form for a person's knowledge.
+    """Write a form for a person's knowledge.
 
-    Reads class and joint names. Writes OUT.toml, for a coach or clinician to fill in; then it answers with --llm
-    file:OUT.toml like a language model. Filled ones come with skag: file:nw-ucla and file:demo.
+    Reads class and joint names, and with --llm rounds 1 to 5 of the dialogue store. Writes OUT.toml, for a coach or
+    clinician to fill in or to correct; then it answers with --llm file:OUT.toml like a language model. Filled ones
+    come with skag: file:nw-ucla and file:demo.
     """
+    from ..backends.knowledge import as_told
     from ..backends.knowledge import template as form
+    from ..dialogue.describe import load
+    from ..dialogue.exchanges import named
+    from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
     from ..store import SkeletonStore
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as clips:
-        text = form(clips.classes, clips.layout)
-        classes = len(clips.classes)
+        classes, layout = clips.classes, clips.layout
+    told = []
+    if llm is not None:
+        with open_existing(store) as kept:
+            conversations = load(kept, classes, layout, identity=named(llm))
+        told = [as_told(conversation, layout) for conversation in conversations]
     try:
         with out.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(form(classes, layout, told))
     except FileExistsError:
         raise DialogueError(f"{out} is there already: choose another name, or remove it.") from None
     except OSError as error:
         raise DialogueError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
-    output.line(f"{out}: an empty form for {counted(classes, 'class')}; fill it in with any text editor")
+    empty = sum(not text for entry in told for text in entry.parts.values())
+    if told:
+        rest = f", {empty} of its fields are empty" if empty else ""
+        output.line(
+            f"{out}: what {llm} said of {counted(len(classes), 'class')}{rest}; correct it with any text editor"
+        )
+    else:
+        output.line(f"{out}: an empty form for {counted(len(classes), 'class')}; fill it in with any text editor")
     output.next("describe", data, "--llm", f"file:{out}")
-    output.document({"out": str(out), "classes": classes})
+    output.document({"out": str(out), "classes": len(classes)} | ({"empty": empty} if told else {}))

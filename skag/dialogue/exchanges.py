@@ -133,3 +133,10 @@ def spec_of(identity: dict) -> str:
     """Who an identity is, as `--llm` takes it: `measured`, `ollama/MODEL`, `file:NAME`."""
     parts = [str(identity[name]) for name in ("backend", "model") if name in identity]
     return (":" if parts[:1] == ["file"] else "/").join(parts)
+
+
+def named(spec: str) -> dict[str, str]:
+    """What every identity has that `spec_of` calls so."""
+    mark = ":" if spec.startswith("file:") else "/"
+    backend, _, model = spec.partition(mark)
+    return {"backend": backend, "model": model} if model else {"backend": backend}
