@@ -415,10 +415,13 @@ def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeyp
     monkeypatch.setattr("skag.train.train", interrupted)
     monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
     invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
-    for run, ends in (
-        ("tall people", "skag train --resume 'tall people'`.\n"),
-        ("early", "what was finished is kept.\n"),
+    for run, processes, ends in (
+        ("tall people", None, "`skag train --resume 'tall people'`.\n"),
+        ("several", "2", "`torchrun --nproc-per-node 2 -m skag train --resume several`.\n"),
+        ("early", None, "what was finished is kept.\n"),
     ):
+        if processes is not None:
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
         arguments = ["train", "tiny.h5", "--recipe", "demo", "--alpha", 0, "--beta", 0, "--out", run, "--quiet"]
         code, printed = failure(monkeypatch, capsys, *arguments)
         assert code == 130 and printed.count("\n") == 1 and printed.endswith(ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,4 +53,7 @@ def resumable(run: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if not (run / CONFIG).exists():
             raise
-        raise Interrupted(f"Go on with `{command('train', '--resume', run)}`.") from None
+        go_on = command("train", "--resume", run)
+        if processes := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun's
+            go_on = f"torchrun --nproc-per-node {processes} -m {go_on}"
+        raise Interrupted(f"Go on with `{go_on}`.") from None
