@@ -364,6 +364,7 @@ def open_predictor(
     that training found. `note` is told of progress, and where a run cannot be calibrated. Raises `RunError` for runs
     that cannot be used or do not fit each other.
     """
+    runs.check_different(folders)
     loaded = [evaluate.load_run(folder, device) for folder in folders]
     return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
 

@@ -167,6 +167,14 @@ def check_fingerprint(run: Path, store: SkeletonStore) -> None:
         raise RunError(f"{store.path} has changed since {run} was trained on it: train it again.")
 
 
+def check_different(folders: Sequence[Path]) -> None:
+    """Raise `RunError` where runs to be fused are one run."""
+    resolved = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise RunError(f"{folder} is given twice: fuse different runs, or give it once.")
+
+
 def keep_epochs(run: Path, epochs: int) -> None:
     """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again. Raises
     `RunError`."""

@@ -265,6 +265,11 @@ def test_runs_of_other_classes_or_joints_are_not_fused(run_folder: Path, tiny_st
         opened(run_folder, other)
 
 
+def test_a_run_is_not_fused_with_itself(run_folder: Path) -> None:
+    with pytest.raises(RunError, match="is given twice"):
+        opened(run_folder, run_folder / ".." / run_folder.name)
+
+
 def test_fused_runs_have_a_calibration_of_their_own(tiny_store: Path, tmp_path: Path) -> None:
     folders = [untrained(tiny_store, tmp_path / stream, stream) for stream in ("j", "b")]
     together = opened(*folders)

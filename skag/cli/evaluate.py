@@ -60,13 +60,10 @@ def evaluate(
     """
     from ..allocator import keep_freed_memory
     from ..device import choose_device
-    from ..errors import RunError
     from ..evaluate import evaluate_runs
+    from ..runs import check_different
 
-    resolved = [folder.resolve() for folder in run_folders]
-    for folder, place in zip(run_folders, resolved, strict=True):
-        if resolved.count(place) > 1:
-            raise RunError(f"{folder} is given twice: fuse different runs, or give it once.")
+    check_different(run_folders)
     if fit_weights and len(run_folders) == 1:
         raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
