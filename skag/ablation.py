@@ -31,7 +31,7 @@ from .backends import open_backend
 from .config import Config, flat, override, replace
 from .dialogue.describe import describe
 from .dialogue.prompts import load_prompts
-from .dialogue.store import DialogueStore
+from .dialogue.store import DialogueStore, check_apart
 from .errors import DialogueError, RunError
 from .evaluate import evaluate_runs, load_predictions
 from .results.analysis import accuracy
@@ -211,6 +211,7 @@ def describe_classes(
     llm = asking["llm"]
     if asking["offline"] or llm.startswith("imported/"):
         return
+    check_apart(Path(asking["dialogues"]), store.path)
     with DialogueStore(Path(asking["dialogues"])) as kept:
         for protocol in protocols:
             backend = open_backend(llm, store=store, protocol=protocol, base_url=asking["base_url"], tell=note)

@@ -24,7 +24,7 @@ from .dialogue.exchanges import Conversation, Exchange, named
 from .dialogue.interview import Question, Respondent
 from .dialogue.prompts import ROUNDS, load_prompts
 from .dialogue.replay import identities_of
-from .dialogue.store import DialogueStore
+from .dialogue.store import DialogueStore, check_apart
 from .dialogue.text_folders import load_imported
 from .dialogue.transfer import read_lines
 from .errors import DialogueError, RunError
@@ -321,6 +321,7 @@ def open_agents(
         yield Agents(config, layout, len(classes))
         return
     text.check_encoder(config.text_encoder)
+    check_apart(dialogues, store.path)
     with DialogueStore(dialogues) as kept:
         if llm is None:
             known = described_with(kept, classes, layout)

@@ -211,6 +211,8 @@ def test_bad_recordings_end_in_one_line(make, says, tmp_path, monkeypatch, capsy
         (["describe", "tiny.h5", "--llm", "magic/model"], "magic"),
         (["describe", "tiny.h5", "--prompts", "nowhere"], "nowhere"),
         (["describe", "tiny.h5", "--store", "./tiny.h5"], "tiny.h5 is the skeleton store"),
+        (["train", "tiny.h5", "--store", "./tiny.h5"], "tiny.h5 is the skeleton store"),
+        (["ablate", "tiny.h5", "--store", "./tiny.h5", "--out", "a"], "tiny.h5 is the skeleton store"),
         (["eval", "nowhere"], "no run folder nowhere"),
         (["analyze-confusion", "full"], "no complete run folder"),
     ],

@@ -94,15 +94,14 @@ def describe(
     from ..dialogue.interview import Respondent
     from ..dialogue.prompts import load_prompts
     from ..dialogue.replay import identities_of, replay
-    from ..dialogue.store import DialogueStore
+    from ..dialogue.store import DialogueStore, check_apart
     from ..errors import BackendError, DialogueError
     from ..store import SkeletonStore
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     output = Output(as_json, quiet)
-    if store.exists() and data.exists() and store.samefile(data):
-        raise DialogueError(f"{store} is the skeleton store, which dialogues cannot go into: leave --store out.")
+    check_apart(store, data)
     texts = load_prompts(prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}

@@ -370,3 +370,9 @@ class DialogueStore:
             with suppress(*_UNREADABLE):
                 self._file.close()
             self._file = None
+
+
+def check_apart(path: Path, skeletons: Path) -> None:
+    """Raise `DialogueError` where dialogues are to go into the skeleton store they are about."""
+    if path.exists() and skeletons.exists() and path.samefile(skeletons):
+        raise DialogueError(f"{path} is the skeleton store, which dialogues cannot go into: leave --store out.")
