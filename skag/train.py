@@ -57,6 +57,7 @@ class TrainReport:
     selected_on: str  # "validation", or "test" where these were the test split's
     refreshes: int
     asked: int
+    majority_top1: float  # of always naming the class that is commonest among the clips that chose the epoch
     too_late: int | None = None  # the epoch of a refresh whose answers did not come before the end
 
 
@@ -170,6 +171,7 @@ def _train(
         config.train.select_on,
         agents.num_refreshes,
         agents.num_asked,
+        round(100 * np.bincount(val_labels).max() / len(val_labels), 2),
         None if agents.on_its_way is None else agents.on_its_way.epoch,
     )
 

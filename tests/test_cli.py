@@ -91,8 +91,18 @@ def test_the_main_job_end_to_end(recordings: Path, monkeypatch, capsys) -> None:
     assert Path("cache/dialogues.h5").exists()
 
     trained = document("train", "tiny.h5", "--recipe", "demo", "--epochs", 5, "--seed", 3)
-    facts = {"run", "epochs", "best_epoch", "val_top1", "selected_on", "refreshes", "asked", "too_late"}
-    assert set(trained) == facts
+    facts = {
+        "run",
+        "epochs",
+        "best_epoch",
+        "val_top1",
+        "majority_top1",
+        "selected_on",
+        "refreshes",
+        "asked",
+        "too_late",
+    }
+    assert set(trained) == facts and trained["majority_top1"] == 25
     assert trained["epochs"] == 5 and trained["refreshes"] == 1
     run = Path(trained["run"])
     assert run.parent == Path("runs") and run.name.startswith("tiny-j-")
@@ -145,6 +155,17 @@ def test_without_a_recipe_train_says_what_it_chose(recordings: Path, capfd: pyte
     assert "but as asked for: train.epochs=1, agents.alpha=0.0, agents.beta=0.0\n" in result.stderr
     config = json.loads(Path("r/config.json").read_text())["config"]
     assert config["recipe"] == "derived" and config["agents"]["alpha"] == 0
+
+
+def test_a_run_that_learned_nothing_is_told_of(recordings: Path) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    options = ["train", "tiny.h5", "--recipe", "demo", "--alpha", "0", "--beta", "0", "--set", "train.lr=10"]
+    result = CliRunner().invoke(app, [*options, "--epochs", "1", "--out", "r"])
+    assert result.exit_code == 0 and "top-1 25.00 %" in result.stdout
+    assert (
+        "has 25.00 %: nothing was learned. See what `skag check tiny.h5` finds, or try --set train.lr=1 or"
+        in result.stderr
+    )
 
 
 class Evil:

@@ -34,7 +34,7 @@ def _carries(text: str) -> bool:
 
 def counted(number: int | str, noun: str) -> str:
     """`1 class`, `2 classes`, `no clips`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith(('s', 'sh')) else 's'}"
 
 
 def terminal_width() -> int | None:

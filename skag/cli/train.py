@@ -27,7 +27,7 @@ from .ask import (
 )
 from .completion import recipe_names, run_folders
 from .interruption import resumable
-from .output import Output
+from .output import Output, command, counted
 
 if TYPE_CHECKING:
     import torch
@@ -361,8 +361,14 @@ def _train_one(
         return vars(report), []
     output.line(
         f"{run}: kept epoch {report.best_epoch} of {report.epochs}, top-1 {report.val_top1:.2f} % on "
-        f"{chosen_by}; {report.refreshes} refreshes, {report.asked} questions asked"
+        f"{chosen_by}; {counted(report.refreshes, 'refresh')}, {counted(report.asked, 'question')} asked"
     )
+    if report.val_top1 <= report.majority_top1:
+        output.note(
+            f"Note: always naming the commonest class there has {report.majority_top1:.2f} %: nothing was learned. See "
+            f"what `{command('check', clips.path)}` finds, or try --set train.lr={config.train.lr / 10:g} or more "
+            "--epochs."
+        )
     if report.too_late is not None:
         output.note(
             f"Note: what was asked at the end of epoch {report.too_late} was not answered before the last epoch."
