@@ -244,6 +244,7 @@ def test_what_a_model_says_of_parts_is_read_where_it_names_them() -> None:
     (entry,) = tomllib.loads(template(["wave"], KINECT, [known]))["class"]
     assert entry["critical_joints"] == ["hip centre: rises", 'right foot: moves "up" \\ ]']
     assert entry["overview"] == "It rises. Then it ends." and entry["key_features"] == said[5]
+    assert as_told(conversation, load_layout("coco")).joints == {}
 
 
 @pytest.mark.parametrize("spec", ["measured", "ollama/llama3.2", "openai/org/model", "file:nw-ucla", "file:a/b"])

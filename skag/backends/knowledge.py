@@ -328,14 +328,17 @@ def _quoted(text: str) -> str:
 
 
 def as_told(conversation: Conversation, layout: Layout) -> ClassKnowledge:
-    """What rounds 1 to 5 of a dialogue say of a class, for a person to correct; a part of the body is empty where
-    round 2 has no line for it. Raises `FormatProblem` where round 4 does not fit the layout."""
+    """What rounds 1 to 5 of a dialogue say of a class, for a person to correct. Empty are parts of the body that round
+    2 has no line for, and the critical joints where round 4 does not fit the layout."""
     said = {number: conversation.text(number) or "" for number in _ROUND_FIELDS}
     lines = [" ".join(line.split()) for line in said[2].split("\n")]
     parts = dict.fromkeys(PARTS, "") | {
         match[1].lower(): match[2] for match in map(_PART_LINE.fullmatch, lines) if match
     }
-    joints = {found.joint: found.movement for found in selector.read_critical_joints(said[4], layout)}
+    try:
+        joints = {found.joint: found.movement for found in selector.read_critical_joints(said[4], layout)}
+    except FormatProblem:
+        joints = {}
     one_line = {number: " ".join(said[number].split()) for number in (1, 5)}
     return ClassKnowledge(conversation.class_name, one_line[1], parts, joints, one_line[5])
 

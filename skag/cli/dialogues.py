@@ -334,7 +334,7 @@ def template(
         raise DialogueError(f"{out} is there already: choose another name, or remove it.") from None
     except OSError as error:
         raise DialogueError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
-    empty = sum(not text for entry in told for text in entry.parts.values())
+    empty = sum(not field for entry in told for field in (*entry.parts.values(), entry.joints))
     if told:
         rest = f", {empty} of its fields are empty" if empty else ""
         output.line(
