@@ -342,5 +342,5 @@ def template(
         )
     else:
         output.line(f"{out}: an empty form for {counted(len(classes), 'class')}; fill it in with any text editor")
-    output.next("describe", data, "--llm", f"file:{out}")
+    output.next("describe", data, "--llm", f"file:{out}", *([] if store == DIALOGUES else ["--store", store]))
     output.document({"out": str(out), "classes": len(classes)} | ({"empty": empty} if told else {}))

@@ -365,8 +365,8 @@ def _train_one(
     )
     if report.val_top1 <= report.majority_top1:
         output.note(
-            f"Note: always naming the commonest class there has {report.majority_top1:.2f} %: nothing was learned. See "
-            f"what `{command('check', clips.path)}` finds, or try --set train.lr={config.train.lr / 10:g} or more "
+            f"Note: that is no more than always naming the commonest class has there ({report.majority_top1:.2f} %). "
+            f"See what `{command('check', clips.path)}` finds, or try --set train.lr={config.train.lr / 10:g} or more "
             "--epochs."
         )
     if report.too_late is not None:
