@@ -10,23 +10,21 @@ with `--llm file:mixed.toml`. What that is for: docs/ablation.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from skag.backends.class_statistics import measure
-from skag.backends.knowledge import PARTS, find_file, load_knowledge
+from skag.backends.knowledge import ClassKnowledge, find_file, load_knowledge, template
 from skag.backends.wording import Teller
 from skag.store import SkeletonStore
 
 
-def entry(teller: Teller, one: int, joints: list[str]) -> str:
-    """The `[[class]]` of one class."""
-    parts = dict(line.split(": ", 1) for line in teller.body_parts(one).splitlines())
-    fields = {"name": teller.classes[one], "overview": teller.overview(one)}
-    fields |= {part: parts[part].rstrip(".") for part in PARTS}
-    fields |= {"critical_joints": joints, "key_features": teller.key_features(one)}
-    return "[[class]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in fields.items())
+def with_measured_words(known: ClassKnowledge, teller: Teller, one: int) -> ClassKnowledge:
+    """What is known of a class, with all sentences but those of its critical joints as measured."""
+    parts = dict(line.rstrip(".").split(": ", 1) for line in teller.body_parts(one).splitlines())
+    return replace(known, overview=teller.overview(one), parts=parts, key_features=teller.key_features(one))
 
 
 def pair(teller: Teller, one: int, other: int) -> str:
@@ -49,14 +47,12 @@ def main() -> None:
     parser.add_argument("--joints", default="nw-ucla")
     parser.add_argument("--split", default="xview_train")
     args = parser.parse_args()
-    named = tomllib.loads(find_file(args.joints).read_text(encoding="utf-8"))
-    joints = {known["name"]: known["critical_joints"] for known in named["class"]}
     with SkeletonStore(args.data) as store:
+        known = load_knowledge(find_file(args.joints), store.classes, store.layout).classes
         teller = Teller(measure(store, args.split), store.classes)
-        numbers = range(len(store.classes))
-        blocks = [entry(teller, one, joints[store.classes[one]]) for one in numbers]
-        blocks += [pair(teller, one, other) for one in numbers for other in numbers if one < other]
-        args.out.write_text("\n".join(blocks), encoding="utf-8")
+        told = [with_measured_words(known[name], teller, one) for one, name in enumerate(store.classes)]
+        pairs = [pair(teller, one, other) for one, other in itertools.combinations(range(len(told)), 2)]
+        args.out.write_text("\n".join([template(store.classes, store.layout, told), *pairs]), encoding="utf-8")
         load_knowledge(args.out, store.classes, store.layout)
 
 
