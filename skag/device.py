@@ -26,6 +26,19 @@ def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device)
 
 
+def trains_in_bf16(precision: str, device: torch.device) -> bool:
+    """What `train.precision` comes to on a device."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+def multiplies_bf16() -> bool | None:
+    """Whether this processor has instructions for matrix products in bfloat16; None where it cannot be told."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
+        return None
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `mps` to a device that is there. Raises `RunError`."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

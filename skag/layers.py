@@ -31,21 +31,24 @@ class Pointwise(nn.Conv2d):
             return super().forward(x)
         x = x[:, :, :: self.stride[0]]
         # `bmm`, not `matmul`: that would put the clips' axis last first, a copy of everything.
-        y = torch.bmm(self.weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
-        return y.add_(self.bias[:, None]).unflatten(2, x.shape[2:])
+        y = torch.bmm(self.weight.flatten(1).to(x.dtype).expand(len(x), -1, -1), x.flatten(2))
+        # The bias of every clip apart: its gradient is then summed over frames and joints first, which is vectorised.
+        y.add_(self.bias.to(x.dtype)[:, None].expand(len(x), -1, 1))
+        return y.unflatten(2, x.shape[2:])
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm of `[N, C, T, V]`: the statistics of a training batch by vectorised sums, mean first and then the
-    centred squares; torch takes most of its forward pass for them."""
+    """Batch norm of `[N, C, T, V]`: in float32 the statistics of a training batch by vectorised sums, mean first and
+    then the centred squares; torch takes most of its forward pass for them. In bfloat16 they are torch's."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.of_batch(x, None, None) if self.is_ours(x) else super().forward(x)
 
     def is_ours(self, x: Tensor) -> bool:
-        return self.training and x.device.type == "cpu" and x[0].is_contiguous() and not is_traced()
+        return self.training and x.device.type == "cpu" and not is_traced()
 
     def of_batch(self, x: Tensor, residual: Tensor | None, remade: _Remade | None) -> Tensor:
+        x = x.contiguous()  # of part of a tensor's channels a norm takes two to seven times as long
         y, mean, variance = _NormOfBatch.apply(x, self.weight, self.bias, self.eps, residual, remade)
         count = x.numel() / x.shape[1]
         with torch.no_grad():
@@ -74,26 +77,53 @@ def refined_graph(graph: Tensor, x1: Tensor, x2: Tensor, alpha: Tensor) -> Tenso
     return _RefinedGraph.apply(graph, x1.contiguous(), x2.contiguous(), alpha)
 
 
+def with_mean_joint(x: Tensor) -> Tensor:
+    """`[N, C, T, V]` and the mean of its joints after them, `[N, C, T, V + 1]`."""
+    if not _by_products(x):
+        return torch.cat([x, x.mean(-1, keepdim=True)], -1)
+    joints = x.shape[-1]
+    return x @ torch.cat([torch.eye(joints), torch.full((joints, 1), 1 / joints)], 1).to(x.dtype)
+
+
+def add_mean_joint(x: Tensor, coefficients: Tensor) -> Tensor:
+    """`[N, C, T, V + 1]` to `[N, C, T, V]`: to every joint the last one, times the joint's own coefficient `[V]`."""
+    if _by_products(x):
+        return x @ torch.cat([torch.eye(len(coefficients)), coefficients[None]]).to(x.dtype)
+    joints, mean = x.split([len(coefficients), 1], dim=-1)
+    # Under autocast the sum would be in float32, and of a view all joints would be kept for the backward pass.
+    return torch.addcmul(joints, mean.contiguous(), coefficients.to(x.dtype))
+
+
+def _by_products(x: Tensor) -> bool:
+    """Whether sums over joints are matrix products with ones and zeros: a processor computes these fast in bfloat16,
+    and elementwise sums of rows of some 20 joints slowly."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not is_traced()
+
+
 class _RefinedGraph(torch.autograd.Function):
     """By the logistic function, since tanh(x) = 2 logistic(2 x) - 1 and torch computes that four times as fast; and no
-    factor or sign is applied to a tensor of all pairs of joints that can be applied to its sums."""
+    factor or sign is applied to a tensor of all pairs of joints that can be applied to its sums. What comes in bfloat16
+    is computed in float32, which is faster in rows of some 20 joints, and returned in bfloat16."""
 
     @staticmethod
     def forward(context: Any, graph: Tensor, x1: Tensor, x2: Tensor, alpha: Tensor) -> Tensor:
-        share = ((2 * x1).unsqueeze(-1) - (2 * x2).unsqueeze(-2)).sigmoid_()  # N S R V W
+        own = alpha.dtype
+        share = ((2 * x1.to(own)).unsqueeze(-1) - (2 * x2.to(own)).unsqueeze(-2)).sigmoid_()  # N S R V W
         context.save_for_backward(share, alpha)
-        return torch.addcmul((graph - alpha).unsqueeze(2), share, 2 * alpha)
+        context.dtype = x1.dtype
+        return torch.addcmul((graph - alpha).unsqueeze(2), share, 2 * alpha).to(x1.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         share, alpha = context.saved_tensors
+        gradient = gradient.to(share.dtype)
         of_graph = gradient.sum(2)
-        products = gradient.flatten(1).unsqueeze(1) @ share.flatten(1).unsqueeze(2)
-        of_alpha = 2 * products.sum() - of_graph.sum()
+        of_alpha = 2 * (gradient * share).sum() - of_graph.sum()
         pairs = torch.ops.aten.sigmoid_backward(gradient, share)
-        of_x1 = (pairs.flatten(0, 3) @ pairs.new_ones(pairs.shape[4])).view(pairs.shape[:4])
-        return of_graph, of_x1 * (4 * alpha), pairs.sum(3) * (-4 * alpha), of_alpha.view_as(alpha)
+        of_x1 = (pairs.flatten(0, 3) @ pairs.new_ones(pairs.shape[4])).view(pairs.shape[:4]) * (4 * alpha)
+        of_x2 = pairs.sum(3) * (-4 * alpha)
+        return of_graph, of_x1.to(context.dtype), of_x2.to(context.dtype), of_alpha.view_as(alpha)
 
 
 class _Remade:
@@ -141,11 +171,15 @@ class _NormOfBatch(torch.autograd.Function):
         residual: Tensor | None,
         remade: _Remade | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows, count = x.flatten(2), x.numel() / x.shape[1]
-        mean = rows.sum(2).sum(0) / count
-        centred = rows - mean[:, None]
-        variance = torch.linalg.vector_norm(centred, dim=2).square().sum(0) / count
-        del centred
+        if x.dtype == torch.bfloat16:
+            zeros = torch.zeros_like(bias)  # of their type are the statistics, and what a momentum of 0 leaves alone
+            mean, variance = torch.ops.aten.batch_norm_update_stats(x, zeros, zeros, 0.0)
+        else:
+            rows, count = x.flatten(2), x.numel() / x.shape[1]
+            mean = rows.sum(2).sum(0) / count
+            centred = rows - mean[:, None]
+            variance = torch.linalg.vector_norm(centred, dim=2).square().sum(0) / count
+            del centred
 
         def make() -> Tensor:
             y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]

@@ -9,7 +9,7 @@ an exactly equal, cheaper form is computed say so. It knows no files, no network
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import BatchNorm, Pointwise, is_traced, norm_relu, refined_graph
+from .layers import BatchNorm, Pointwise, add_mean_joint, is_traced, norm_relu, refined_graph, with_mean_joint
 from .losses import LEARNED_SCALE
 
 NUM_SUBSETS = 8  # learned graphs per block
@@ -99,7 +99,7 @@ class SpatialGraph(nn.Module):
         mean = x.mean(2).transpose(1, 2)  # NM V C
         x1 = self.conv1(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))  # NM S R V
         x2 = self.conv2(mean).transpose(1, 2).unflatten(1, (NUM_SUBSETS, -1))
-        intra = torch.softmax(x1.transpose(2, 3) @ x2, dim=-2) * self.beta  # NM S V V
+        intra = torch.softmax((x1.transpose(2, 3) @ x2).to(self.A.dtype), dim=-2) * self.beta  # NM S V V
         graph = refined_graph(self.A + intra, x1, x2, self.alpha)  # NM S R V V
         convolution, norm = self.pre
         pre, forgotten = norm_relu(norm, convolution(x))
@@ -132,7 +132,7 @@ class TemporalBranches(nn.Module):
     def forward(self, x: Tensor, forgotten: AbstractContextManager[Any]) -> Tensor:
         with forgotten:
             x = self.split(x)
-        x = torch.cat([x, x.mean(-1, keepdim=True)], -1)  # NM C T V+1; the mean joint commutes with a 1x1 convolution
+        x = with_mean_joint(x)  # NM C T V+1; the mean joint commutes with a 1x1 convolution
         # `split`, not slices: the backward of a slice fills and adds a whole tensor of zeros.
         active, plain = x.split([sum(self.widths[:-1]), self.widths[-1]], dim=1)
         active, forgotten = norm_relu(self.split_bn, active)
@@ -141,9 +141,7 @@ class TemporalBranches(nn.Module):
             branches = [conv(part) for conv, part in zip(self.dilated, dilated, strict=True)]
             branches.append(_highest_of_three(pooled, self.stride))
         branches.append(plain[:, :, :: self.stride] if self.stride > 1 else plain)
-        local, mean = torch.cat(branches, 1).split([len(self.add_coeff), 1], dim=-1)
-        coefficients = self.add_coeff.to(local.dtype)  # under autocast the sum would be in float32
-        out = torch.addcmul(local, mean.contiguous(), coefficients)  # a view would keep `local` for the backward
+        out = add_mean_joint(torch.cat(branches, 1), self.add_coeff)
         out, forgotten = norm_relu(self.transform_bn, out)
         with forgotten:
             out = self.transform(out)
@@ -180,6 +178,7 @@ class Recogniser(nn.Module):
     """
 
     critical_joints: Tensor
+    bf16 = False  # train the blocks in bfloat16; coordinates, what they are lifted to, and heads are float32 always
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -235,11 +234,11 @@ class Recogniser(nn.Module):
         return x
 
     def _through_blocks(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):  # what is added to it would else stay in float32
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        x = x.contiguous()  # NM C T V
-        for block in self.blocks:
-            x = block(x)
+        bf16 = self.bf16 and self.training
+        with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
+            x = x.to(torch.bfloat16 if bf16 else x.dtype).contiguous()  # NM C T V
+            for block in self.blocks:
+                x = block(x)
         return x
 
     def _mean_features(self, x: Tensor) -> Tensor:
@@ -247,7 +246,7 @@ class Recogniser(nn.Module):
         if self.config.present_bodies_only:
             return self._mean_of_present(x)
         if self.training or is_traced():
-            return self.features(x).mean((1, 3))
+            return self.features(x).mean((1, 3), dtype=x.dtype)
         return self._mean_of_all(x)
 
     def _mean_of_present(self, x: Tensor) -> Tensor:
@@ -259,7 +258,7 @@ class Recogniser(nn.Module):
         if is_traced():
             y = self.features(x).mean(3)  # N M C V
         else:
-            found = self.features(x[present].unsqueeze(1)).mean((1, 3))  # B C V
+            found = self.features(x[present].unsqueeze(1)).mean((1, 3), dtype=x.dtype)  # B C V
             y = found.new_zeros(N, M, *found.shape[1:])
             y[present] = found
         weight = present / present.sum(1, keepdim=True)

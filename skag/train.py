@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from . import data, distributed, runs, transforms
 from .agents import Agents
 from .config import Config
-from .device import send
+from .device import send, trains_in_bf16
 from .dialogue.transfer import read_lines, to_line
 from .errors import RunError
 from .evaluate import embed_clips, predict
@@ -268,6 +268,7 @@ def _start(config: Config, model_config: ModelConfig, clips: data.Clips, agents:
     model = model.to(device)
     if settings.sync_batch_norm and distributed.size() > 1:
         model = distributed.synchronise_batch_norm(model)
+    model.bf16 = trains_in_bf16(settings.precision, device)
     averaged = None
     if settings.ema:
         averaged = _Average(model, settings.ema)
@@ -406,8 +407,7 @@ def _step(state: _State, config: Config, layout: Layout, batch: data.Batch, text
         draw = transforms.draw_mix(count, len(layout.parts), x.shape[2], generator)
         mixed, weight = transforms.mix(x, layout, draw)
         x = torch.cat([x, mixed])
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-        out = state.forward(x)
+    out = state.forward(x)
     logits = out.class_logits[:count].float()
     cls = F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
     con = align = motion = mix = cls.new_zeros(())

@@ -118,6 +118,14 @@ def compare_gradients() -> None:
     norm.running_mean.fill_(5 + distributed.rank())
     distributed.share_buffers(norm)
     assert norm.running_mean.tolist() == [5, 5]
+    norm = distributed.synchronise_batch_norm(torch.nn.Sequential(torch.nn.BatchNorm2d(3))).float()[0]
+    plain = torch.nn.BatchNorm2d(3).float()
+    torch.manual_seed(2)
+    both = (torch.randn(2, 4, 3, 5, 2) + 7).bfloat16()
+    part, whole = norm(both[distributed.rank()]), plain(both.flatten(0, 1).float())
+    assert part.dtype == torch.bfloat16
+    torch.testing.assert_close(part.float(), whole.unflatten(0, (2, 4))[distributed.rank()], rtol=0.01, atol=0.01)
+    torch.testing.assert_close(norm.running_var, plain.running_var)
     del together
     distributed.end()
     threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
@@ -131,7 +139,14 @@ def compare_gradients() -> None:
 
 def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, tiny_store: Path) -> None:
     """And clips can be mixed, nobody asked, and the run gone on with."""
-    settings = ("train.batch_size=7", "agents.alpha=0", "agents.beta=0", "augment.mix=true", "network.dropout=0.2")
+    settings = (
+        "train.batch_size=7",
+        "agents.alpha=0",
+        "agents.beta=0",
+        "augment.mix=true",
+        "network.dropout=0.2",
+        "train.precision=bf16",
+    )
     found = trained(described, tiny_store, "run", 2, *settings)
     assert (found["epochs"], found["refreshes"]) == (4, 0)
     metrics = runs.read_lines(described / "run" / runs.METRICS)

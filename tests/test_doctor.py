@@ -136,6 +136,24 @@ def test_caches_and_disk_are_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     assert doctor.disk().found == "1 B" and "make room" in doctor.disk().advice
 
 
+@pytest.mark.parametrize(
+    ("has", "told"), [({"avx512_bf16": True, "amx_bf16": False}, True), ({"avx2": True}, False), (None, None)]
+)
+def test_a_processor_that_multiplies_bf16_is_told(
+    has: dict[str, bool] | None, told: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    if has is None:
+        monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: has, raising=False)
+    found = doctor.device()
+    assert found.facts["multiplies_bf16"] is told
+    assert ("train.precision=bf16" in found.found) == bool(told)
+
+
 def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)

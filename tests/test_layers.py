@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skag.layers import BatchNorm, Pointwise, norm_relu, refined_graph
+from skag.layers import BatchNorm, Pointwise, add_mean_joint, norm_relu, refined_graph, with_mean_joint
 from skag.model import ModelConfig, Recogniser
 
 
@@ -136,3 +136,65 @@ def _assert_equal_with_gradients(ours: nn.Module, theirs: nn.Module, x: torch.Te
         torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=1e-11, atol=1e-11)
     ours.zero_grad()
     theirs.zero_grad()
+
+
+BF16 = {"rtol": 0.02, "atol": 0.02}  # bfloat16 has 8 bits: 0.4 % a rounding, of which there are a few
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_layers_in_bf16_are_near_torchs_in_float64(stride: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 20, 25, dtype=torch.float64) + 3
+    pointwise, norm = Pointwise(6, 8, stride), BatchNorm(6)
+    theirs = nn.Conv2d(6, 8, 1, stride=(stride, 1)).double(), nn.BatchNorm2d(6).double()
+    for ours, exact in zip((pointwise, norm), theirs, strict=True):
+        with torch.no_grad():
+            for values in ours.parameters():
+                values.copy_(torch.randn_like(values).bfloat16())
+        exact.load_state_dict(ours.state_dict())
+        found, wanted = x.bfloat16().requires_grad_(), x.bfloat16().double().requires_grad_()
+        y, exact_y = ours(found), exact(wanted)
+        weight = torch.randn_like(exact_y).bfloat16()
+        assert y.dtype == torch.bfloat16
+        torch.testing.assert_close(y.double(), exact_y, **BF16)
+        gradients = torch.autograd.grad(y, (found, *ours.parameters()), weight)
+        exact_gradients = torch.autograd.grad(exact_y, (wanted, *exact.parameters()), weight.double())
+        for number, (one, exact_one) in enumerate(zip(gradients, exact_gradients, strict=True)):
+            assert one.dtype == (torch.float32 if number else torch.bfloat16)
+            torch.testing.assert_close(one.double(), exact_one, rtol=0.02, atol=0.02 * exact_one.abs().max().item())
+    for name, buffer in theirs[1].named_buffers():  # the statistics themselves are not rounded
+        torch.testing.assert_close(norm.get_buffer(name).double(), buffer.double(), rtol=1e-5, atol=1e-6)
+
+
+def test_sums_over_joints_in_bf16_are_those_of_float32() -> None:
+    torch.manual_seed(0)
+    shapes = (3, 8, 5, 25), (3, 8, 5, 26), (25,)
+    exact = [torch.randn(*shape).bfloat16().double().requires_grad_() for shape in shapes]
+    x, mixed, coefficients = (value.detach().bfloat16().requires_grad_() for value in exact)
+    coefficients = coefficients.detach().float().requires_grad_()
+
+    def found(x: torch.Tensor, mixed: torch.Tensor, coefficients: torch.Tensor) -> list[torch.Tensor]:
+        torch.manual_seed(1)
+        longer, shorter = with_mean_joint(x), add_mean_joint(mixed, coefficients)
+        loss = (longer * torch.randn(longer.shape)).sum() + (shorter * torch.randn(shorter.shape)).sum()
+        return [longer, shorter, *torch.autograd.grad(loss, (x, mixed, coefficients))]
+
+    ours, wanted = found(x, mixed, coefficients), found(*exact)
+    assert [one.dtype for one in ours] == [torch.bfloat16] * 4 + [torch.float32]
+    for one, exact_one in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(one.double(), exact_one, rtol=0.02, atol=0.02 * exact_one.abs().max().item())
+    assert torch.equal(ours[0][..., :25], x)  # a joint times one, and the others times zero
+
+
+def test_a_graph_is_refined_in_bf16_as_in_float32() -> None:
+    torch.manual_seed(0)
+    graph, alpha = torch.randn(3, 8, 5, 5, requires_grad=True), torch.tensor([0.3], requires_grad=True)
+    x1, x2 = (torch.randn(3, 8, 2, 5).bfloat16().requires_grad_() for _ in range(2))
+    exact1, exact2 = (value.detach().float().requires_grad_() for value in (x1, x2))
+    y, wanted = refined_graph(graph, x1, x2, alpha), refined_graph(graph, exact1, exact2, alpha)
+    weight = torch.randn_like(y)
+    assert y.dtype == torch.bfloat16 and torch.equal(y, wanted.bfloat16())
+    ours = torch.autograd.grad(y, (graph, x1, x2, alpha), weight)
+    theirs = torch.autograd.grad(wanted, (graph, exact1, exact2, alpha), weight.float())
+    for one, exact_one in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.float(), exact_one, rtol=0.01, atol=1e-5)

@@ -22,6 +22,7 @@ from skag.agents import Agents, open_agents, recorded_agents
 from skag.backends import open_backend
 from skag.backends.base import BackendDown
 from skag.config import Config, NetworkConfig, replace
+from skag.device import trains_in_bf16
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
@@ -170,6 +171,28 @@ def test_masks_of_the_checkpoint_are_the_selectors(tiny_store: Path, dialogues: 
     assert set(np.unique(after)) == {0, 1} and (before != after).any()
 
 
+@pytest.mark.parametrize(
+    ("precision", "device", "in_bf16"),
+    [("auto", "cpu", False), ("auto", "cuda", True), ("float32", "cuda", False), ("bf16", "cpu", True)],
+)
+def test_auto_is_bf16_on_a_gpu(precision: str, device: str, in_bf16: bool) -> None:
+    assert trains_in_bf16(precision, torch.device(device)) is in_bf16
+
+
+def test_a_run_in_bf16_learns_and_repeats(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=5), "train", precision="bf16")
+    kept = []
+    for name in ("one", "two"):
+        _, watcher = run_training(config, tiny_store, dialogues, tmp_path / name)
+        assert watcher.metrics[-1]["loss"] < watcher.metrics[0]["loss"] and watcher.metrics[-1]["train_top1"] > 40
+        kept.append(torch.load(tmp_path / name / "last.pt", weights_only=True)["model"])
+    run_training(small(epochs=5), tiny_store, dialogues, tmp_path / "float32")
+    exact = torch.load(tmp_path / "float32" / "last.pt", weights_only=True)["model"]
+    assert {value.dtype for value in kept[0].values()} == {value.dtype for value in exact.values()}
+    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+    assert not torch.equal(kept[0]["class_head.weight"], exact["class_head.weight"])
+
+
 def test_a_seed_repeats_a_run_bit_for_bit(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -243,10 +266,11 @@ def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
     )
 
 
-def test_a_step_in_bf16_is_nearly_one_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a GPU does with autocast, done by the CPU: weights, gradients and norms stay in float32."""
-    monkeypatch.setattr("skag.layers.is_traced", lambda: True)  # torch's own layers, as on a GPU
-    torch_autocast = torch.autocast
+@pytest.mark.parametrize("as_on_a_gpu", [True, False])
+def test_a_step_in_bf16_is_nearly_one_in_float32(as_on_a_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, gradients and statistics stay in float32, and so do coordinates, what they are lifted to, and heads."""
+    if as_on_a_gpu:
+        monkeypatch.setattr("skag.layers.is_traced", lambda: True)  # torch's own layers
     torch.manual_seed(0)
     x, labels, motion = torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5)
     x[:5, 1] = 0
@@ -255,16 +279,19 @@ def test_a_step_in_bf16_is_nearly_one_in_float32(monkeypatch: pytest.MonkeyPatch
     batch = data.Batch(x, labels, motion, torch.zeros(8, dtype=torch.bool))
     terms, gradients = [], []
     for in_bf16 in (False, True):
-        monkeypatch.setattr(torch, "autocast", lambda *_, on=in_bf16, **__: torch_autocast("cpu", torch.bfloat16, on))
         torch.manual_seed(1)
-        model, made = Recogniser(shape).train(), set()
+        model, between, outside = Recogniser(shape).train(), set(), set()
+        model.bf16 = in_bf16
         for block in model.blocks:
-            for part in (block, block.tcn.transform_bn):
-                part.register_forward_hook(lambda *of, made=made: made.add(of[2].dtype))
+            for part in (block, block.tcn.transform):
+                part.register_forward_hook(lambda *of, between=between: between.add(of[2].dtype))
+        for part in (model.to_joint_embedding, model.data_bn, model.class_head, model.constraint_head):
+            part.register_forward_hook(lambda *of, outside=outside: outside.add(of[2].dtype))
         terms.append(_step(state_for_a_step(model, model), config, load_layout("kinect-v1"), batch, torch.eye(4, 512)))
         gradients.append({name: one.grad for name, one in model.named_parameters()})
     assert terms[0].tolist() == pytest.approx(terms[1].tolist(), rel=0.02) and not torch.equal(*terms)
-    assert made == {torch.bfloat16}  # what lies between the blocks, the largest tensors
+    assert between == {torch.bfloat16}  # what lies between the blocks, the largest tensors
+    assert outside == {torch.float32}
     assert {one.dtype for one in gradients[1].values()} == {torch.float32}
     assert {one.dtype for one in model.buffers()} == {torch.float32, torch.int64}
     for name in ("class_head.weight", "blocks.1.tcn.transform.weight", "to_joint_embedding.weight"):

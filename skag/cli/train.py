@@ -332,10 +332,13 @@ def _train_one(
     """Train one run, or go on with it; its report, and the questions that the store did not answer."""
     from .. import distributed
     from ..agents import Agents, recorded_agents
+    from ..device import multiplies_bf16
     from ..train import train as run_train
 
     asking = dict(asking)
     repeat = asking.pop("repeat", None)
+    if not resume and where.type == "cpu" and config.train.precision == "bf16" and multiplies_bf16() is False:
+        output.note("Note: this processor has no instructions for bf16: --set train.precision=float32 is faster.")
     with ExitStack() as stack:
         stack.enter_context(resumable(run))
         if not distributed.leads():
