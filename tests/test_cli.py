@@ -165,6 +165,30 @@ def test_a_run_that_learned_nothing_is_told_of(recordings: Path) -> None:
     assert "class has there (25.00 %). See what `skag check tiny.h5` finds, or try --set train.lr=1 or" in result.stderr
 
 
+def test_a_processor_that_bf16_slows_down_is_told_of(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
+    options = [
+        "train",
+        "tiny.h5",
+        "--recipe",
+        "demo",
+        "--alpha",
+        "0",
+        "--beta",
+        "0",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    for has, precision in ((False, "bf16"), (True, "bf16"), (None, "bf16"), (False, "float32")):
+        monkeypatch.setattr("skag.device.multiplies_bf16", lambda has=has: has)
+        out = f"{precision}-{has}"
+        result = CliRunner().invoke(app, [*options, "--set", f"train.precision={precision}", "--out", out])
+        assert result.exit_code == 0
+        assert ("no instructions for bf16" in result.stderr) == (out == "bf16-False")
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return os.system, ("touch executed",)
