@@ -15,8 +15,8 @@ ViT-B/32's size (random weights) that trains along. The other variants are skag:
     skag-malloc     as "skag", with the C library's allocator as it comes
     plain-kept      as "plain", with the allocator as skag sets it
 
-On a GPU all of skag is in bf16 and "plain" in float32, and the share of the card's own bf16 rate (a large matrix product
-in the same process) is printed too. Seconds are the fastest step's: processor time on the CPU, where other
+On a GPU all of skag is in bf16 and "plain" in float32, and the share of the bf16 rate of the card (a large matrix
+product in the same process) is printed too. Seconds are the fastest step's: processor time on the CPU, where other
 processes share the machine, wall time on a GPU. Writes benchmarks/results/train-step-DEVICE.json.
 """
 
