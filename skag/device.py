@@ -27,8 +27,10 @@ def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def trains_in_bf16(precision: str, device: torch.device) -> bool:
-    """What `train.precision` comes to on a device."""
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    """What `train.precision` comes to on a device: "auto" is bf16 on a GPU that has instructions for it."""
+    if precision != "auto":
+        return precision == "bf16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def multiplies_bf16() -> bool | None:

@@ -172,10 +172,19 @@ def test_masks_of_the_checkpoint_are_the_selectors(tiny_store: Path, dialogues: 
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "in_bf16"),
-    [("auto", "cpu", False), ("auto", "cuda", True), ("float32", "cuda", False), ("bf16", "cpu", True)],
+    ("precision", "device", "has", "in_bf16"),
+    [
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),  # cards before Ampere only imitate it
+        ("float32", "cuda", True, False),
+        ("bf16", "cpu", False, True),
+    ],
 )
-def test_auto_is_bf16_on_a_gpu(precision: str, device: str, in_bf16: bool) -> None:
+def test_auto_is_bf16_on_a_gpu_that_has_it(
+    precision: str, device: str, has: bool, in_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has and not including_emulation)
     assert trains_in_bf16(precision, torch.device(device)) is in_bf16
 
 
