@@ -165,7 +165,7 @@ class TrainConfig:
     # Recognition", ICLR 2020, eq. 1).
     balance: float = 0.0
     # Of the blocks' products and activations; weights, coordinates, heads, losses and evaluation are float32 always.
-    # auto: bf16 on a GPU that has it, else float32. Newer processors multiply bf16 twice as fast (`skag doctor` tells).
+    # auto: bf16 on a GPU that has it, else float32. Some processors multiply bf16 faster (`skag doctor` tells).
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False  # torch.compile of the network's blocks: faster steps after minutes of compiling
     ema: float = 0.0  # decay per step of the averaged weights that are validated and kept (0: off)

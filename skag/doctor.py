@@ -111,7 +111,7 @@ def device() -> Finding:
     facts["multiplies_bf16"] = multiplies_bf16()
     found += "; small networks train on it in minutes"
     if facts["multiplies_bf16"]:
-        found += ", large ones up to twice as fast with --set train.precision=bf16"
+        found += ", large ones faster with --set train.precision=bf16"
     return Finding("Device", "ok", found, facts=facts)
 
 

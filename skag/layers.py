@@ -78,7 +78,8 @@ def refined_graph(graph: Tensor, x1: Tensor, x2: Tensor, alpha: Tensor) -> Tenso
 
 
 def with_mean_joint(x: Tensor) -> Tensor:
-    """`[N, C, T, V]` and the mean of its joints after them, `[N, C, T, V + 1]`."""
+    """`[N, C, T, V]` and the mean of its joints after them, `[N, C, T, V + 1]`; in bfloat16 on a CPU 1 / V is rounded
+    too, for 25 joints by 0.1 %."""
     if not _by_products(x):
         return torch.cat([x, x.mean(-1, keepdim=True)], -1)
     joints = x.shape[-1]

@@ -167,24 +167,12 @@ def test_a_run_that_learned_nothing_is_told_of(recordings: Path) -> None:
 
 def test_a_processor_that_bf16_slows_down_is_told_of(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
-    options = [
-        "train",
-        "tiny.h5",
-        "--recipe",
-        "demo",
-        "--alpha",
-        "0",
-        "--beta",
-        "0",
-        "--epochs",
-        "1",
-        "--device",
-        "cpu",
-    ]
+    options = ["train", "tiny.h5", "--recipe", "demo", "--alpha", "0", "--beta", "0", "--epochs", "1"]
     for has, precision in ((False, "bf16"), (True, "bf16"), (None, "bf16"), (False, "float32")):
         monkeypatch.setattr("skag.device.multiplies_bf16", lambda has=has: has)
         out = f"{precision}-{has}"
-        result = CliRunner().invoke(app, [*options, "--set", f"train.precision={precision}", "--out", out])
+        setting = f"train.precision={precision}"
+        result = CliRunner().invoke(app, [*options, "--device", "cpu", "--set", setting, "--out", out])
         assert result.exit_code == 0
         assert ("no instructions for bf16" in result.stderr) == (out == "bf16-False")
 
