@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fuzz_readers import FLOOR, MEMORY, Members, _memory, _outcome, _warm_up
 
-from skag.store import SkeletonStore
+from skag.skeleton.store import SkeletonStore
 
 PER_RECORDING = 1 << 10
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from skag.dialogue.prompts import ROUNDS
-from skag.layouts import load_layout
-from skag.store import Clip, write_store
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, write_store
 
 ANSWERS = ("It goes up.", "head: still", "1, 4", "4-head: nods", "The head nods slowly.")
 

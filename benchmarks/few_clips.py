@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 TRAIN_CAMERA, TEST_CAMERA, PEOPLE, PER_CLASS, SEED = 1, 2, 5, 10, 0
 

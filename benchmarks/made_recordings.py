@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from skag.layouts import load_layout
 from skag.readers.joints import recorded
 from skag.readers.openpose import NAMES as OPENPOSE
 from skag.readers.utd_mhad import ORDER as UTD_ORDER
-from skag.simulate import ACTIONS, simulate
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.simulate import ACTIONS, simulate
 
 Members = dict[str, bytes]
 DATA = Path(__file__).parents[2] / "shared" / "data"

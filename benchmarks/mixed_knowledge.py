@@ -18,7 +18,7 @@ from pathlib import Path
 from skag.backends.class_statistics import measure
 from skag.backends.knowledge import ClassKnowledge, find_file, load_knowledge, template
 from skag.backends.wording import Teller
-from skag.store import SkeletonStore
+from skag.skeleton.store import SkeletonStore
 
 
 def with_measured_words(known: ClassKnowledge, teller: Teller, one: int) -> ClassKnowledge:

@@ -23,9 +23,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from skag.layouts import load_layout
 from skag.parallel import usable_cores
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 FRAMES, RUNS = 100, 5
 TARGET_READS, TARGET_OPEN = 20_000, 0.2

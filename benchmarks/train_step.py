@@ -38,11 +38,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from skag.allocator import keep_freed_memory, without_small_caches
-from skag.layers import BatchNorm, Pointwise
-from skag.losses import alignment_loss
-from skag.model import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
+from skag.encoders.layers import BatchNorm, Pointwise
+from skag.encoders.protogcn import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
+from skag.methods.skeleton_agent.losses import alignment_loss
 from skag.text.weights import mend_torchvision
+from skag.training.allocator import keep_freed_memory, without_small_caches
 
 VARIANTS = ("plain", "plain-kept", "skag", "skag-bf16", "all-bodies", "skag-malloc")
 AS_IT_COMES = ("plain", "skag-malloc")  # the C library's allocator

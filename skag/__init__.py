@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluate import Run
+    from .inference.evaluate import Run
 
 __version__ = "0.1.0"
 
@@ -28,12 +28,12 @@ def load(run: str | Path, device: str = "cpu") -> Run:
     and the joints that carried the decision, and `.segments(array, window=90)` which actions follow one another in a
     long one; see docs/predict.md.
 
-    `load(run).model` takes clips `x [N, M, T, V, C]` of the run's stream (`skag.data.prepare` makes them as training
-    did) and returns a `skag.model.Output` with `class_logits [N, K]`, `constraint_logits [N, K]` and `embedding
-    [N, D]`; `.classes`, `.layout` and `.config` say what they mean. Raises `skag.errors.RunError`.
+    `load(run).model` takes clips `x [N, M, T, V, C]` of the run's stream (`skag.skeleton.clips.prepare` makes them as
+    training did) and returns a `skag.encoders.protogcn.Output` with `class_logits [N, K]`, `constraint_logits [N, K]`
+    and `embedding [N, D]`; `.classes`, `.layout` and `.config` say what they mean. Raises `skag.errors.RunError`.
     """
     import torch
 
-    from .evaluate import load_run
+    from .inference.evaluate import load_run
 
     return load_run(Path(run), torch.device(device))

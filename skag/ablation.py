@@ -1,8 +1,8 @@
 """Does the loop help? The same recipe with the parts of the loop taken out, over several seeds and protocols.
 
-A cell is one row, protocol and seed: a run folder made by `skag.train.train`, whose epoch the held-out clips choose,
-and with which `skag.evaluate` looks at the test split once, at the end. A cell that is finished holds `cell.json` and
-is never made again; one that was interrupted is gone on with.
+A cell is one row, protocol and seed: a run folder made by `skag.training.loop.train`, whose epoch the held-out clips
+choose, and with which `skag.inference.evaluate` looks at the test split once, at the end. A cell that is finished holds
+`cell.json` and is never made again; one that was interrupted is gone on with.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import discriminant, recipes, runs
-from .agents import open_agents
-from .allocator import keep_freed_memory
+from . import recipes, runs
 from .backends import open_backend
 from .config import Config, flat, override, replace
 from .dialogue.describe import describe
 from .dialogue.prompts import load_prompts
 from .dialogue.store import DialogueStore, check_apart
 from .errors import DialogueError, RunError
-from .evaluate import evaluate_runs, load_predictions
+from .inference import discriminant
+from .inference.evaluate import evaluate_runs, load_predictions
+from .methods.skeleton_agent.agents import open_agents
 from .results.analysis import accuracy
-from .store import SkeletonStore
-from .train import train
+from .skeleton.store import SkeletonStore
+from .training.allocator import keep_freed_memory
+from .training.loop import train
 
 BASELINE, RESULT = "baseline", "cell.json"
 WITH_KINEMATICS = "+k"  # behind the name of a row

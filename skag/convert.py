@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DataError
-from .layouts import load_layout
 from .parallel import Workers
 from .readers import OWN, known_formats, read, reader
 from .readers.archives import Files, printable
 from .readers.label_names import read_names
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
-from .splitting import SPLIT_BY, Recording, make_splits
-from .store import Clip, StoreWriter, is_store, write_store
+from .skeleton.layouts import load_layout
+from .skeleton.splitting import SPLIT_BY, Recording, make_splits
+from .skeleton.store import Clip, StoreWriter, is_store, write_store
 from .targets import check_target
 
 Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known

@@ -11,8 +11,8 @@ import numpy as np
 
 from .config import AgentConfig, AugmentConfig, Config, DataConfig, NetworkConfig, TrainConfig, flat, replace
 from .errors import RunError
-from .layouts import load_layout
-from .store import SkeletonStore
+from .skeleton.layouts import load_layout
+from .skeleton.store import SkeletonStore
 
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small network in ten minutes
 _SMALL_NETWORK = NetworkConfig(channels=(48, 48, 96, 96, 96), strides=(2, 1, 2, 1, 1))

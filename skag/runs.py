@@ -43,8 +43,8 @@ from .suggestions import did_you_mean
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
     import torch
 
-    from .model import ModelConfig
-    from .store import SkeletonStore
+    from .encoders.protogcn import ModelConfig
+    from .skeleton.store import SkeletonStore
 
 CONFIG, DATA = "config.json", "data.json"
 METRICS, REFRESHES, DIALOGUES = "metrics.jsonl", "refreshes.jsonl", "dialogues.jsonl"

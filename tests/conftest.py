@@ -12,8 +12,8 @@ from skag.backends import open_backend
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
-from skag.layouts import load_layout
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 CLASSES = ["raise right hand", "lower right hand", "raise left hand", "step"]
 

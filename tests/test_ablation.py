@@ -16,11 +16,11 @@ import pytest
 
 from skag import ablation
 from skag.ablation import CellResult, choose_protocols, choose_rows, markdown, plan, summarise, write_section
-from skag.agents import open_agents
 from skag.config import AgentConfig, flat
 from skag.errors import DataError, RunError
-from skag.layouts import load_layout
-from skag.store import Clip, SkeletonStore, write_store
+from skag.methods.skeleton_agent.agents import open_agents
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES, tiny_clip
 from .test_agents import described, refresh

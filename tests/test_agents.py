@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from skag import text
-from skag.agents import Agents, open_agents
 from skag.backends import open_backend
 from skag.config import AgentConfig
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
-from skag.layouts import load_layout
-from skag.questioner import Refresh
-from skag.store import SkeletonStore
+from skag.methods.skeleton_agent.agents import Agents, open_agents
+from skag.methods.skeleton_agent.questioner import Refresh
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
 
-from .servers import reply_by_round, serve
+from .helpers.servers import reply_by_round, serve
 
 REFUSAL = "I'm sorry, but I can't describe that."
 LAYOUT = load_layout("kinect-v1")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from skag.allocator import restart_without_small_caches, without_small_caches
+from skag.training.allocator import restart_without_small_caches, without_small_caches
 
 glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a C library of Linux")
 
@@ -16,7 +16,7 @@ glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc i
 def test_freed_memory_is_kept() -> None:
     """A large tensor made again and again is faulted in once, and not every time."""
     code = (
-        "import resource, sys, torch; from skag.allocator import keep_freed_memory;"
+        "import resource, sys, torch; from skag.training.allocator import keep_freed_memory;"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
         "keep_freed_memory() if sys.argv[1] == 'kept' else None; torch.ones(1 << 24); before = faults();"
         "all(len(torch.ones(1 << 24)) for _ in range(5)); print(faults() - before)"
@@ -43,7 +43,7 @@ def test_the_environment_of_a_restart() -> None:
 @glibc
 def test_a_restarted_command_is_the_same_process_with_the_same_arguments() -> None:
     code = (
-        "import os, sys; from skag.allocator import restart_without_small_caches;"
+        "import os, sys; from skag.training.allocator import restart_without_small_caches;"
         "print(os.getpid(), sys.argv[1:], 'tcache_count=0' in os.environ.get('GLIBC_TUNABLES', ''), flush=True);"
         "restart_without_small_caches()"
     )

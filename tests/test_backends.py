@@ -28,7 +28,7 @@ from skag.backends.openai_server import _is_near, _retry_after
 from skag.backends.providers import PROVIDERS
 from skag.errors import BackendError, DialogueError
 
-from .servers import Fault, Server, serve
+from .helpers.servers import Fault, Server, serve
 
 TOPIC = Topic(3, "secret topic", 1)
 MESSAGES = [{"role": "system", "content": "You describe."}, {"role": "user", "content": "What is a throw?"}]

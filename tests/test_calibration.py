@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar  # comes with scikit-learn
 
-from skag import calibration
+from skag.inference import calibration
 from skag.results import analysis
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from skag.check import Finding, check
 from skag.cli import app
 from skag.errors import DataError
-from skag.layouts import load_layout
-from skag.simulate import ACTIONS, simulate
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.check import Finding, check
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.simulate import ACTIONS, simulate
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 LAYOUT = load_layout("nturgb+d")
 IMAGE = load_layout("coco")

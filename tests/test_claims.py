@@ -17,9 +17,9 @@ from skag.dialogue.claims import Claims
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore, Exchange
-from skag.layouts import load_layout
+from skag.skeleton.layouts import load_layout
 
-from .servers import ScriptedBackend, good_answer
+from .helpers.servers import ScriptedBackend, good_answer
 
 KEY, OTHER = "a" * 64, "b" * 64
 CLASSES = [f"action {number}" for number in range(6)]

@@ -24,11 +24,11 @@ import skag
 from skag.cli import app, main
 from skag.cli.output import Output
 from skag.cli.train import _Terminal
+from skag.encoders.protogcn import ModelConfig
 from skag.errors import DataError
-from skag.model import ModelConfig
 
 from .conftest import CLASSES, tiny_clip
-from .servers import Fault, reply_by_round, serve
+from .helpers.servers import Fault, reply_by_round, serve
 from .test_published import checkpoint
 
 HEAVY = ("torch", "h5py", "numpy", "open_clip", "ollama", "openai", "matplotlib", "sklearn")
@@ -444,7 +444,7 @@ def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeyp
             (run / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skag.train.train", interrupted)
+    monkeypatch.setattr("skag.training.loop.train", interrupted)
     monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
     invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
     for run, processes, ends in (

@@ -122,7 +122,7 @@ def test_a_folder_is_imported_and_trained_with(data: Path, tmp_path: Path) -> No
 
 
 def _layout(data: Path) -> str:
-    from skag.store import SkeletonStore
+    from skag.skeleton.store import SkeletonStore
 
     with SkeletonStore(data) as store:
         return store.layout.to_json()

@@ -8,17 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import command_pages
-from .recordings import ROOT
+from .helpers import command_pages
+from .helpers.recordings import ROOT
 
 
 def test_the_pages_are_current() -> None:
-    """Else: python -m tests.command_pages docs/commands"""
+    """Else: python -m tests.helpers.command_pages docs/commands"""
     folder = ROOT / "docs" / "commands"
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
     wanted = command_pages.pages()
     stale = sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name))
-    assert not stale, f"stale: {', '.join(stale)}; write them again: python -m tests.command_pages docs/commands"
+    assert not stale, (
+        f"stale: {', '.join(stale)}; write them again: python -m tests.helpers.command_pages docs/commands"
+    )
 
 
 def test_a_page_is_what_help_prints() -> None:

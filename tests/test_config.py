@@ -11,10 +11,10 @@ import pytest
 
 from skag import recipes
 from skag.config import Config, config_from_dict, flat, override, replace
+from skag.encoders.protogcn import ModelConfig
 from skag.errors import RunError
-from skag.layouts import STREAMS, load_layout
-from skag.model import ModelConfig
-from skag.store import SkeletonStore
+from skag.skeleton.layouts import STREAMS, load_layout
+from skag.skeleton.store import SkeletonStore
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)

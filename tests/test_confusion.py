@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from skag import evaluate
 from skag.dialogue.transfer import to_line
+from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
-from skag.layouts import load_layout
-from skag.model import ModelConfig, Recogniser
+from skag.inference import evaluate
 from skag.results.confusion import analyze_confusion, learned_topology, typical_poses
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES
 from .test_evaluate import untrained

@@ -19,11 +19,11 @@ from skag import convert as convert_module
 from skag import parallel
 from skag.convert import convert, present_bodies, without_gaps
 from skag.errors import DataError
-from skag.layouts import load_layout
 from skag.readers.label_names import read_names
 from skag.readers.source import Skipped, Source
-from skag.store import Clip, SkeletonStore
-from tests.recordings import as_folder
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore
+from tests.helpers.recordings import as_folder
 from tests.test_readers_own import ntu_csv
 
 ROOT = Path(__file__).parents[1]

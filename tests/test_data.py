@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import data, transforms
 from skag.config import AugmentConfig, DataConfig
+from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import DataError
-from skag.layouts import STREAMS, Layout, load_layout
-from skag.model import ModelConfig, Recogniser
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton import clips as data
+from skag.skeleton import transforms
+from skag.skeleton.layouts import STREAMS, Layout, load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .test_layouts import random_layouts
 
@@ -258,7 +259,7 @@ def test_clips_that_do_not_fit_stay_in_host_memory(tiny_store: Path, monkeypatch
     """The device "meta" holds no values: what arrives there was read elsewhere."""
     with SkeletonStore(tiny_store) as store:
         numbers = store.splits["xsub_train"]
-        monkeypatch.setattr("skag.data.fits", lambda num_bytes, device: False)
+        monkeypatch.setattr("skag.skeleton.clips.fits", lambda num_bytes, device: False)
         clips = data.prepare(store, numbers, DataConfig(num_frames=8, stream="jm"), torch.device("meta"))
     assert clips.rows.device.type == "cpu" and clips.device.type == "meta"
     config = DataConfig(num_frames=8, stream="jm", mirror_views=True)

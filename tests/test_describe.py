@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from skag import selector
 from skag.backends import Answer, BackendDown, BackendError, Message, Topic, open_backend
 from skag.dialogue.describe import DescribeReport, describe, described_with, load
 from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
-from skag.layouts import Layout, load_layout
-from skag.store import SkeletonStore
+from skag.methods.skeleton_agent import selector
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.store import SkeletonStore
 
-from .servers import ScriptedBackend, good_answer, reply_by_round, serve
+from .helpers.servers import ScriptedBackend, good_answer, reply_by_round, serve
 
 CLASSES = ["pick up", "throw <b>[red]{joints}", "carry"]
 LAYOUT = load_layout("kinect-v1")

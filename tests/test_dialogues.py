@@ -30,7 +30,7 @@ from skag.dialogue import journal
 from skag.dialogue import store as dialogues
 from skag.dialogue.store import DialogueStore, Exchange, exchange_key, label_set_id
 from skag.errors import DialogueError, cause
-from skag.layouts import load_layout
+from skag.skeleton.layouts import load_layout
 
 KILLS = int(os.environ.get("SKAG_KILLS", "25"))
 # Writers that are killed are forked from a server that has imported everything, and so start in milliseconds.

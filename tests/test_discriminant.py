@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag import discriminant, runs
-from skag.discriminant import KinematicDiscriminant, fit, multiply
+from skag import runs
 from skag.errors import RunError
-from skag.kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
-from skag.layouts import load_layout
-from skag.store import UNKNOWN, Clip, SkeletonStore, write_store
+from skag.inference import discriminant
+from skag.inference.discriminant import KinematicDiscriminant, fit, multiply
+from skag.skeleton.kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES, tiny_clip
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from skag import distributed, runs
-from skag.agents import Agents
+from skag import runs
 from skag.config import AgentConfig, Config, replace
-from skag.data import Batch
-from skag.layouts import load_layout
-from skag.model import ModelConfig, Recogniser
-from skag.store import SkeletonStore
-from skag.train import _step, train
+from skag.encoders.protogcn import ModelConfig, Recogniser
+from skag.methods.skeleton_agent.agents import Agents
+from skag.skeleton.clips import Batch
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
+from skag.training import distributed
+from skag.training.loop import _step, train
 
 from .test_train import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from . import command_pages
-from .recordings import ROOT
+from .helpers import command_pages
+from .helpers.recordings import ROOT
 from .test_cli import invoke
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

@@ -17,8 +17,8 @@ from skag import doctor
 from skag.backends import PROVIDERS
 from skag.cli import app
 
-from .recordings import ROOT
-from .servers import serve
+from .helpers.recordings import ROOT
+from .helpers.servers import serve
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skag.cli import app
-from skag.drawing import clip_number, draw_clip, view
 from skag.errors import DataError
-from skag.layouts import load_layout
-from skag.store import Clip, SkeletonStore, write_store
+from skag.results.drawing import clip_number, draw_clip, view
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import tiny_clip
 

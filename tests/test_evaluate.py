@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from skag import evaluate, recipes, runs
+from skag import recipes, runs
 from skag.cli import app
 from skag.config import Config, NetworkConfig, replace
+from skag.encoders.protogcn import Recogniser
 from skag.errors import RunError
-from skag.model import Recogniser
+from skag.inference import evaluate
 from skag.results import analysis
-from skag.store import SkeletonStore
-from skag.train import model_shape
+from skag.skeleton.store import SkeletonStore
+from skag.training.loop import model_shape
 
 CPU = torch.device("cpu")
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from skag import data, recipes, runs
-from skag import export as library
+from skag import recipes, runs
 from skag.config import DataConfig
+from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
-from skag.layouts import load_layout
-from skag.model import ModelConfig, Recogniser
-from skag.store import Clip, SkeletonStore, write_store
+from skag.inference import export as library
+from skag.skeleton import clips as data
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES
 from .test_cli import document, failure, invoke

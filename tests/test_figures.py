@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from skag.layouts import load_layout
+from skag.methods.skeleton_agent.network_figures import critical_joints_figure
 from skag.results import figures
 from skag.results.analysis import (
     ClassResult,
@@ -23,7 +23,7 @@ from skag.results.analysis import (
     reliability_curve,
 )
 from skag.results.figures import class_accuracy_figure, confusion_figure, difference_figure, reliability_figure
-from skag.results.network_figures import critical_joints_figure
+from skag.skeleton.layouts import load_layout
 
 HOSTILE = [
     "$x^2$",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 
-from skag import graph
-from skag.layouts import Layout
+from skag.encoders import graph
+from skag.skeleton.layouts import Layout
 
 from .test_layouts import random_layouts
 

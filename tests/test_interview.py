@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
 from skag.backends import (
     Answer,
     BackendDown,
@@ -32,8 +31,9 @@ from skag.dialogue.replay import identities_of, replay
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
 from skag.errors import DialogueError
+from skag.methods.skeleton_agent import selector
 
-from .servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
+from .helpers.servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
 from .test_describe import CLASSES, LAYOUT, PROMPTS, good, run, scripted
 
 

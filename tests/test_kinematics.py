@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.kinematics import JOINT_FEATURES, joint_motion
-from skag.layouts import load_layout
-from skag.simulate import Pose, forward_kinematics
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.kinematics import JOINT_FEATURES, joint_motion
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.simulate import Pose, forward_kinematics
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 LAYOUT = load_layout("nturgb+d")
 FRAMES = 40

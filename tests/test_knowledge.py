@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
 from skag.backends import BackendError, Topic, open_backend
 from skag.backends.knowledge import FileBackend, as_told, find_file, knowledge_names, load_knowledge, template
 from skag.dialogue.describe import describe, load
@@ -19,10 +18,11 @@ from skag.dialogue.exchanges import Conversation, Exchange, named, spec_of
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.replay import identities_of
 from skag.dialogue.store import DialogueStore
-from skag.layouts import Layout, load_layout
-from skag.questioner import ask_distinctions
-from skag.simulate import ACTIONS
-from skag.store import SkeletonStore
+from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.simulate import ACTIONS
+from skag.skeleton.store import SkeletonStore
 
 KINECT, NTU = load_layout("kinect-v1"), load_layout("nturgb+d")
 CLASSES = ["sit down", "stand up", "wave"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from skag.layers import BatchNorm, Pointwise, add_mean_joint, norm_relu, refined_graph, with_mean_joint
-from skag.model import ModelConfig, Recogniser
+from skag.encoders.layers import BatchNorm, Pointwise, add_mean_joint, norm_relu, refined_graph, with_mean_joint
+from skag.encoders.protogcn import ModelConfig, Recogniser
 
 
 @pytest.mark.parametrize("stride", [1, 2])

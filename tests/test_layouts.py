@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skag.errors import DataError
-from skag.layouts import Layout, layout_names, load_layout
+from skag.skeleton.layouts import Layout, layout_names, load_layout
 
 LAYOUTS = [load_layout(name) for name in layout_names()]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

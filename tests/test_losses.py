@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from skag.losses import add_confusions, alignment_loss, mixing_loss, motion_loss
-from skag.questioner import release_similar_classes
+from skag.methods.skeleton_agent.losses import add_confusions, alignment_loss, mixing_loss, motion_loss
+from skag.methods.skeleton_agent.questioner import release_similar_classes
 
 
 def test_alignment_equals_the_formula() -> None:

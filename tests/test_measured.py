@@ -14,10 +14,10 @@ import pytest
 from skag.backends import Topic, class_statistics
 from skag.backends.measured import MeasuredBackend
 from skag.errors import BackendError, DataError
-from skag.layouts import Layout, load_layout
-from skag.selector import check
-from skag.simulate import ACTIONS, simulate
-from skag.store import Clip, SkeletonStore, write_store
+from skag.methods.skeleton_agent.selector import check
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.simulate import ACTIONS, simulate
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NTU = load_layout("nturgb+d")

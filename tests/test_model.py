@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from skag.model import ModelConfig, Recogniser, SpatialGraph, TemporalBranches
+from skag.encoders.protogcn import ModelConfig, Recogniser, SpatialGraph, TemporalBranches
 
 
 def small(**changes: object) -> Recogniser:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from skag.layouts import load_layout
-from skag.results import network_figures
-from skag.results.network_figures import critical_joints_figure, embedding_figure, topology_figure
-from skag.results.refreshes import Snapshot
+from skag.methods.skeleton_agent import network_figures
+from skag.methods.skeleton_agent.network_figures import critical_joints_figure, embedding_figure, topology_figure
+from skag.methods.skeleton_agent.refreshes import Snapshot
+from skag.skeleton.layouts import load_layout
 
 from .test_figures import texts
 

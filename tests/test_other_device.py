@@ -41,7 +41,7 @@ def test_training_on_another_device(described: Path, tiny_store: Path) -> None:
     commands = [command(name, tiny_store) for name in TRAININGS]
     commands.insert(2, "too-large")
     commands += ["eval demo -q --json", "analyze-confusion demo -q --json", "train --resume options -q --json"]
-    done = subprocess.run([sys.executable, "-m", "tests.other_device", *commands], check=False, **options)
+    done = subprocess.run([sys.executable, "-m", "tests.helpers.other_device", *commands], check=False, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in TRAININGS:
         assert runs.read_json(described / name, "environment.json")["device"] == "elsewhere:0"

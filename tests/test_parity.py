@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import parity
-from .golden import golden
+from .helpers import parity
+from .helpers.golden import golden
 
 
 def test_skag_equals_the_reference_and_no_array_is_forgotten() -> None:

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import skag
-from skag import calibration, discriminant, evaluate, predict, recordings, runs
+from skag import runs
 from skag.config import replace
 from skag.errors import DataError, RunError
-from skag.layouts import load_layout
+from skag.inference import calibration, discriminant, evaluate, predict, recordings
 from skag.readers.source import Unusable
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES, tiny_clip
 from .test_cli import failure, invoke

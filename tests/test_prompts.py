@@ -9,7 +9,7 @@ import pytest
 
 from skag.dialogue.prompts import fill, load_prompts, prompt_folder
 from skag.errors import DialogueError
-from skag.layouts import load_layout
+from skag.skeleton.layouts import load_layout
 
 
 @pytest.fixture

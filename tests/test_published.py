@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import skag
-from skag import published, recipes
+from skag import recipes
+from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
-from skag.layouts import load_layout
-from skag.model import ModelConfig, Recogniser
+from skag.methods.skeleton_agent import published
+from skag.skeleton.layouts import load_layout
 
-from .golden import golden, published_state
+from .helpers.golden import golden, published_state
 
 SHAPE = ModelConfig(4, 25, 2, channels=(16, 24), strides=(1, 2), embedding_dim=6, learned_scale=True)
 

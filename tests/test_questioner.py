@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
 from skag.dialogue.describe import describe
 from skag.dialogue.exchanges import Conversation
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
-from skag.layouts import load_layout
-from skag.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
-from skag.store import SkeletonStore
+from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
 
-from .servers import ScriptedBackend, good_answer
+from .helpers.servers import ScriptedBackend, good_answer
 
 CLASSES = ["pick up", "throw", "carry", "drop"]
 LAYOUT = load_layout("kinect-v1")

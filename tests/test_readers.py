@@ -16,8 +16,8 @@ import pytest
 
 from skag.convert import open_source
 from skag.readers import FORMATS, archives
-from skag.store import Clip
-from tests.recordings import (
+from skag.skeleton.store import Clip
+from tests.helpers.recordings import (
     ROOT,
     as_folder,
     as_tar,

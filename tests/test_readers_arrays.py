@@ -11,7 +11,7 @@ import pytest
 
 from skag.readers import arrays
 from skag.readers.label_names import known_names
-from tests.recordings import as_folder, as_zip, converted, refusal
+from tests.helpers.recordings import as_folder, as_zip, converted, refusal
 
 
 def npz(packed: bool = False, **values: object) -> bytes:

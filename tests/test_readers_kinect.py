@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.recordings import as_folder, as_zip, converted, real, refusal
+from tests.helpers.recordings import as_folder, as_zip, converted, real, refusal
 
 
 def table(frames: int, columns: int, seed: int = 0) -> np.ndarray:

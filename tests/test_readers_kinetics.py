@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skag.readers.kinetics import decompress
 from skag.readers.source import Unusable
-from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
+from tests.helpers.recordings import as_folder, as_tar, as_zip, converted, refusal
 
 
 def slow_decompress(frame_inds: list[int], keypoint: np.ndarray, max_person: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from skag.readers import ntu, uav_human
 from skag.readers.label_names import known_names
 from skag.readers.ntu import Body, actors
 from skag.readers.source import Unusable
-from tests.recordings import as_folder, as_tar, converted, refusal
+from tests.helpers.recordings import as_folder, as_tar, converted, refusal
 
 HEADER = "72057594037931101 0 1 1 1 1 0 0.0271 -0.1353 2"
 JOINT_REST = "283.0309 224.2974 1027.245 581.2726 -0.2574076 0.123495 0.9539005 -0.09254229 2"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from skag.convert import open_source
-from skag.store import Clip
-from tests.recordings import (
+from skag.skeleton.store import Clip
+from tests.helpers.recordings import (
     as_folder,
     as_tar,
     as_zip,

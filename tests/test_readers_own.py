@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.readers import csv_table, tables
-from tests.recordings import ROOT, as_folder, as_tar, as_zip, converted, refusal
+from tests.helpers.recordings import ROOT, as_folder, as_tar, as_zip, converted, refusal
 
 COCO = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
         "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",

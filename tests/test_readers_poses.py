@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.layouts import load_layout
 from skag.readers import alphapose, archives, openpose, poses
 from skag.readers.archives import Member
 from skag.readers.poses import Person
 from skag.readers.source import Unusable
-from tests.recordings import as_folder, as_tar, as_zip, converted, refusal
+from skag.skeleton.layouts import load_layout
+from tests.helpers.recordings import as_folder, as_tar, as_zip, converted, refusal
 
 
 def people(frames: int = 4, count: int = 2, joints: int = 17, seed: int = 0) -> np.ndarray:

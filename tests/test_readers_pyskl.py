@@ -10,7 +10,7 @@ import pytest
 
 from skag.convert import convert
 from skag.readers.label_names import known_names
-from tests.recordings import as_folder, as_tar, as_zip, converted, real, refusal
+from tests.helpers.recordings import as_folder, as_tar, as_zip, converted, real, refusal
 
 NTU = "S{:03}C{:03}P{:03}R{:03}A{:03}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.recordings import as_folder, converted
+from tests.helpers.recordings import as_folder, converted
 
 
 def person(joints: np.ndarray) -> dict[str, list[float]]:

@@ -12,9 +12,7 @@ from skag.config import AgentConfig
 from skag.dialogue.exchanges import Exchange, exchange_key
 from skag.dialogue.transfer import to_line
 from skag.errors import RunError
-from skag.layouts import load_layout
-from skag.results.analysis import Pair
-from skag.results.refreshes import (
+from skag.methods.skeleton_agent.refreshes import (
     explain_pairs,
     pair_changes,
     read_dialogue,
@@ -23,6 +21,8 @@ from skag.results.refreshes import (
     summarise,
     told_at,
 )
+from skag.results.analysis import Pair
+from skag.skeleton.layouts import load_layout
 
 CLASSES = ["wave", "throw", "sit"]
 LAYOUT = load_layout("kinect-v1")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from skag.agents import open_agents
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
 from skag.config import AgentConfig
 from skag.dialogue.describe import describe, unusable_before
@@ -17,11 +16,12 @@ from skag.dialogue.replay import identities_of, missing_distinctions, replay
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
 from skag.errors import DialogueError
-from skag.layouts import load_layout
-from skag.questioner import ask_distinctions
-from skag.store import SkeletonStore
+from skag.methods.skeleton_agent.agents import open_agents
+from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
 
-from .servers import ScriptedBackend, Server, good_answer, serve
+from .helpers.servers import ScriptedBackend, Server, good_answer, serve
 from .test_cli import failure, invoke
 
 CLASSES = ["pick up", "throw", "carry"]

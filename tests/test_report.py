@@ -20,13 +20,14 @@ import torch
 from skag import recipes, runs
 from skag.dialogue.exchanges import Exchange, exchange_key
 from skag.dialogue.transfer import to_line
-from skag.drawing import view
+from skag.encoders.protogcn import ModelConfig
 from skag.errors import DataError, RunError
-from skag.evaluate import Predictions, Run
-from skag.layouts import Layout, load_layout
-from skag.model import ModelConfig
-from skag.results import analysis, confusion, refreshes, report
-from skag.store import Clip, SkeletonStore, write_store
+from skag.inference.evaluate import Predictions, Run
+from skag.methods.skeleton_agent import refreshes
+from skag.results import analysis, confusion, report
+from skag.results.drawing import view
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .conftest import CLASSES, tiny_clip
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import skag
-from skag import segmentation
 from skag.errors import DataError
+from skag.inference import segmentation
+from skag.inference.segmentation import Duration, most_likely_sequence
 from skag.readers.source import Unusable
-from skag.segmentation import Duration, most_likely_sequence
 
 from .test_cli import failure, invoke
 from .test_predict import clip, opened, run_folder, trained  # noqa: F401

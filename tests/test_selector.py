@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
 from skag.dialogue.exchanges import Conversation, Exchange
 from skag.errors import DialogueError
-from skag.layouts import load_layout
-from skag.selector import CriticalJoint, FormatProblem
+from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.selector import CriticalJoint, FormatProblem
+from skag.skeleton.layouts import load_layout
 
 NTU, KINECT = load_layout("nturgb+d"), load_layout("kinect-v1")
 LONG = "The right hand rises past the shoulder " + "and then it goes on to the left " * 12 + "and stops."

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from skag.errors import DataError
-from skag.layouts import load_layout
-from skag.simulate import ACTIONS, Pose, forward_kinematics, simulate, two_bones, write_recordings
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.simulate import ACTIONS, Pose, forward_kinematics, simulate, two_bones, write_recordings
 
 LAYOUT = load_layout("nturgb+d")
 

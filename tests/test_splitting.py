@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from skag.convert import convert
 from skag.errors import DataError
-from skag.splitting import Recording, make_splits
-from skag.store import UNKNOWN, SkeletonStore
-from tests.recordings import as_folder, refusal, ucla_json, ucla_members
+from skag.skeleton.splitting import Recording, make_splits
+from skag.skeleton.store import UNKNOWN, SkeletonStore
+from tests.helpers.recordings import as_folder, refusal, ucla_json, ucla_members
 
 
 def recordings(*groups: tuple[int, int, int]) -> list[Recording]:

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skag import store as store_module
 from skag.errors import DataError
-from skag.layouts import Layout, load_layout
-from skag.store import Clip, SkeletonStore, write_store
+from skag.skeleton import store as store_module
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 ROOT = Path(__file__).parents[1]
 TINY = Layout("tiny", 2, ("a", "b", "c"), {"b": "a", "c": "b"}, "a", {"all": ("a", "b", "c")})
@@ -255,7 +255,7 @@ def test_forked_and_started_processes_open_the_file_anew(tmp_path: Path) -> None
     clips = [Clip(f"{n}", 0, rng.normal(size=(1, 50, 3, 2)).astype("f4")) for n in range(40)]
     write(tmp_path / "data.h5", clips)
     code = (
-        "import os, sys; from skag.store import SkeletonStore\n"
+        "import os, sys; from skag.skeleton.store import SkeletonStore\n"
         "store = SkeletonStore(sys.argv[1]); right = [store.keypoints(n).tobytes() for n in range(40)]\n"
         "handle, children = store._file, []\n"
         "for _ in range(2):\n"

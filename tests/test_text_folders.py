@@ -11,17 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag import selector
-from skag.agents import open_agents, recorded_agents
 from skag.config import AgentConfig
 from skag.dialogue import transfer
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.text_folders import load_imported, parse, read_folder
 from skag.errors import DialogueError
-from skag.layouts import load_layout
-from skag.selector import FormatProblem
-from skag.store import SkeletonStore
-from skag.train import train
+from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.agents import open_agents, recorded_agents
+from skag.methods.skeleton_agent.selector import FormatProblem
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
+from skag.training.loop import train
 
 from .conftest import CLASSES as TINY_CLASSES
 from .test_agents import refresh

@@ -17,8 +17,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skag import data, evaluate, recipes, runs
-from skag.agents import Agents, open_agents, recorded_agents
+from skag import recipes, runs
 from skag.backends import open_backend
 from skag.backends.base import BackendDown
 from skag.config import Config, NetworkConfig, replace
@@ -26,13 +25,16 @@ from skag.device import trains_in_bf16
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
+from skag.encoders.graph import GRAPHS
+from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import DialogueError, RunError
-from skag.graph import GRAPHS
-from skag.layouts import load_layout
-from skag.model import ModelConfig, Recogniser
-from skag.store import SkeletonStore
+from skag.inference import evaluate
+from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.skeleton import clips as data
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
-from skag.train import TrainReport, _Average, _State, _step, train
+from skag.training.loop import TrainReport, _Average, _State, _step, train
 
 from .test_text import add_model
 
@@ -128,7 +130,7 @@ def test_the_last_of_near_equal_epochs_is_kept(
         shown = np.where(np.arange(16) < correct, labels, (labels + 1) % 4)
         return np.eye(4)[shown]
 
-    monkeypatch.setattr("skag.train.predict", fake)
+    monkeypatch.setattr("skag.training.loop.predict", fake)
     kept = []
     for epochs in range(1, 9):
         right = iter(numbers)
@@ -279,7 +281,7 @@ def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
 def test_a_step_in_bf16_is_nearly_one_in_float32(as_on_a_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, gradients and statistics stay in float32, and so do coordinates, what they are lifted to, and heads."""
     if as_on_a_gpu:
-        monkeypatch.setattr("skag.layers.is_traced", lambda: True)  # torch's own layers
+        monkeypatch.setattr("skag.encoders.layers.is_traced", lambda: True)  # torch's own layers
     torch.manual_seed(0)
     x, labels, motion = torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5)
     x[:5, 1] = 0
@@ -312,7 +314,7 @@ def test_a_refresh_records_some_of_many_clips(
 ) -> None:
     recorded = []
     for most in (2000, 5):
-        monkeypatch.setattr("skag.train.MAX_CLIPS_RECORDED", most)
+        monkeypatch.setattr("skag.training.loop.MAX_CLIPS_RECORDED", most)
         run_training(small(epochs=1), tiny_store, dialogues, tmp_path / str(most))
         recorded.append(np.load(tmp_path / str(most) / "refreshes" / "epoch-000.npz"))
     every, some = recorded
@@ -523,7 +525,7 @@ def test_the_learning_rate_rises_and_falls_and_targets_can_be_smoothed(
         return cross_entropy(logits, labels, **options)
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
-    monkeypatch.setattr("skag.train.F.cross_entropy", counted)
+    monkeypatch.setattr("skag.training.loop.F.cross_entropy", counted)
     _, watcher = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
     steps, half = len(rates), len(rates) // 2
     expected = [0.1 * (n + 1) / half for n in range(half)]
@@ -665,7 +667,7 @@ def test_training_goes_on_while_questions_are_being_answered(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a run with late answers is repeated bit for bit, since the epoch at which each took effect is recorded."""
-    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
     config = small(epochs=6)
     run, again = tmp_path / "run", tmp_path / "again"
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
@@ -698,7 +700,7 @@ def test_training_goes_on_while_questions_are_being_answered(
 def test_what_was_on_its_way_is_asked_again_after_an_interruption(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
     config, run = small(epochs=6), tmp_path / "run"
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         gate = Gate(agents, epoch=99)
@@ -733,7 +735,7 @@ def test_training_goes_on_without_its_model_and_asks_it_again_later(
     watcher, config = Away(), small(epochs=5)
     with SkeletonStore(tiny_store) as store:
         watcher.measured = open_backend("measured", store=store)
-        monkeypatch.setattr("skag.agents.open_backend", lambda *_, **__: watcher)
+        monkeypatch.setattr("skag.methods.skeleton_agent.agents.open_backend", lambda *_, **__: watcher)
         with agents_of(config, store, dialogues) as agents:
             report = train(store, config, tmp_path / "run", agents, CPU, watcher)
     first, second = watcher.records
@@ -762,7 +764,7 @@ def test_a_repetition_that_was_interrupted_goes_on(tiny_store: Path, dialogues: 
 def test_answers_that_come_too_late_for_a_run_are_reported(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skag.train.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
     config = small(epochs=3)
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         gate = Gate(agents, epoch=99)

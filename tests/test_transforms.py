@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skag import transforms
-from skag.layouts import STREAMS, Layout, load_layout
+from skag.skeleton import transforms
+from skag.skeleton.layouts import STREAMS, Layout, load_layout
 
 NTU = load_layout("nturgb+d")
 

@@ -13,10 +13,10 @@ from skag.dialogue.describe import describe
 from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import Finding, verify
-from skag.layouts import load_layout
-from skag.questioner import ask_distinctions
+from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.skeleton.layouts import load_layout
 
-from .servers import ScriptedBackend, good_answer
+from .helpers.servers import ScriptedBackend, good_answer
 
 CLASSES = ["pick up", "throw", "carry"]
 LAYOUT = load_layout("kinect-v1")

@@ -23,7 +23,7 @@ from .openai_server import OpenAIBackend
 from .providers import PROVIDERS
 
 if TYPE_CHECKING:
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
 __all__ = [
     "Answer", "Backend", "BackendDown", "Message", "OllamaBackend", "OpenAIBackend", "Patience", "Price", "Topic",

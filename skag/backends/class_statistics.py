@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
-from ..kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
-from ..layouts import Layout
+from ..skeleton.kinematics import BODY_FEATURES, JOINT_FEATURES, Anatomy, Viewpoint, attributes
+from ..skeleton.layouts import Layout
 
 if TYPE_CHECKING:
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
 CLIPS_PER_CLASS = 200
 

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import selector
 from ..errors import BackendError
-from ..layouts import Layout
-from ..selector import MAX_TOKENS, FormatProblem, token_bound
+from ..methods.skeleton_agent import selector
+from ..methods.skeleton_agent.selector import MAX_TOKENS, FormatProblem, token_bound
+from ..skeleton.layouts import Layout
 
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Conversation

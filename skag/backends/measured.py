@@ -18,7 +18,7 @@ from .class_statistics import measure
 from .wording import Teller
 
 if TYPE_CHECKING:
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
     from . import Answer, Message, Topic
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
-from ..selector import MAX_TOKENS, token_bound
+from ..methods.skeleton_agent.selector import MAX_TOKENS, token_bound
+from ..skeleton.kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
 from .class_statistics import ClassStatistics, critical_joints
 
 _SIDED = 0.65  # from this share of clips on, a class has a preferred side

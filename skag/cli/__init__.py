@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from ..allocator import restart_without_small_caches
+from ..training.allocator import restart_without_small_caches
 from .app import app
 from .interruption import Interrupted
 from .terminal import prepare_streams

@@ -79,7 +79,7 @@ def ablate(
     """
     from .. import ablation
     from ..device import choose_device
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     names = [name.strip() for name in rows.split(",")] if rows else []

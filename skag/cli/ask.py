@@ -96,7 +96,7 @@ def describe(
     from ..dialogue.replay import identities_of, replay
     from ..dialogue.store import DialogueStore, check_apart
     from ..errors import BackendError, DialogueError
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")

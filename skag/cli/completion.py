@@ -18,7 +18,7 @@ def recipe_names(incomplete: str) -> list[str]:
 
 def layout_names(incomplete: str) -> list[str]:
     """The layouts that come with skag."""
-    from ..layouts import layout_names as known
+    from ..skeleton.layouts import layout_names as known
 
     return [name for name in known() if name.startswith(incomplete)]
 

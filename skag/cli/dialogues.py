@@ -200,7 +200,7 @@ def import_(
     from ..dialogue import transfer
     from ..dialogue.store import DialogueStore
     from ..dialogue.text_folders import read_folder
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     llm = None
@@ -246,7 +246,7 @@ def verify(
     from ..dialogue.inventory import open_existing
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     of = {}
@@ -317,7 +317,7 @@ def template(
     from ..dialogue.exchanges import named
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
-    from ..store import SkeletonStore
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as clips:

@@ -58,10 +58,10 @@ def evaluate(
     in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
     `skag analyze-confusion RUN --reference RUN0` compares two runs.
     """
-    from ..allocator import keep_freed_memory
     from ..device import choose_device
-    from ..evaluate import evaluate_runs
+    from ..inference.evaluate import evaluate_runs
     from ..runs import check_different
+    from ..training.allocator import keep_freed_memory
 
     check_different(run_folders)
     if fit_weights and len(run_folders) == 1:
@@ -146,9 +146,9 @@ def analyze_confusion(
     noise. Reads the run folder and its skeleton store, and the predictions that `skag eval` saved, or makes them.
     Writes RUN/report.html, a page to look at all of it and at the clips, RUN/figures/*.png and RUN/analysis.json.
     """
-    from ..allocator import keep_freed_memory
     from ..device import choose_device
     from ..results.confusion import analyze_confusion as analyze
+    from ..training.allocator import keep_freed_memory
 
     output = Output(as_json, quiet)
     keep_freed_memory()

@@ -42,7 +42,7 @@ def export(
     makes of them must equal what PyTorch does, within 0.0001. Writes OUT.onnx, and OUT.int8.onnx. Needs `pip
     install 'skag[onnx]'`. --seed draws the synthetic clips to compare on where the skeleton store is gone.
     """
-    from ..export import export as run_export
+    from ..inference.export import export as run_export
 
     output = Output(as_json, quiet)
     report = run_export(

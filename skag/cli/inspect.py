@@ -29,8 +29,8 @@ def check(
     both splits, the same recording twice. Reads DATA.h5 and writes nothing. Exit code 1 where something is wrong;
     remarks alone leave it 0. docs/check.md lists all findings. --seed and --device are taken for uniformity.
     """
-    from ..check import check as run_check
-    from ..store import SkeletonStore
+    from ..skeleton.check import check as run_check
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as store, output.progress(f"Checking {data.name}") as update:
@@ -68,8 +68,8 @@ def show(
     As a strip of frames (.png), moving (.gif), or as a page on which it plays and can be turned (.html; it needs no
     network). Reads DATA.h5 and writes the picture. --seed and --device are taken for uniformity.
     """
-    from ..drawing import clip_number, draw_clip
-    from ..store import SkeletonStore
+    from ..results.drawing import clip_number, draw_clip
+    from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as store:

@@ -14,9 +14,9 @@ from .app import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption
 from .output import Output, printable
 
 if TYPE_CHECKING:
-    from ..predict import Evidence, Predicted, Predictor
-    from ..recordings import Failure
-    from ..segmentation import Segmented
+    from ..inference.predict import Evidence, Predicted, Predictor
+    from ..inference.recordings import Failure
+    from ..inference.segmentation import Segmented
 
 
 _FEW = 3  # recordings that are named each where all fail alike
@@ -83,12 +83,12 @@ def predict(
     RUN/calibration.json, fitted once on the clips that training held out. A recording that cannot be used is named on
     stderr, the others go on, and the exit code is 1. Nothing is drawn at random, so --seed changes nothing.
     """
-    from ..allocator import keep_freed_memory
     from ..device import choose_device
     from ..errors import DataError
-    from ..predict import open_predictor, predict_recordings
-    from ..recordings import Failure, each_recording
-    from ..segmentation import Duration, segment_recordings
+    from ..inference.predict import open_predictor, predict_recordings
+    from ..inference.recordings import Failure, each_recording
+    from ..inference.segmentation import Duration, segment_recordings
+    from ..training.allocator import keep_freed_memory
 
     try:
         spans = [None if text is None else Duration.parse(text) for text in (window, stride)]
@@ -202,7 +202,7 @@ class _Answers:
             facts = {"file": str(item.path), "recording": item.name, "frames": item.frames}
             _json_line(facts | found.to_dict() | {"calibrated": self._predictor.calibration is not None})
             return
-        from ..predict import NONE_OF_THESE
+        from ..inference.predict import NONE_OF_THESE
 
         next_best = [f"{name} {100 * probability:.1f}" for name, probability in found.top(3)]
         answer, rest = (found.likeliest, next_best[1:]) if found.label else (NONE_OF_THESE, next_best)
@@ -231,7 +231,7 @@ class _Answers:
         text = f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second"
         if not reasons:
             return f"{text}, reading included."
-        from ..predict import MOST_CARRIERS
+        from ..inference.predict import MOST_CARRIERS
 
         joints = self._predictor.layout.num_joints
         looks = self.count * (1 + joints + min(MOST_CARRIERS, joints))
@@ -246,7 +246,7 @@ class _Segments:
         self.count = self._windows = 0
 
     def add(self, item: Segmented) -> None:
-        from ..predict import NONE_OF_THESE
+        from ..inference.predict import NONE_OF_THESE
 
         self.count += 1
         self._windows += item.num_windows
@@ -286,7 +286,7 @@ def _name(item: Predicted | Segmented, several: bool) -> str:
 
 def _because(evidence: Evidence) -> str:
     """`right hand, right wrist (clap hands 56 %)`, or which joint says most where no few of them decide."""
-    from ..predict import MOST_CARRIERS
+    from ..inference.predict import MOST_CARRIERS
 
     if evidence.instead is not None:
         name, probability = evidence.instead

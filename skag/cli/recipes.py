@@ -56,7 +56,7 @@ def show(
     """Print every value of a recipe with its source; --set and --faithful-to show what they change."""
     from .. import recipes
     from ..config import flat, override
-    from ..layouts import load_layout
+    from ..skeleton.layouts import load_layout
 
     output = Output(as_json, quiet)
     config = recipes.recipe(name, stream.value)

@@ -108,12 +108,12 @@ def _import_checkpoint(
     output: Output, source: Path, out: Path, recipe: str | None, stream: str, layout: str | None, classes: Path | None
 ) -> None:
     from ..errors import RunError
-    from ..layouts import load_layout
-    from ..published import import_checkpoint
+    from ..methods.skeleton_agent.published import import_checkpoint
     from ..readers.label_names import known_names, read_names
     from ..recipes import PUBLISHED
     from ..recipes import recipe as find_recipe
-    from ..store import SkeletonStore
+    from ..skeleton.layouts import load_layout
+    from ..skeleton.store import SkeletonStore
 
     if recipe is None:
         raise RunError(f"{source} looks like a checkpoint: name the recipe it was trained with, --recipe ntu60-xsub.")
@@ -154,7 +154,7 @@ def simulate(
     Ten actions, look-alike pairs among them, by twelve simulated people. Writes a PYSKL-style pickle and the class
     names into FOLDER.
     """
-    from ..simulate import ACTIONS, write_recordings
+    from ..skeleton.simulate import ACTIONS, write_recordings
 
     output = Output(as_json, quiet)
     path = write_recordings(folder, seed)

@@ -32,10 +32,10 @@ from .output import Output, command, counted
 if TYPE_CHECKING:
     import torch
 
-    from ..agents import Agents
     from ..config import Config
     from ..dialogue.replay import Question
-    from ..store import SkeletonStore
+    from ..methods.skeleton_agent.agents import Agents
+    from ..skeleton.store import SkeletonStore
 
 
 MOST_WAITING = 0.25  # share of an epoch that a run waits for a core before it says so
@@ -182,14 +182,15 @@ def train(
     dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """
-    from .. import distributed, recipes, runs
-    from ..allocator import keep_freed_memory
+    from .. import recipes, runs
     from ..config import override
     from ..device import choose_device
     from ..dialogue.replay import missing_distinctions
     from ..errors import RunError
-    from ..layouts import STREAMS
-    from ..store import SkeletonStore
+    from ..skeleton.layouts import STREAMS
+    from ..skeleton.store import SkeletonStore
+    from ..training import distributed
+    from ..training.allocator import keep_freed_memory
 
     output = Output(as_json, quiet)
     asked = {
@@ -296,8 +297,9 @@ def train(
 
 def _new_folder(folder: Path) -> Path:
     """`folder`, for a new run. Raises `RunError` where something is there already."""
-    from .. import distributed, runs
+    from .. import runs
     from ..errors import RunError
+    from ..training import distributed
 
     if distributed.leads() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         hint = f"go on with it by --resume {folder}" if (folder / runs.CONFIG).exists() else "remove it"
@@ -310,7 +312,7 @@ def _agents(
     clips: SkeletonStore, config: Config, asking: dict[str, Any], server: dict[str, Any], **options: Any
 ) -> Iterator[Agents]:
     """The agents of a run, as `asking` and `server` name them."""
-    from ..agents import open_agents
+    from ..methods.skeleton_agent.agents import open_agents
 
     paths = {name: asking[name] and Path(asking[name]) for name in ("dialogues", "prompts", "text_weights")}
     with open_agents(
@@ -330,10 +332,10 @@ def _train_one(
     resume: bool = False,
 ) -> tuple[dict[str, Any], list[Question]]:
     """Train one run, or go on with it; its report, and the questions that the store did not answer."""
-    from .. import distributed
-    from ..agents import Agents, recorded_agents
     from ..device import multiplies_bf16
-    from ..train import train as run_train
+    from ..methods.skeleton_agent.agents import Agents, recorded_agents
+    from ..training import distributed
+    from ..training.loop import train as run_train
 
     asking = dict(asking)
     repeat = asking.pop("repeat", None)

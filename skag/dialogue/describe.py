@@ -9,8 +9,8 @@ from typing import Any
 
 from ..backends import Backend, Message, Topic
 from ..errors import BackendError, DialogueError
-from ..layouts import Layout
-from ..selector import FormatProblem
+from ..methods.skeleton_agent.selector import FormatProblem
+from ..skeleton.layouts import Layout
 from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .interview import Interview, NotStored, Question, Respondent, in_parallel
 from .prompts import ROUNDS, Prompts

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..layouts import Layout
+from ..skeleton.layouts import Layout
 
 KEY_VERSION = 1
 

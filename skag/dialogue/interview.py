@@ -16,11 +16,11 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from .. import selector
 from ..backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
 from ..errors import BackendError
-from ..layouts import Layout
-from ..selector import FormatProblem
+from ..methods.skeleton_agent import selector
+from ..methods.skeleton_agent.selector import FormatProblem
+from ..skeleton.layouts import Layout
 from . import schemas
 from .exchanges import Exchange, Usage, exchange_key, spec_of
 from .prompts import ROUNDS, Prompts

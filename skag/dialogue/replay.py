@@ -13,8 +13,8 @@ from typing import Any
 from ..backends import open_backend
 from ..backends.knowledge import is_there
 from ..errors import DialogueError
-from ..layouts import Layout
-from ..store import SkeletonStore
+from ..skeleton.layouts import Layout
+from ..skeleton.store import SkeletonStore
 from .describe import DescribeReport, describe
 from .exchanges import spec_of
 from .interview import Question, Respondent

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..layouts import Layout
-from ..selector import MAX_JOINTS
+from ..methods.skeleton_agent.selector import MAX_JOINTS
+from ..skeleton.layouts import Layout
 
 
 def of_round(number: int, layout: Layout) -> dict[str, Any] | None:

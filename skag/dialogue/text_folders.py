@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .. import selector
 from ..errors import DialogueError
-from ..layouts import Layout
-from ..selector import FormatProblem
+from ..methods.skeleton_agent import selector
+from ..methods.skeleton_agent.selector import FormatProblem
+from ..skeleton.layouts import Layout
 from .describe import load
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .interview import MAX_ANSWER, clean

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from .. import selector
-from ..layouts import Layout
-from ..selector import FormatProblem
+from ..methods.skeleton_agent import selector
+from ..methods.skeleton_agent.selector import FormatProblem
+from ..skeleton.layouts import Layout
 from .exchanges import Exchange, exchange_key, label_set_id, spec_of
 from .prompts import ROUNDS
 from .store import DialogueStore

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..store import UNKNOWN, Clip
+from ..skeleton.store import UNKNOWN, Clip
 from .archives import printable
 from .labels import split_name
 from .source import Unusable

@@ -18,8 +18,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..errors import DataError
-from ..layouts import Layout, load_layout
-from ..store import Clip
+from ..skeleton.layouts import Layout, load_layout
+from ..skeleton.store import Clip
 from .archives import Files, printable
 from .arrays import Header, npz_of
 from .label_names import known_names

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from ..layouts import Layout, layout_names, load_layout
+from ..skeleton.layouts import Layout, layout_names, load_layout
 from .source import Unusable
 
 _STEP = (

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..layouts import load_layout
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .annotations import facts_of, name_of, parts
 from .archives import Files
 from .pyskl import class_names, is_pickle, load, memory_note, splits_of, whole_clip

@@ -26,7 +26,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
-from ..store import UNKNOWN
+from ..skeleton.store import UNKNOWN
 from .archives import MAX_MEMBER, Files, printable
 from .source import Options, Unusable, first
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layouts import load_layout
+from ..skeleton.layouts import load_layout
 from . import poses
 from .archives import Files, Member
 from .mmpose import MAX_BYTES, is_json, paths

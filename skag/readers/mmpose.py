@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..layouts import load_layout
+from ..skeleton.layouts import load_layout
 from . import poses
 from .archives import Files, Member
 from .source import Options, Source, Unusable, content, first

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..layouts import load_layout
 from ..parallel import Workers
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .source import Options, Skipped, Source, Unusable, content, each_file
 from .text import number_blocks

@@ -36,9 +36,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..layouts import load_layout
 from ..parallel import Workers
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .label_names import known_names
 from .skeleton_text import as_joints, read_frames

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..layouts import load_layout
 from ..parallel import Workers
-from ..store import UNKNOWN, Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import UNKNOWN, Clip
 from .archives import Files, Member
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import joint_table, json_items

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from ..layouts import load_layout
+from ..skeleton.layouts import load_layout
 from . import poses
 from .archives import Files, Member
 from .source import Options, Source, Unusable, content, first

@@ -25,8 +25,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError
-from ..layouts import Layout
-from ..store import Clip
+from ..skeleton.layouts import Layout
+from ..skeleton.store import Clip
 from . import joints
 from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy

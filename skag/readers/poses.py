@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..layouts import Layout, load_layout
-from ..store import Clip
+from ..skeleton.layouts import Layout, load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .joints import places, recorded
 from .labels import Catalogue

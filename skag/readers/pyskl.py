@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import DataError
-from ..layouts import Layout, load_layout
-from ..store import Clip
+from ..skeleton.layouts import Layout, load_layout
+from ..skeleton.store import Clip
 from . import pickles
 from .annotations import NTU_NAME, UAV_NAME, facts_of, joints_of, name_of, parts
 from .archives import Files, printable

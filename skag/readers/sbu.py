@@ -16,8 +16,8 @@ import re
 
 import numpy as np
 
-from ..layouts import load_layout
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .source import Options, Source, Unusable, content, each_file
 from .text import number_blocks

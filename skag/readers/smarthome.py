@@ -20,8 +20,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..layouts import load_layout
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .bodies import busiest, by_place
 from .source import Options, Source, Unusable, content, each_file, first

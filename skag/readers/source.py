@@ -23,9 +23,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import DataError
-from ..layouts import Layout
 from ..parallel import Workers
-from ..store import Clip
+from ..skeleton.layouts import Layout
+from ..skeleton.store import Clip
 from .archives import Files, Member, printable
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from ..errors import DataError
-from ..layouts import Layout
-from ..store import UNKNOWN, Clip
+from ..skeleton.layouts import Layout
+from ..skeleton.store import UNKNOWN, Clip
 from . import joints
 from .archives import Files, printable
 from .labels import Catalogue, Labels, find_labels, is_labels, labels_of

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from ..errors import DataError
-from ..store import Clip
+from ..skeleton.store import Clip
 from .archives import Files
 from .labels import natural
 from .source import NoneUsable, Options, Skipped, Source

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from ..errors import DataError
-from ..layouts import Layout, load_layout
-from ..store import Clip
+from ..skeleton.layouts import Layout, load_layout
+from ..skeleton.store import Clip
 from .annotations import UAV_NAME
 from .archives import Files, Member
 from .bodies import busiest, by_place

@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ..layouts import load_layout
-from ..store import Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import Clip
 from .archives import Files, Member
 from .source import Options, Source, Unusable, content, each_file
 

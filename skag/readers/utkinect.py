@@ -21,8 +21,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..errors import DataError
-from ..layouts import load_layout
-from ..store import UNKNOWN, Clip
+from ..skeleton.layouts import load_layout
+from ..skeleton.store import UNKNOWN, Clip
 from .archives import Files, Member, printable
 from .source import Options, Skipped, Source, Unusable, content, each_file, first
 from .text import number_blocks

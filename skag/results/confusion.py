@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import evaluate as evaluation
 from .. import runs
 from ..dialogue.exchanges import Exchange
+from ..encoders.protogcn import Recogniser
 from ..errors import RunError
-from ..evaluate import Predictions, Run
-from ..model import Recogniser
-from ..store import SkeletonStore
-from . import analysis, figures, network_figures, refreshes, report
+from ..inference import evaluate as evaluation
+from ..inference.evaluate import Predictions, Run
+from ..methods.skeleton_agent import network_figures, refreshes
+from ..skeleton.store import SkeletonStore
+from . import analysis, figures, report
 
 FIGURES, ANALYSIS = "figures", "analysis.json"  # in the run folder
 _SHOWN_EPOCHS = 4

@@ -25,13 +25,13 @@ import numpy as np
 
 from .. import __version__, runs
 from ..dialogue.exchanges import Exchange, spec_of
-from ..drawing import FRAME_RATE, view
 from ..errors import DataError, RunError
-from ..evaluate import Predictions, Run
-from ..selector import FormatProblem, read_critical_joints
-from ..store import SkeletonStore
+from ..inference.evaluate import Predictions, Run
+from ..methods.skeleton_agent.refreshes import Refresh, Told, pair_changes
+from ..methods.skeleton_agent.selector import FormatProblem, read_critical_joints
+from ..skeleton.store import SkeletonStore
 from . import analysis
-from .refreshes import Refresh, Told, pair_changes
+from .drawing import FRAME_RATE, view
 
 REPORT = "report.html"
 _FOLDER = Path(__file__).with_name("report_page")

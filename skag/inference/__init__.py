@@ -1,0 +1,1 @@
+"""Trained classifiers at work: scores, fusion, calibration, prediction, segments of long recordings, export."""

@@ -1,0 +1,476 @@
+"""New recordings in, classes out: calibrated probabilities, the reason in words and joints, "none of these".
+
+A `Predictor` is one run or several that are fused, made by `open_predictor` or from runs that are loaded already.
+Recordings are prepared by the same functions as `skag eval` prepares clips of a store.
+
+Letters of this file: N recordings, M bodies, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import runs
+from ..dialogue.exchanges import Exchange
+from ..errors import DataError, RunError, SkagError
+from ..readers.archives import printable
+from ..readers.source import Unusable
+from ..results import analysis
+from ..skeleton import clips as data
+from ..skeleton.layouts import Layout
+from ..skeleton.store import Clip, SkeletonStore
+from . import calibration, discriminant, evaluate
+from .calibration import Calibration
+from .evaluate import Run
+from .recordings import Failure, Recording, cleaned, of_array
+
+NONE_OF_THESE = "none of these"
+MOST_CARRIERS = 5  # joints that are held still together
+MAX_BATCH_FRAMES = 1 << 16  # of all recordings of a batch; a longer recording is a batch of its own
+
+
+@dataclass(frozen=True)
+class JointEffect:
+    """What the class loses when a joint is held still."""
+
+    joint: str
+    drop: float  # of its probability, 1 at most; negative where the joint spoke for other classes
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Which joints carried a decision, measured by holding joints still (`held_still`) and looking again."""
+
+    joints: tuple[JointEffect, ...]  # each held still alone, the most telling first: by the odds that it takes away
+    carried_by: tuple[str, ...]  # the fewest of the first joints that, held still together, change the answer
+    instead: tuple[str, float] | None  # what is then likeliest; None where no `MOST_CARRIERS` joints change it
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one recording is taken for."""
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray  # float64 [K], calibrated where the run could be
+    uncalibrated: np.ndarray  # float64 [K], as `skag eval` has them
+    threshold: float | None  # the likeliest class is no answer below it; None: it always is
+    sentence: str | None  # what the run's dialogue says of the likeliest class
+    evidence: Evidence | None  # for the likeliest class, where it was asked for
+
+    @property
+    def likeliest(self) -> str:
+        """The class of the highest probability, whether it is the answer or not."""
+        return self.classes[int(self.probabilities.argmax())]
+
+    @property
+    def probability(self) -> float:
+        """The probability of `likeliest`."""
+        return float(self.probabilities.max())
+
+    @property
+    def label(self) -> str | None:
+        """The answer: `likeliest`, or None for "none of these"."""
+        return None if self.threshold is not None and self.probability < self.threshold else self.likeliest
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The `count` likeliest classes with their probabilities."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.classes[k], float(self.probabilities[k])) for k in order]
+
+    def to_dict(self, count: int = 5) -> dict[str, Any]:
+        """Plain values, with the `count` likeliest classes."""
+        return {
+            "label": self.label,
+            "top": [{"class": name, "probability": probability} for name, probability in self.top(count)],
+            "threshold": self.threshold,
+            "sentence": self.sentence,
+            "evidence": None if self.evidence is None else asdict(self.evidence),
+        }
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A recording of a file with its prediction."""
+
+    path: Path
+    name: str
+    frames: int
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Recordings where `data.prepare` expects a skeleton store."""
+
+    clips: Sequence[Clip]
+    layout: Layout
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array([clip.label for clip in self.clips])
+
+    @property
+    def widths(self) -> np.ndarray:
+        return np.array([clip.width for clip in self.clips])
+
+    @property
+    def cameras(self) -> np.ndarray:
+        return np.array([clip.camera for clip in self.clips])
+
+    @property
+    def frames(self) -> np.ndarray:
+        return np.array([clip.keypoints.shape[1] for clip in self.clips])
+
+    def keypoints(self, number: int) -> np.ndarray:
+        return self.clips[number].keypoints
+
+    def confidence(self, number: int) -> np.ndarray | None:
+        return self.clips[number].confidence
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One run, or several fused with the published weights."""
+
+    runs: tuple[Run, ...]
+    device: torch.device
+    calibration: Calibration | None
+    sentences: dict[str, str]  # of the classes that the first run with a dialogue says something of
+    num_views: int = 1
+    batch_size: int = 64
+    kinematics: discriminant.KinematicDiscriminant | None = None  # asked beside the runs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.runs[0].classes)
+
+    @property
+    def layout(self) -> Layout:
+        return self.runs[0].layout
+
+    def prepare(self, clips: Sequence[Clip]) -> list[data.Clips]:
+        """Cleaned recordings as each of the runs sees them."""
+        batch = _Batch(clips, self.layout)
+        with np.errstate(all="ignore"):  # what is too large has no finite probabilities in the end
+            return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
+
+    def opinion(self, clips: Sequence[Clip]) -> np.ndarray | None:
+        """What measured motion says of cleaned recordings, probabilities `[N, K]`; None where it is not asked."""
+        if self.kinematics is None:
+            return None
+        with np.errstate(all="ignore"):
+            return self.kinematics.probabilities(_Batch(clips, self.layout), np.arange(len(clips)), self.layout)
+
+    def uncalibrated(self, prepared: Sequence[data.Clips], opinion: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
+        multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
+        found = [
+            evaluate.predict(run.model, clips, run.config.data, self.batch_size, self.num_views)
+            for run, clips in zip(self.runs, prepared, strict=True)
+        ]
+        together = found[0].astype(np.float64)
+        if len(found) > 1:
+            together = analysis.fuse(found, [evaluate.stream_weight(run.config.data.stream) for run in self.runs])
+        return together if opinion is None else discriminant.multiply(together, opinion)
+
+    def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities under the fitted temperature; as they are where there is none."""
+        return calibration.temper(probabilities, self.calibration.temperature if self.calibration else 1.0)
+
+    def threshold(self, abstain: float | None) -> float | None:
+        """The threshold of "none of these", see `Calibration.threshold`. Raises `RunError` where none can be fitted."""
+        if abstain is None:
+            return None
+        if self.calibration is None:
+            raise RunError(
+                f"no held-out clips of {self.runs[0].folder} are at hand, so there is no threshold: give the store it "
+                "was trained on with --data, or leave out --abstain."
+            )
+        return self.calibration.threshold(abstain)
+
+    def predict(
+        self, clips: Sequence[Clip], *, abstain: float | None = None, evidence: bool = True
+    ) -> Iterator[Prediction]:
+        """A prediction of every recording, in order; the recordings are cleaned (`recordings.cleaned`).
+
+        `abstain` is the rate of `Calibration.threshold`. Measuring the `evidence` takes about as many looks at a
+        recording as it has joints. Raises `RunError` as `threshold` does.
+        """
+        threshold = self.threshold(abstain)
+        prepared, opinion = self.prepare(clips), self.opinion(clips)
+        uncalibrated = self.uncalibrated(prepared, opinion)
+        for n, (raw, probabilities) in enumerate(zip(uncalibrated, self.calibrated(uncalibrated), strict=True)):
+            likeliest, reasons = int(probabilities.argmax()), None
+            if evidence:
+                own = None if opinion is None else opinion[n : n + 1]
+                reasons = self.evidence([one_of(batch, n) for batch in prepared], probabilities, own)
+            yield Prediction(
+                classes=self.classes,
+                probabilities=probabilities,
+                uncalibrated=raw,
+                threshold=threshold,
+                sentence=self.sentences.get(self.classes[likeliest]),
+                evidence=reasons,
+            )
+
+    def evidence(
+        self, prepared: Sequence[data.Clips], probabilities: np.ndarray, opinion: np.ndarray | None = None
+    ) -> Evidence:
+        """Which joints carried the decision on one prepared recording with calibrated `probabilities` `[K]`: the
+        network's, with the `opinion` `[1, K]` of measured motion as it is."""
+        k = int(probabilities.argmax())
+        each = [(v,) for v in range(self.layout.num_joints)]
+        alone = self._held_still(prepared, each, opinion)[:, k]
+        order = np.argsort(np.log(alone) - np.log1p(-alone), kind="stable").tolist()
+        prefixes = [tuple(order[: count + 1]) for count in range(min(MOST_CARRIERS, len(order)))]
+        together = self._held_still(prepared, prefixes, opinion)
+        changed = np.flatnonzero(together.argmax(1) != k)
+        carriers = prefixes[changed[0]] if len(changed) else ()
+        other = together[changed[0]] if len(changed) else None
+        return Evidence(
+            joints=tuple(JointEffect(self.layout.joints[v], float(probabilities[k] - alone[v])) for v in order),
+            carried_by=tuple(self.layout.joints[v] for v in carriers),
+            instead=None if other is None else (self.classes[int(other.argmax())], float(other.max())),
+        )
+
+    def _held_still(
+        self, prepared: Sequence[data.Clips], which: Sequence[tuple[int, ...]], opinion: np.ndarray | None
+    ) -> np.ndarray:
+        """Calibrated probabilities `[n, K]` of one prepared recording with each of `which` joints held still."""
+        found = []
+        longest = max(len(clips.rows) for clips in prepared)
+        size = max(1, min(self.batch_size, MAX_BATCH_FRAMES // longest))
+        for start in range(0, len(which), size):
+            some = which[start : start + size]
+            varied = [_copies([held_still(clips.rows, v, self.layout) for v in some], clips) for clips in prepared]
+            found.append(self.calibrated(self.uncalibrated(varied, opinion)))
+        return np.clip(np.concatenate(found), 1e-15, 1 - 1e-15)
+
+
+def one_of(clips: data.Clips, number: int) -> data.Clips:
+    """One of several prepared recordings."""
+    start, frames = int(clips.first_row[number]), int(clips.frames[number])
+    return _copies([clips.rows[start : start + frames]], clips, number)
+
+
+def _copies(rows: Sequence[torch.Tensor], like: data.Clips, number: int = 0) -> data.Clips:
+    """Several versions of one prepared recording, rows `[T, M, V, C]` of each."""
+    frames = torch.full((len(rows),), len(rows[0]), device=rows[0].device)
+    return data.Clips(
+        rows=torch.cat(list(rows)),
+        first_row=frames.cumsum(0) - frames,
+        frames=frames,
+        labels=like.labels[number].expand(len(rows)),
+        widths=None if like.widths is None else like.widths[number].expand(len(rows)),
+        layout=like.layout,
+    )
+
+
+def held_still(rows: torch.Tensor, joints: Sequence[int], layout: Layout) -> torch.Tensor:
+    """A prepared recording `[T, M, V, C]` in which some joints stay at their mean place of the recording.
+
+    Frames in which a joint was not seen stay as they are, and so do confidences. Compared were, on the test clips of
+    UTKinect and SBU with trained networks, how much holding the three most telling joints still takes from the class's
+    probability, and how much any three do: mean place 21 and 1 points (UTKinect), 21 and 3 (SBU); coordinates at 0,
+    the sign of a joint not seen, 22 and 2, 92 and 58, which measures how odd such a body is; the place of the joint
+    that it hangs on 9 and 1, 67 and 14; carried along rigidly by that joint 3 and 0, 17 and 1.
+    """
+    held = rows.clone()
+    for joint in joints:
+        points = rows[..., joint, : layout.dims]  # T M C
+        seen = points.any(-1, keepdim=True)
+        mean = (points * seen).sum(0) / seen.sum(0).clamp(min=1)
+        held[..., joint, : layout.dims] = torch.where(seen, mean, points)
+    return held
+
+
+def predict_recordings(
+    predictor: Predictor,
+    items: Iterable[Recording | Failure],
+    *,
+    abstain: float | None = None,
+    evidence: bool = True,
+) -> Iterator[Predicted | Failure]:
+    """Predict recordings as they come (`recordings.each_recording`), a batch of them in memory at a time; the results
+    are in their order. Arguments and errors as for `Predictor.predict`."""
+    predictor.threshold(abstain)  # before anything is read
+    batch: list[Recording] = []
+
+    def predicted() -> Iterator[Predicted | Failure]:
+        found = predictor.predict([item.clip for item in batch], abstain=abstain, evidence=evidence)
+        for item, prediction in zip(batch, found, strict=True):
+            clip = item.clip
+            if np.isfinite(prediction.probabilities).all():
+                yield Predicted(item.path, clip.name, clip.keypoints.shape[1], prediction)
+            else:
+                yield Failure(item.path, clip.name, "has coordinates that are too large: check their unit")
+        batch.clear()
+
+    frames = 0
+    for item in items:
+        try:
+            if isinstance(item, Recording):
+                item = replace(item, clip=cleaned(item.clip, predictor.layout))
+        except Unusable as unusable:
+            item = Failure(item.path, printable(item.clip.name, 255), str(unusable))
+        new = 0 if isinstance(item, Failure) else item.clip.keypoints.shape[1]
+        if batch and (
+            isinstance(item, Failure) or len(batch) == predictor.batch_size or frames + new > MAX_BATCH_FRAMES
+        ):
+            yield from predicted()
+            frames = 0
+        if isinstance(item, Failure):
+            yield item
+        else:
+            batch.append(item)
+            frames += new
+    if batch:
+        yield from predicted()
+
+
+def predict_array(
+    predictor: Predictor,
+    keypoints: np.ndarray,
+    confidence: np.ndarray | None = None,
+    *,
+    abstain: float | None = None,
+    evidence: bool = True,
+) -> Prediction:
+    """Predict one recording, see `evaluate.Run.predict`. Raises `DataError` and `RunError`."""
+    item = Recording(Path(), of_array(keypoints, confidence, predictor.layout))
+    (found,) = predict_recordings(predictor, [item], abstain=abstain, evidence=evidence)
+    if isinstance(found, Failure):
+        raise DataError(f"{found.name} {found.reason}.")
+    return found.prediction
+
+
+def open_predictor(
+    folders: Sequence[Path],
+    *,
+    store: Path | None = None,
+    device: torch.device,
+    batch_size: int = 64,
+    kinematics: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Predictor:
+    """Open runs for prediction, and calibrate them where that has not been done.
+
+    With `kinematics` the first run's `discriminant` is asked beside them. `store` takes the place of the skeleton store
+    that training found. `note` is told of progress, and where a run cannot be calibrated. Raises `RunError` for runs
+    that cannot be used or do not fit each other.
+    """
+    runs.check_different(folders)
+    loaded = [evaluate.load_run(folder, device) for folder in folders]
+    return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
+
+
+def of_runs(
+    loaded: Sequence[Run],
+    store: Path | None,
+    device: torch.device,
+    batch_size: int = 64,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    kinematics: bool = False,
+) -> Predictor:
+    """The same of runs that are loaded already."""
+    first = loaded[0]
+    for other in loaded[1:]:
+        if other.classes != first.classes:
+            raise RunError(f"{other.folder} tells other classes apart than {first.folder}: fuse runs of one label set.")
+        if other.layout.joints != first.layout.joints:
+            raise RunError(
+                f"{other.folder} was trained on layout {other.layout.name} and {first.folder} on "
+                f"{first.layout.name}: fuse runs of one layout."
+            )
+    num_views = max(run.config.data.test_views for run in loaded)
+    networks = [calibration.network_hash(run.folder) for run in loaded]
+    asked = None
+    if kinematics:
+        asked = _discriminant(first.folder, store)
+        networks.append(asked.identity())
+    found = calibration.load(first.folder, networks, num_views)
+    if found is None:
+        found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)
+    sentences = next(filter(None, map(class_sentences, loaded)), {})
+    return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked)
+
+
+def _discriminant(folder: Path, store: Path | None) -> discriminant.KinematicDiscriminant:
+    with ExitStack() as stack:
+        return discriminant.of_run(folder, None if store is None else stack.enter_context(SkeletonStore(store)))
+
+
+def _calibrate(
+    loaded: Sequence[Run],
+    networks: Sequence[str],
+    num_views: int,
+    store: Path | None,
+    device: torch.device,
+    batch_size: int,
+    note: Callable[[str], None],
+    kinematics: discriminant.KinematicDiscriminant | None,
+) -> Calibration | None:
+    """Fit a calibration on the clips that all runs held out, and keep it; None where they are not at hand."""
+    folders = [run.folder for run in loaded]
+    with ExitStack() as stack:
+        try:
+            stores = [evaluate.open_run(folder, store, device, stack, lambda text: None)[1] for folder in folders]
+            clips = [evaluate.held_out_clips(run, of) for run, of in zip(loaded, stores, strict=True)]
+            evaluate.check_same_clips(folders, clips)
+        except SkagError:
+            note(
+                f"Note: probabilities are not calibrated, since no clips held out by {' and '.join(map(str, folders))} "
+                "are at hand; give the store of the training with --data."
+            )
+            return None
+        note(f"Calibrating on {len(clips[0].names)} clips held out from training.")
+        predictions = [
+            evaluate.predict_clips(run, of, held_out, device, batch_size, num_views).probabilities
+            for run, of, held_out in zip(loaded, stores, clips, strict=True)
+        ]
+        labels, opinion = clips[0].labels, None
+        if kinematics is not None:
+            opinion = kinematics.probabilities(stores[0], clips[0].numbers, stores[0].layout)
+    weights = [evaluate.stream_weight(run.config.data.stream) for run in loaded]
+    together = predictions[0] if len(predictions) == 1 else analysis.fuse(predictions, weights)
+    if opinion is not None:
+        together = discriminant.multiply(together, opinion)
+    found = calibration.fit(labels, together, networks, num_views)
+    try:
+        calibration.save(folders[0], found)
+    except OSError as error:
+        note(f"Note: the calibration cannot be kept in {folders[0]} ({error.strerror}); it is fitted anew next time.")
+    return found
+
+
+def class_sentences(run: Run) -> dict[str, str]:
+    """What the run's dialogue said of its classes when the kept network was trained: the distinctions that it was
+    trained with then, key features where there was none; empty for a run without agents. Raises `RunError`."""
+    kept = kept_epoch(run.folder)
+    try:
+        refreshes = runs.read_lines(run.folder / runs.REFRESHES)
+        asked_later = {key for refresh in refreshes for key in refresh.get("exchanges", ())}
+        exchanges = [Exchange.from_record(record) for record in runs.read_lines(run.folder / runs.DIALOGUES)]
+        at_first = [each for each in exchanges if each.rejected is None and each.key not in asked_later]
+        found = {each.class_name: each.text.strip() for n in (5, 6) for each in at_first if each.round == n}
+        for refresh in refreshes:
+            if refresh.get("effective", refresh["epoch"] + 1) <= kept:  # earlier runs do not say it
+                found |= {change["class"]: change["sentence"] for change in refresh["changed"]}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise RunError(
+            f"{run.folder / runs.DIALOGUES} or {runs.REFRESHES} beside it is damaged: train the run again."
+        ) from None
+    return {name: said for name, said in found.items() if said}
+
+
+def kept_epoch(folder: Path) -> int:
+    """The epoch of a run's best.pt; 0 for imported weights, which know none."""
+    return int(torch.load(folder / "best.pt", map_location="cpu", weights_only=True).get("epoch", 0))

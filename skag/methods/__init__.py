@@ -1,0 +1,1 @@
+"""Published methods by name; a folder each."""

@@ -1,0 +1,313 @@
+"""Clips ready for the network: read once from the store, kept in memory, sampled in batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import AugmentConfig, DataConfig
+from ..device import send
+from ..errors import DataError
+from ..training import distributed
+from . import transforms
+from .kinematics import joint_motion
+from .layouts import Layout
+from .store import UNKNOWN, SkeletonStore
+
+_TEST_PART = 0.85  # share of the clip that each of several test views sees
+
+
+def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split clip numbers into (training, validation), for model selection without the test split.
+
+    Whole subjects are held out where at least three are known, as many as come nearest to `fraction`
+    and never one without whom a class would vanish from training; otherwise clips are drawn per class.
+    Deterministic for a seed. Raises `DataError` where nothing can be held out.
+    """
+    rng = np.random.default_rng([seed, 0x5EED])
+    labels, subjects = store.labels[numbers], store.subjects[numbers]
+    held = np.zeros(len(numbers), bool)
+    people = np.unique(subjects)
+    if len(people) >= 3 and UNKNOWN not in people:
+        for person in rng.permutation(people):
+            trial = held | (subjects == person)
+            nearer = abs(trial.mean() - fraction) < abs(held.mean() - fraction) or not held.any()
+            if nearer and np.isin(labels, labels[~trial]).all():
+                held = trial
+    if not held.any():
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            count = min(max(1, round(fraction * len(members))), len(members) - 1)
+            held[members[:count]] = True
+    if not held.any():
+        raise DataError("the training split is too small to hold out a validation part: record more clips per class.")
+    return numbers[~held], numbers[held]
+
+
+class Batch(NamedTuple):
+    """Training clips."""
+
+    x: Tensor  # [N, M, T, V, C]
+    labels: Tensor  # [N], where several processes train those of all of them
+    motion: Tensor | None = None  # [N, V, A] as in `Clips`, of the clips as they were recorded
+    mirrored: Tensor | None = None  # [N] whether `x` is mirrored, where there is `motion`
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Normalised clips, frames one after another, on the device or, where they do not fit there, in the host's memory.
+
+    Of clips in the host's memory, the frames of a batch are read there, and pinned, while the device computes.
+    """
+
+    rows: Tensor  # [R, M, V, C] joints; streams are taken per batch
+    first_row: Tensor  # [n], beside the rows
+    frames: Tensor  # [n], beside the rows
+    labels: Tensor  # [n], on the device
+    widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
+    layout: Layout
+    motion: Tensor | None = None  # [n, V, A] how every joint moves, on the device; NaN where that is not known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches arrive."""
+        return self.labels.device
+
+    def at(self, places: np.ndarray) -> Clips:
+        """Some of the clips; the frames are shared."""
+        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths", "motion")}
+        chosen = torch.from_numpy(places)
+        return replace(self, **{n: v if v is None else v[chosen.to(v.device)] for n, v in of_each.items()})
+
+
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether clips of that size are to be kept on the device: on a GPU in at most half of its free memory, the rest is
+    the network's."""
+    return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
+    """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
+    frames, widths = [], []
+    in_pixels = store.layout.dims == 2 and config.pixels
+    most = int(store.frames[numbers].sum())  # empty frames are left out
+    rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
+    for number in numbers:
+        clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
+        rows[end : end + len(clip)] = clip
+        end += len(clip)
+        frames.append(len(clip))
+        if in_pixels:
+            widths.append(_width(clip, int(store.widths[number])))
+    lengths, joined = torch.tensor(frames), torch.from_numpy(rows[:end])
+    home = device if fits(joined.nbytes, device) else torch.device("cpu")
+    return Clips(
+        rows=joined.to(home),
+        first_row=(lengths.cumsum(0) - lengths).to(home),
+        frames=lengths.to(home),
+        labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+        widths=torch.tensor(widths, device=device) if in_pixels else None,
+        layout=store.layout,
+    )
+
+
+def with_motion(clips: Clips, store: SkeletonStore, numbers: np.ndarray) -> Clips:
+    """The clips, of the given numbers in the store, with how their joints move: each feature of `joint_motion`
+    standardised over all joints of all clips, and cut off at four standard deviations."""
+    motion = joint_motion(store, numbers)
+    spread = np.maximum(np.nanstd(motion, (0, 1)), 1e-4)
+    standard = ((motion - np.nanmean(motion, (0, 1))) / spread).clip(-4, 4)
+    return replace(clips, motion=torch.from_numpy(standard.astype(np.float32)).to(clips.device))
+
+
+def _width(clip: np.ndarray, known: int) -> float:
+    """The image's width; where it is unknown, twice the middle of the joints that were seen."""
+    if known > 0:
+        return float(known)
+    across = clip[..., 0][clip[..., 0] != 0]
+    return float(across.min() + across.max()) if across.size else 0.0
+
+
+def prepare_clip(
+    keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout, config: DataConfig
+) -> np.ndarray:
+    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, C']`.
+
+    2-D recordings get their confidence as third coordinate, so that C' is always 3.
+    """
+    keypoints = np.asarray(keypoints, np.float32)
+    if layout.dims == 2:
+        normalise = transforms.image_coordinates if config.pixels else transforms.normalise_image
+        keypoints = normalise(keypoints, confidence)
+    else:
+        keypoints = transforms.drop_empty_frames(keypoints)
+        keypoints = transforms.centre_on_first_frame(keypoints, layout)
+        for wanted, transform in (
+            (config.align_spine, transforms.align_spine),
+            (config.stand_upright, transforms.stand_upright),
+            (config.face_forward, transforms.face_forward),
+            (config.unit_height, transforms.unit_height),
+        ):
+            keypoints = transform(keypoints, layout) if wanted else keypoints
+    bodies = np.zeros((config.num_bodies, *keypoints.shape[1:]), np.float32)
+    bodies[: len(keypoints)] = keypoints[: config.num_bodies]
+    return np.ascontiguousarray(bodies.swapaxes(0, 1))
+
+
+def num_draws(config: DataConfig, augment: AugmentConfig) -> int:
+    """Random numbers that `augmented` needs per clip."""
+    if config.sampling != "stretch":
+        return 9 + config.num_frames + 1
+    return 9 if augment.part_drop else 7
+
+
+def training_batches(
+    clips: Clips,
+    config: DataConfig,
+    augment: AugmentConfig,
+    batch_size: int,
+    repeats: int,
+    generator: torch.Generator,
+    balance: float = 0.0,
+) -> Iterator[Batch]:
+    """One epoch of shuffled, augmented batches.
+
+    All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
+    cannot use it. Where several processes train, a batch holds `batch_size` clips for each of them: labels are of all,
+    clips of this process's part (`distributed.part_of`).
+    """
+    order = epoch_order(clips.labels.cpu(), repeats, balance, generator)
+    for chosen in order.split(batch_size * distributed.size()):
+        if len(chosen) >= 2 * distributed.size():
+            part = distributed.part_of(len(chosen))
+            draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
+            noise_seed = int(torch.randint(2**62, (1,), generator=generator))
+            x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
+            labels = clips.labels[send(chosen, clips.device)]
+            if clips.motion is None:
+                yield Batch(x, labels)
+            else:  # in body heights and outwards from the body: of all augmentations mirroring alone changes it
+                mirrored = send(draw[part, 2] < augment.mirror, clips.device)
+                yield Batch(x, labels, clips.motion[send(chosen[part], clips.device)], mirrored)
+
+
+def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:
+    """Which clips an epoch shows, in order: numbers `[repeats * n]` for the clips' classes `labels` `[n]`.
+
+    Without `balance` every clip comes once in each of `repeats` shuffled passes. With it, clips of a class of m are
+    shown in proportion to m ** -balance, so that classes come in proportion to m ** (1 - balance); each clip as often
+    as its share says, rounded down or up at random (systematic sampling, which varies less than independent draws).
+    """
+    if balance == 0:
+        return torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(repeats)])
+    total = repeats * len(labels)
+    weights = labels.bincount()[labels].double() ** -balance
+    ends = (weights / weights.sum()).cumsum(0) * total + torch.rand((), generator=generator, dtype=torch.double)
+    ends[-1] = total  # whatever was lost in rounding: the shares sum to the whole
+    counts = ends.floor().diff(prepend=ends.new_zeros(1)).long()
+    return torch.arange(len(labels)).repeat_interleave(counts)[torch.randperm(total, generator=generator)]
+
+
+def augmented(
+    clips: Clips,
+    chosen: Tensor,
+    config: DataConfig,
+    augment: AugmentConfig,
+    draw: Tensor,
+    noise_seed: int,
+) -> Tensor:
+    """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, num_draws]`, uniform in [0, 1)."""
+    device, home, layout = clips.device, clips.rows.device, clips.layout
+    chosen, draw = send(chosen, home), send(draw, home)
+    share = augment.shortest_part + (1 - augment.shortest_part) * draw[:, 0]
+    frames = clips.frames[chosen]
+    if config.sampling == "stretch":
+        start = (1 - share) * draw[:, 1]
+        positions = transforms.stretch_positions(frames, config.num_frames, start, start + share)
+    else:
+        part = (share * frames).long().clamp(min=1)
+        start = (draw[:, 1] * (frames - part + 1)).long()
+        positions = start[:, None] + transforms.uniform_positions(part, config.num_frames, draw[:, 9:])
+    x = _joints(clips, chosen, positions, config)
+    chosen, draw = send(chosen, device), send(draw, device)
+    up = layout.up_axis[0]
+    if augment.mirror:
+        flip = draw[:, 2] < augment.mirror
+        widths = None if clips.widths is None else clips.widths[chosen]
+        mirrored = transforms.mirror(x, layout, augment.mirror_kind, widths)
+        x = torch.where(flip[:, None, None, None, None], mirrored, x)
+    if layout.dims == 3 and (augment.heading or augment.tilt):
+        limits = torch.full((3,), augment.tilt, device=device)
+        limits[up] = augment.heading
+        turn = transforms.rotation_matrices((draw[:, 3:6] * 2 - 1) * limits)
+        x = torch.einsum("nij,ntmvj->ntmvi", turn, x)
+    if augment.scale:
+        size = 1 + augment.scale * (draw[:, 6] * 2 - 1)
+        x = torch.cat([x[..., : layout.dims] * size[:, None, None, None, None], x[..., layout.dims :]], -1)
+    if augment.jitter:
+        generator = torch.Generator(device).manual_seed(noise_seed)
+        noise = torch.randn(x.shape, generator=generator, device=device) * augment.jitter
+        noise[..., layout.dims :] = 0
+        x = x + noise * x.any(-1, keepdim=True)  # a missing joint stays missing
+    if augment.part_drop:
+        limb = (draw[:, 8] * len(transforms.limbs(layout))).long()
+        x = transforms.drop_parts(x, layout, torch.where(draw[:, 7] < augment.part_drop, limb, -1))
+    return _stream(x, layout, config)
+
+
+def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig) -> Tensor:
+    """Joints `[N, T, M, V, C]` at `positions`, on the device; for motions within the recording, `[N, 2 T, ...]` with
+    the frames that follow those behind them, so that both are augmented alike."""
+    first, frames = clips.first_row[chosen], clips.frames[chosen]
+    x = transforms.gather_frames(clips.rows, first, frames, positions)
+    if _follows_recording(config):
+        x = torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
+    return send(x, clips.device)
+
+
+def _follows_recording(config: DataConfig) -> bool:
+    return config.stream.endswith("m") and config.sampling != "uniform-frames"
+
+
+def _stream(x: Tensor, layout: Layout, config: DataConfig) -> Tensor:
+    """What `_joints` read, perhaps augmented, as the configured stream `[N, M, T, V, C]`."""
+    following = None
+    if _follows_recording(config):
+        x, following = x.chunk(2, 1)
+    confidence = config.bone_confidence
+    x = transforms.to_stream(x, layout, config.stream, following=following, bone_confidence=confidence)
+    return x.transpose(1, 2).contiguous()
+
+
+def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: int = 1) -> Iterator[Tensor]:
+    """All clips in order as `[N, views, M, T, V, C]`: the whole clip once, or several overlapping parts of it; with
+    the published samplings, so many choices of frames.
+
+    With `config.mirror_views` their mirror images follow, as many again.
+    """
+    device = clips.rows.device
+    share = 1.0 if num_views == 1 else _TEST_PART
+    starts = torch.linspace(0, 1 - share, num_views, device=device)
+    for chosen in torch.arange(len(clips), device=device).split(batch_size):
+        frames = clips.frames[chosen]
+        if config.sampling == "stretch":
+            bounds = [(start.expand(len(chosen)), start.expand(len(chosen)) + share) for start in starts]
+            positions = [transforms.stretch_positions(frames, config.num_frames, *bound) for bound in bounds]
+        else:
+            lengths = frames.tolist()
+            options = (config.num_frames, num_views, config.sampling)
+            every = np.stack([transforms.test_positions(length, *options) for length in lengths], 1)
+            positions = list(torch.from_numpy(every).to(device))
+        views = [_joints(clips, chosen, position, config) for position in positions]
+        if config.mirror_views:
+            widths = None if clips.widths is None else clips.widths[chosen.to(clips.device)]
+            views += [transforms.mirror(view, clips.layout, widths=widths) for view in views]
+        yield torch.stack([_stream(view, clips.layout, config) for view in views], 1)
