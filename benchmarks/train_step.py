@@ -39,8 +39,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from skag.encoders.layers import BatchNorm, Pointwise
-from skag.encoders.protogcn import ModelConfig, Output, Recogniser, SpatialGraph, TemporalBranches
+from skag.encoders.protogcn import SpatialGraph, TemporalBranches
 from skag.methods.skeleton_agent.losses import alignment_loss
+from skag.methods.skeleton_agent.network import ModelConfig, Output, Recogniser
 from skag.text.weights import mend_torchvision
 from skag.training.allocator import keep_freed_memory, without_small_caches
 

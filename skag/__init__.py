@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .inference.evaluate import Run
+    from .inference.recogniser import TrainedRecogniser
 
 __version__ = "0.1.0"
 
 
-def load(run: str | Path, device: str = "cpu") -> Run:
+def load(run: str | Path, device: str = "cpu") -> TrainedRecogniser:
     """A run folder's network, ready to be used: made by `skag train`, or from a published checkpoint.
 
     `load(run).predict(array)` says what a recording `[T, V, C]` or `[M, T, V, C]` shows, with calibrated probabilities
@@ -29,11 +29,11 @@ def load(run: str | Path, device: str = "cpu") -> Run:
     long one; see docs/predict.md.
 
     `load(run).model` takes clips `x [N, M, T, V, C]` of the run's stream (`skag.skeleton.clips.prepare` makes them as
-    training did) and returns a `skag.encoders.protogcn.Output` with `class_logits [N, K]`, `constraint_logits [N, K]`
+    training did) and returns a `NetworkOutput` with `class_logits [N, K]`, `constraint_logits [N, K]`
     and `embedding [N, D]`; `.classes`, `.layout` and `.config` say what they mean. Raises `skag.errors.RunError`.
     """
     import torch
 
-    from .inference.evaluate import load_run
+    from .inference.recogniser import load as load_run
 
     return load_run(Path(run), torch.device(device))

@@ -1,4 +1,4 @@
-"""Does the loop help? The same recipe with the parts of the loop taken out, over several seeds and protocols.
+"""What are the parts of a method worth? A recipe with parts taken out, over several seeds and protocols.
 
 A cell is one row, protocol and seed: a run folder made by `skag.training.loop.train`, whose epoch the held-out clips
 choose, and with which `skag.inference.evaluate` looks at the test split once, at the end. A cell that is finished holds
@@ -32,47 +32,24 @@ from .dialogue.prompts import load_prompts
 from .dialogue.store import DialogueStore, check_apart
 from .errors import DialogueError, RunError
 from .inference import discriminant
-from .inference.evaluate import evaluate_runs, load_predictions
-from .methods.skeleton_agent.agents import open_agents
-from .results.analysis import accuracy
+from .inference.evaluate import evaluate_runs
+from .inference.scores import load_predictions
+from .methods import method
+from .methods.base import KnowledgeSource, Row
+from .metrics import accuracy
 from .skeleton.store import SkeletonStore
 from .training.allocator import keep_freed_memory
-from .training.loop import train
+from .training.start import Wanted, configure, train_run
 
 BASELINE, RESULT = "baseline", "cell.json"
 WITH_KINEMATICS = "+k"  # behind the name of a row
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: what is changed of the recipe."""
-
-    name: str
-    meaning: str
-    changes: tuple[str, ...] = ()  # FIELD=VALUE, as `--set` takes them
-    asks_again: bool = True  # False: rounds 1 to 5 alone, no refresh
-
-
-# After Table 4 of the paper, whose rows add stage 1, stage 2, the joint constraint and the alignment to a baseline.
-ROWS = {
-    row.name: row
-    for row in (
-        Row(BASELINE, "no agents: alpha 0, beta 0", ("agents.alpha=0", "agents.beta=0", "agents.gamma=0")),
-        Row("stage-1", "constraint and alignment from rounds 1 to 5, never asked again", asks_again=False),
-        Row("constraint", "constraint alone, with refreshes: beta 0", ("agents.beta=0", "agents.gamma=0")),
-        Row("alignment", "alignment alone, with refreshes: alpha 0", ("agents.alpha=0", "agents.gamma=0")),
-        Row("all", "constraint and alignment, with refreshes: the recipe as it is"),
-        Row("motion", "as all, and critical joints must tell how they move: gamma 3", ("agents.gamma=3",)),
-        Row("shuffled", "control: as all, with every class given another class's answers", ("agents.shuffled=true",)),
-    )
-}
-
-
-@dataclass(frozen=True)
 class Cell:
     """One training run of the table."""
 
-    row: str
+    row: Row
     protocol: str | None
     seed: int
     config: Config
@@ -113,22 +90,23 @@ class RowResult:
     pairs: int
 
 
-def parse_row(text: str) -> Row:
-    """A row of one's own, `NAME:FIELD=VALUE[,FIELD=VALUE]`, which changes `all`. Raises `RunError`."""
+def parse_row(text: str, rows: Mapping[str, Row]) -> Row:
+    """A row of one's own, `NAME:FIELD=VALUE[,FIELD=VALUE]`, which changes `all`; `rows` are the method's. Raises
+    `RunError`."""
     name, colon, changes = text.partition(":")
     if not colon or not name.replace("-", "").isalnum() or not changes:
         raise RunError(f"--row {text}: write NAME:FIELD=VALUE, such as warm:agents.temperature=0.3.")
-    if name in ROWS:
+    if name in rows:
         raise RunError(f"--row {text}: {name} is a row already; give it another name.")
     return Row(name, f"as all, with {changes}", tuple(changes.split(",")))
 
 
-def choose_rows(names: Sequence[str], own: Sequence[str]) -> list[Row]:
-    """Rows by name (all where none is named), then one's own. Raises `RunError`."""
-    if unknown := [name for name in names if name not in ROWS]:
-        raise RunError(f"no row {unknown[0]!r}: known are {', '.join(ROWS)}.")
-    chosen = [ROWS[name] for name in dict.fromkeys(names)] if names else list(ROWS.values())
-    chosen += [parse_row(text) for text in own]
+def choose_rows(rows: Mapping[str, Row], names: Sequence[str], own: Sequence[str]) -> list[Row]:
+    """Of a method's `rows` those named (all where none is), then one's own. Raises `RunError`."""
+    if unknown := [name for name in names if name not in rows]:
+        raise RunError(f"no row {unknown[0]!r}: known are {', '.join(rows)}.")
+    chosen = [rows[name] for name in dict.fromkeys(names)] if names else list(rows.values())
+    chosen += [parse_row(text, rows) for text in own]
     if twice := [row.name for row in chosen if [other.name for other in chosen].count(row.name) > 1]:
         raise RunError(f"two rows are called {twice[0]!r}: give each a name of its own.")
     return chosen
@@ -154,6 +132,7 @@ def plan(
     out: Path,
     *,
     recipe: str | None = None,
+    method_name: str | None = None,
     stream: str = "j",
     changes: Sequence[str] = (),
     device: str = "cpu",
@@ -163,20 +142,16 @@ def plan(
     Raises `RunError` where a recipe, a change or a finished cell does not fit.
     """
     cells = []
+    repeatable = method(recipes.method_of(recipe, method_name)).REPEATABLE
     for seed in seeds:
         for protocol in protocols:
-            if recipe is None:
-                config, _ = recipes.derived(store, store.protocol(protocol)[0], stream, device)
-            else:
-                config = recipes.fitted(recipes.recipe(recipe, stream), store)
-            config = override(replace(config, "agents", wait_for_answers=True), changes)  # runs that can be repeated
+            wanted = Wanted(recipe, method_name, protocol, changes=(*repeatable, *changes))
+            config, _ = configure(store, wanted, stream, device)
             config = replace(replace(config, "data", protocol=protocol), "train", seed=seed)
             for row in rows:
-                changed = override(config, row.changes)
-                if not row.asks_again:
-                    changed = replace(changed, "agents", query_period=changed.train.epochs)
+                changed = override(config, [change.format(epochs=config.train.epochs) for change in row.changes])
                 name = "-".join(part for part in (row.name, protocol, f"seed{seed}") if part)
-                cells.append(Cell(row.name, protocol, seed, changed, out / name))
+                cells.append(Cell(row, protocol, seed, changed, out / name))
     return cells
 
 
@@ -193,29 +168,26 @@ def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:
                 "--out, or the settings it was made with."
             )
     _, asking = runs.read_source(cell.folder)
-    if cell.config.agents.used and asking.get("llm") != llm:
+    if method(cell.config.method).uses_knowledge(cell.config) and asking.get("llm") != llm:
         raise RunError(
             f"{cell.folder} was answered by {asking.get('llm')}, not {llm}: choose another folder with --out."
         )
 
 
 def describe_classes(
-    store: SkeletonStore,
-    protocols: Sequence[str | None],
-    asking: Mapping[str, Any],
-    note: Callable[[str], None],
+    store: SkeletonStore, protocols: Sequence[str | None], source: KnowledgeSource, note: Callable[[str], None]
 ) -> None:
     """Rounds 1 to 5 of every class, for every protocol (`measured` answers each from its own training clips).
 
     What was answered before is not asked again. Raises `DialogueError` where a class stays without answers.
     """
-    llm = asking["llm"]
-    if asking["offline"] or llm.startswith("imported/"):
+    llm = source.llm or "measured"
+    if source.offline or llm.startswith("imported/"):
         return
-    check_apart(Path(asking["dialogues"]), store.path)
-    with DialogueStore(Path(asking["dialogues"])) as kept:
+    check_apart(source.dialogues, store.path)
+    with DialogueStore(source.dialogues) as kept:
         for protocol in protocols:
-            backend = open_backend(llm, store=store, protocol=protocol, base_url=asking["base_url"], tell=note)
+            backend = open_backend(llm, store=store, protocol=protocol, base_url=source.base_url, tell=note)
             report = describe(backend, kept, store.classes, store.layout, load_prompts())
             if report.failed:
                 name, reason = report.failed[0]
@@ -235,41 +207,25 @@ class _Nobody:
     def refreshed(self, record: dict[str, Any]) -> None: ...
 
 
-def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) -> CellResult:
-    """Train and evaluate one cell, or go on with it, in this process."""
+def make_cell(data: Path, cell: Cell, source: KnowledgeSource, device: str) -> CellResult:
+    """Train and evaluate one cell, or resume it, in this process."""
     where = torch.device(device)
-    options = {
-        "llm": asking["llm"],
-        "dialogues": str(Path(asking["dialogues"]).resolve()),
-        "offline": asking["offline"],
-    }
-    with (
-        SkeletonStore(data) as store,
-        open_agents(
-            cell.config.agents,
-            store,
-            llm=asking["llm"],
-            protocol=cell.protocol,
-            dialogues=Path(asking["dialogues"]),
-            base_url=asking["base_url"],
-            offline=asking["offline"],
-            asks_again=cell.config.agents.query_period < cell.config.train.epochs,
-            device=device,
-        ) as agents,
-    ):
+    source = dataclasses.replace(source, asks_again=cell.row.asks_again, shuffled=cell.row.shuffled)
+    with SkeletonStore(data) as store:
         resume = (cell.folder / runs.CONFIG).exists()
-        report = train(store, cell.config, cell.folder, agents, where, _Nobody(), asking=options, resume=resume)
-        if agents.missing:
+        report, missing = train_run(
+            store, cell.config, cell.folder, source, where, _Nobody(), lambda text: None, resume=resume
+        )
+        if missing:
             raise DialogueError(
-                f"{asking['dialogues']} lacks {len(agents.missing)} answers for {cell.folder}: leave out --offline."
+                f"{source.dialogues} lacks {len(missing)} answers for {cell.folder}: leave out --offline."
             )
     found = evaluate_runs([cell.folder], store=data, device=where)
     predictions = load_predictions(cell.folder, found.split)
-    seconds = sum(
-        line["seconds"] for name in (runs.METRICS, runs.REFRESHES) for line in runs.read_lines(cell.folder / name)
-    )
+    assert predictions is not None
+    lines = [line for name in (runs.METRICS, "refreshes.jsonl") for line in runs.read_lines(cell.folder / name)]
     result = CellResult(
-        row=cell.row,
+        row=cell.row.name,
         protocol=cell.protocol,
         seed=cell.seed,
         **dataclasses.asdict(found.accuracies[0]),
@@ -277,9 +233,9 @@ def make_cell(data: Path, cell: Cell, asking: Mapping[str, Any], device: str) ->
         clips=found.num_clips,
         val_top1=report.val_top1,
         best_epoch=report.best_epoch,
-        refreshes=report.refreshes,
-        asked=report.asked,
-        minutes=round(seconds / 60, 2),
+        refreshes=report.of_method.get("refreshes", 0),
+        asked=report.of_method.get("asked", 0),
+        minutes=round(sum(line["seconds"] for line in lines) / 60, 2),
     )
     runs.write_json(cell.folder / RESULT, dataclasses.asdict(result))
     return result
@@ -315,7 +271,7 @@ def finished(cell: Cell) -> CellResult | None:
 def run_cells(
     data: Path,
     cells: Sequence[Cell],
-    asking: Mapping[str, Any],
+    source: KnowledgeSource,
     *,
     jobs: int = 1,
     device: str = "cpu",
@@ -333,7 +289,7 @@ def run_cells(
     if waiting:
         spawn = multiprocessing.get_context("spawn")  # open HDF5 files and threads do not survive a fork
         with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=spawn, initializer=_begin_process) as pool:
-            left = {pool.submit(make_cell, data, cell, asking, device) for cell in waiting}
+            left = {pool.submit(make_cell, data, cell, source, device) for cell in waiting}
             try:
                 while left:
                     done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)

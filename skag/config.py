@@ -1,28 +1,21 @@
-"""The complete configuration of a run: frozen dataclasses, stored as JSON beside every result.
+"""The configuration of a run: frozen dataclasses, stored as JSON beside every result.
 
-A recipe (see `recipes.py`) is a function that returns one `Config`; a variant changes fields of it.
+Here are the sections that all methods share; a method's `config.py` adds its own. A recipe is a function that returns
+one `Config`; a variant changes fields of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from .checks import MANY, within
 from .errors import RunError
 
-
-def _within(config: Any, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value <= high:
-            limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-            raise RunError(f"{name} is {value:g}; it must be {limits}.")
-
-
-_MANY = float("inf")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,8 @@ class DataConfig:
     val_fraction: float = 0.1  # part of the training split held out for model selection
 
     def __post_init__(self) -> None:
-        _within(self, 1, _MANY, "num_frames", "num_bodies", "test_views")
-        _within(self, 0, 0.9, "val_fraction")
+        within(self, 1, MANY, "num_frames", "num_bodies", "test_views")
+        within(self, 0, 0.9, "val_fraction")
 
 
 @dataclass(frozen=True)
@@ -64,87 +57,11 @@ class AugmentConfig:
     part_drop: float = 0.0  # probability that one arm or leg is set to zero
     mix: bool = False  # double the batch with mixtures of pairs of its clips (published code, not in the paper)
     shortest_part: float = 1.0  # training sees a random part of a clip, at least this share of it
-    jitter: float = 0.0  # standard deviation of noise per joint and frame, in the data's unit
 
     def __post_init__(self) -> None:
-        _within(self, 0, 1, "mirror", "part_drop", "scale")
-        _within(self, 0.01, 1, "shortest_part")
-        _within(self, 0, _MANY, "heading", "tilt", "jitter")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Width and depth of the network; the rest of its shape follows from the data."""
-
-    channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)
-    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
-    joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (published, not for Kinetics)
-    # What the learned graphs begin as: noise (published), or first some adjacency of the skeleton (`graph.py`).
-    graph: Literal["noise", "binary", "spatial", "stgcn_spatial"] = "noise"
-    dropout: float = 0.0
-    # Bodies that are not there (published: zeros that go through the network) are left out, in batch norm's statistics
-    # and in the mean over bodies: other numbers, and half the work for clips of one person among those of two.
-    present_bodies_only: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.channels or len(self.channels) != len(self.strides):
-            raise RunError(
-                f"channels has {len(self.channels)} and strides {len(self.strides)} numbers: give one each per block."
-            )
-        if bad := [width for width in self.channels if width < 8 or width % 8]:
-            raise RunError(f"channels holds {bad[0]}: every width must be a multiple of 8.")
-        if min(self.strides) < 1:
-            raise RunError(f"strides holds {min(self.strides)}: every stride must be at least 1.")
-        _within(self, 0, 0.99, "dropout")
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """Questioner, Selector and the two loss terms they feed."""
-
-    alpha: float = 0.2  # weight of the joint constraint, L_con (0: off)
-    beta: float = 0.5  # weight of the alignment, L_align (0: off)
-    # Weight of L_motion (0: off): the features of a joint must tell how it moves in the clip, which is measured once,
-    # beforehand. Asked of the joints that are critical for the clip's class, or of all. Beyond the paper.
-    gamma: float = 0.0
-    motion_of: Literal["critical", "all"] = "critical"
-    constraint_over: Literal["sum", "mean"] = (
-        "sum"  # critical joints (eq. 4), or their mean: classes with many weigh alike
-    )
-    temperature: float = 0.1  # tau of the alignment (eq. 6, 7)
-    # What the cosines are multiplied with. temperature: 1 / tau (paper). learned: a learned number that begins at
-    # ln(1/0.07) and is used as it is (published code; CLIP would take its exponential).
-    alignment_scale: Literal["temperature", "learned"] = "temperature"
-    # q of eq. 8 over the clips of one class: uniform, or the published code's softmax of 10 times "same class".
-    alignment_target: Literal["uniform", "softmax"] = "uniform"
-    query_period: int = 5  # epochs between two refreshes
-    max_similar: int = 10  # k of eq. 3
-    # False: answers come in while training goes on, and count from the epoch after they are complete.
-    wait_for_answers: bool = False
-    max_questions: int | None = None  # that a run may put while it trains; None: as many as it takes
-    min_confusions: int = 1  # a class counts as similar from this many confused clips on
-    confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
-    confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
-    joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
-    both_sides: bool = False  # a critical joint's mirror image is critical too, as it is in a clip that is mirrored
-    recall_distinctions: bool = False  # round 6 is asked with the class's distinction so far before it
-    text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
-    train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
-    shuffled: bool = False  # control: every class is given the joints and the sentence of another one
-
-    def __post_init__(self) -> None:
-        _within(self, 0, _MANY, "alpha", "beta", "gamma")
-        _within(self, 1e-4, _MANY, "temperature")
-        _within(self, 1, _MANY, "query_period", "max_similar", "min_confusions")
-        if self.max_questions is not None:
-            _within(self, 0, _MANY, "max_questions")
-        if self.train_text_encoder and not self.text_encoder.startswith("open_clip:"):
-            raise RunError(f"train_text_encoder trains open_clip:NAME, not {self.text_encoder}: change one of the two.")
-
-    @property
-    def used(self) -> bool:
-        """Whether anything looks at what the agents say."""
-        return bool(self.alpha or self.beta or (self.gamma and self.motion_of == "critical"))
+        within(self, 0, 1, "mirror", "part_drop", "scale")
+        within(self, 0.01, 1, "shortest_part")
+        within(self, 0, MANY, "heading", "tilt")
 
 
 @dataclass(frozen=True)
@@ -177,22 +94,25 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within(self, 1, _MANY, "epochs", "repeats")
-        _within(self, 2, _MANY, "batch_size")
-        _within(self, 0, _MANY, "lr", "warmup", "weight_decay")
-        _within(self, 0, 0.99999, "momentum", "label_smoothing", "ema")
-        _within(self, 0, 1, "balance")
+        within(self, 1, MANY, "epochs", "repeats")
+        within(self, 2, MANY, "batch_size")
+        within(self, 0, MANY, "lr", "warmup", "weight_decay")
+        within(self, 0, 0.99999, "momentum", "label_smoothing", "ema")
+        within(self, 0, 1, "balance")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that fixes a run but the data and the dialogues."""
+    """What the configuration of every method has; a method's own class adds its sections.
 
+    Together they fix everything of a run but the data and the dialogues.
+    """
+
+    method: ClassVar[str]  # its name among `methods.METHODS`
+    removed: ClassVar[Mapping[str, Any]] = {}  # fields of earlier versions, with the values that changed nothing
     recipe: str
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    agents: AgentConfig = field(default_factory=AgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,13 +128,13 @@ def flat(config: Config) -> dict[str, Any]:
     return found
 
 
-def replace(config: Config, section: str, **changes: Any) -> Config:
+def replace(config: AnyConfig, section: str, **changes: Any) -> AnyConfig:
     """A copy of `config` with some fields of one section changed; a change to None is no change."""
     kept = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **kept)})
 
 
-def override(config: Config, assignments: Sequence[str]) -> Config:
+def override(config: AnyConfig, assignments: Sequence[str]) -> AnyConfig:
     """A copy of `config` with fields set from text: `train.lr=0.05`, `network.channels=48,96`.
 
     Fields that must fit one another may be set together. Raises `RunError` for an unknown field, with the nearest
@@ -261,14 +181,26 @@ def _parsed(wanted: Any, text: str) -> Any:
     return text
 
 
-def config_from_dict(values: dict[str, Any], where: str) -> Config:
-    """The inverse of `Config.to_dict`. Raises `RunError` naming an unknown, mistyped or missing field."""
-    return from_dict(Config, values, where)
+def config_from_dict(kind: type[AnyConfig], values: Any, where: str) -> AnyConfig:
+    """The inverse of `Config.to_dict`, of the class `kind`.
+
+    Fields that an earlier version had are left out where they changed nothing. Raises `RunError` naming one that did,
+    and an unknown, mistyped or missing field.
+    """
+    if isinstance(values, dict):
+        values = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+        for path, harmless in kind.removed.items():
+            section, name = path.split(".")
+            fields = values.get(section)
+            if isinstance(fields, dict) and name in fields and fields.pop(name) != harmless:
+                raise RunError(f"{where}: {path} is set, which this version no longer has: skag 0.1.0 reads this run.")
+    return from_dict(kind, values, where)
 
 
 def from_dict(kind: type, values: Any, where: str) -> Any:
     """A dataclass of plain and nested fields from what JSON made of it. Raises `RunError`."""
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {each.name: hints[each.name] for each in dataclasses.fields(kind)}
     if not isinstance(values, dict):
         raise RunError(f"{where}: expected fields of {kind.__name__}, found {type(values).__name__}.")
     if unknown := sorted(set(values) - set(types)):

@@ -1,11 +1,9 @@
 """Run folders: everything a result can be traced to and repeated from.
 
-    config.json        the complete configuration, the classes, the layout, the network's shape, who was asked
+    config.json        method, complete configuration, classes, layout, the network's shape, who was asked
     data.json          path and fingerprint of the skeleton store, clip numbers of training and validation
     environment.json   versions, device, command
     metrics.jsonl      one line per epoch, every loss term apart
-    refreshes.jsonl    one line per refresh: epoch, confusions, similar classes, joints and sentences before and after
-    refreshes/         one file per refresh: masks, sentence embeddings, embeddings of the clips that choose the epoch
     dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
@@ -13,6 +11,8 @@
     analysis.json, report.html, figures/   what `skag analyze-confusion` found
     tensorboard/       the metrics again, where TensorBoard is installed
     .lock              empty; locked while the run is being trained
+
+A method adds files of its own; `docs/run-folder.md` has them all.
 
 Files are written under a temporary name and renamed, so that what is there is whole.
 """
@@ -24,9 +24,9 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from itertools import accumulate
@@ -38,16 +38,16 @@ import numpy as np
 from . import __version__
 from .config import Config, config_from_dict
 from .errors import RunError, cause
+from .methods import DEFAULT, method
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
     import torch
 
-    from .encoders.protogcn import ModelConfig
     from .skeleton.store import SkeletonStore
 
 CONFIG, DATA = "config.json", "data.json"
-METRICS, REFRESHES, DIALOGUES = "metrics.jsonl", "refreshes.jsonl", "dialogues.jsonl"
+METRICS, DIALOGUES = "metrics.jsonl", "dialogues.jsonl"
 LOCK = ".lock"
 
 
@@ -113,19 +113,21 @@ def read_lines(path: Path) -> list[Any]:
 def write_run_facts(
     run: Path,
     config: Config,
-    model_config: ModelConfig,
+    shape: Mapping[str, Any],
     store: SkeletonStore,
     training: np.ndarray,
     validation: np.ndarray,
     device: torch.device,
     asking: dict[str, Any],
 ) -> None:
-    """Write the files that say what a run is, before its first step. `asking` is how its agents were opened."""
+    """Write the files that say what a run is, before its first step. `shape` is what rebuilds its network, `asking`
+    where its knowledge comes from."""
     import torch
 
     facts = {
+        "method": config.method,
         "config": config.to_dict(),
-        "model": asdict(model_config),
+        **shape,
         "classes": store.classes,
         "layout": store.layout.to_dict(),
         "asking": asking,
@@ -175,17 +177,14 @@ def check_different(folders: Sequence[Path]) -> None:
             raise RunError(f"{folder} is given twice: fuse different runs, or give it once.")
 
 
-def keep_epochs(run: Path, epochs: int) -> None:
-    """Forget what was written of epochs after `epochs`: a run that goes on from there writes it again. Raises
-    `RunError`."""
-    for path, latest in ((run / METRICS, "epoch"), (run / REFRESHES, "effective")):
-        if path.exists():
-            until = epochs + (latest == "effective")  # what takes effect in the next epoch was written in the last one
-            try:
-                kept = [line for line in _whole_lines(path) if json.loads(line)[latest] <= until]
-            except (ValueError, LookupError, TypeError):
-                raise RunError(f"{path} is damaged: take it from a copy, or train the run again.") from None
-            write_lines(path, kept)
+def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Leave the `wanted` JSON lines of a file: a run that is resumed writes the others again. Raises `RunError`."""
+    if path.exists():
+        try:
+            kept = [line for line in _whole_lines(path) if wanted(json.loads(line))]
+        except (ValueError, LookupError, TypeError):
+            raise RunError(f"{path} is damaged: take it from a copy, or train the run again.") from None
+        write_lines(path, kept)
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -255,8 +254,10 @@ def scalar_writer(run: Path, epochs_done: int) -> Iterator[Callable[[dict[str, A
 
 
 def read_config(run: Path) -> Config:
-    """The configuration a run was trained with. Raises `RunError`."""
-    return config_from_dict(read_json(run, CONFIG).get("config"), where=str(run / CONFIG))
+    """The configuration a run was trained with, of its method's class. Raises `RunError`."""
+    facts = read_json(run, CONFIG)
+    kind = method(facts.get("method", DEFAULT)).CONFIG
+    return config_from_dict(kind, facts.get("config"), where=str(run / CONFIG))
 
 
 # ---------------------------------------------------------------- many runs

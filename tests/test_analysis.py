@@ -9,25 +9,27 @@ import pytest
 from sklearn import metrics
 
 from skag.errors import RunError
+from skag.metrics import (
+    accuracy,
+    confusion_matrix,
+    expected_calibration_error,
+    fuse,
+    reliability_curve,
+    wilson_interval,
+)
 from skag.results.analysis import (
     ClassResult,
-    accuracy,
     analyse,
     calibration_error_by_chance,
     confused_pairs,
     confusion_groups,
-    confusion_matrix,
     confusion_order,
     difference_overall,
     difference_per_class,
     difficulty_sets,
-    expected_calibration_error,
-    fuse,
     nearest_is_own,
     pair_clips,
     per_class,
-    reliability_curve,
-    wilson_interval,
 )
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar  # comes with scikit-learn
 
+from skag import metrics
 from skag.inference import calibration
-from skag.results import analysis
 
 
 def made(seed: int, clips: int, sharpness: float = 1.0, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,7 @@ def test_the_temperature_undoes_a_network_that_is_too_sure_or_too_unsure(sharpne
     labels, probabilities = made(0, 5000, sharpness)
     temperature = calibration.fit_temperature(labels, probabilities)
     assert temperature == pytest.approx(sharpness, rel=0.05)
-    assert analysis.expected_calibration_error(labels, calibration.temper(probabilities, temperature)) < 2
+    assert metrics.expected_calibration_error(labels, calibration.temper(probabilities, temperature)) < 2
 
 
 def test_the_temperature_equals_that_of_another_optimiser() -> None:

@@ -24,8 +24,8 @@ import skag
 from skag.cli import app, main
 from skag.cli.output import Output
 from skag.cli.train import _Terminal
-from skag.encoders.protogcn import ModelConfig
 from skag.errors import DataError
+from skag.methods.skeleton_agent.network import ModelConfig
 
 from .conftest import CLASSES, tiny_clip
 from .helpers.servers import Fault, reply_by_round, serve

@@ -11,8 +11,8 @@ import pytest
 
 from skag import recipes
 from skag.config import Config, config_from_dict, flat, override, replace
-from skag.encoders.protogcn import ModelConfig
 from skag.errors import RunError
+from skag.methods.skeleton_agent.network import ModelConfig
 from skag.skeleton.layouts import STREAMS, load_layout
 from skag.skeleton.store import SkeletonStore
 

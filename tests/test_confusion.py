@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from skag.dialogue.transfer import to_line
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
 from skag.inference import evaluate
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.results.confusion import analyze_confusion, learned_topology, typical_poses
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store

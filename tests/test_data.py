@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skag.config import AugmentConfig, DataConfig
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import DataError
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton import clips as data
 from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout

@@ -15,8 +15,8 @@ import torch
 
 from skag import runs
 from skag.config import AgentConfig, Config, replace
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.agents import Agents
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton.clips import Batch
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from skag import recipes, runs
+from skag import metrics, recipes, runs
 from skag.cli import app
 from skag.config import Config, NetworkConfig, replace
-from skag.encoders.protogcn import Recogniser
 from skag.errors import RunError
 from skag.inference import evaluate
-from skag.results import analysis
+from skag.methods.skeleton_agent.network import Recogniser
 from skag.skeleton.store import SkeletonStore
 from skag.training.loop import model_shape
 
@@ -111,7 +110,7 @@ def test_published_fusions_weigh_probabilities_by_stream() -> None:
     found = {fusion.name: fusion for fusion in evaluate.fuse_streams(streams, made)}["4-stream"]
     assert (found.members, found.weights) == ((2, 1, 0, 3), (2, 2, 1, 1))
     jm, b, j, bm = (one.probabilities for one in made)
-    assert found.accuracy == analysis.accuracy(made[0].labels, (2 * j + 2 * b + jm + bm) / 6)
+    assert found.accuracy == metrics.accuracy(made[0].labels, (2 * j + 2 * b + jm + bm) / 6)
 
 
 def random_runs(seed: int, skills: list[float], clips: int, blur: float = 1.0) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -144,7 +143,7 @@ def test_fitted_weights_equal_those_of_another_optimiser() -> None:
         def loss(logs: np.ndarray) -> float:
             """The formula of the docstring, class by class."""
             weights = prior * np.exp(logs[:4])
-            fused = analysis.fuse(made, weights) ** np.exp(logs[4])  # noqa: B023
+            fused = metrics.fuse(made, weights) ** np.exp(logs[4])  # noqa: B023
             right = fused[np.arange(40), labels] / fused.sum(1)  # noqa: B023
             return -np.log(right).sum() + 0.5 * ((logs / np.log(2)) ** 2).sum()
 
@@ -156,7 +155,7 @@ def test_fitted_weights_equal_those_of_another_optimiser() -> None:
 def test_fitted_weights_find_the_shares_of_a_mixture() -> None:
     rng = np.random.default_rng(2)
     made = [rng.dirichlet(np.full(6, 0.3), 20_000) for _ in range(3)]
-    mixed = analysis.fuse(made, [0.6, 0.3, 0.1])
+    mixed = metrics.fuse(made, [0.6, 0.3, 0.1])
     labels = (mixed.cumsum(1) < rng.random((20_000, 1))).sum(1).clip(max=5)
     assert evaluate.fit_weights(labels, made, [1, 1, 1]) == pytest.approx((0.6, 0.3, 0.1), abs=0.03)
 
@@ -186,8 +185,8 @@ def test_fitted_weights_are_those_of_the_held_out_clips_for_each_fusion() -> Non
     two, everything = evaluate.fuse_streams(streams, made, held_out)
     assert two.weights[1] > 0.7 and everything.weights[1] > 0.5
     assert sum(two.weights) == pytest.approx(1) and len(everything.weights) == 3
-    wanted = analysis.fuse([made[0].probabilities, made[1].probabilities], two.weights)
-    assert two.accuracy == analysis.accuracy(made[0].labels, wanted)
+    wanted = metrics.fuse([made[0].probabilities, made[1].probabilities], two.weights)
+    assert two.accuracy == metrics.accuracy(made[0].labels, wanted)
 
 
 def test_runs_of_other_clips_or_classes_are_not_fused(run_folder: Path) -> None:

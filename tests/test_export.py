@@ -13,9 +13,9 @@ import torch
 
 from skag import recipes, runs
 from skag.config import DataConfig
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
 from skag.inference import export as library
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store

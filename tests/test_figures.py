@@ -12,16 +12,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from skag.methods.skeleton_agent.network_figures import critical_joints_figure
+from skag.metrics import expected_calibration_error, reliability_curve
 from skag.results import figures
-from skag.results.analysis import (
-    ClassResult,
-    Difference,
-    calibration_error_by_chance,
-    difference_per_class,
-    expected_calibration_error,
-    per_class,
-    reliability_curve,
-)
+from skag.results.analysis import ClassResult, Difference, calibration_error_by_chance, difference_per_class, per_class
 from skag.results.figures import class_accuracy_figure, confusion_figure, difference_figure, reliability_figure
 from skag.skeleton.layouts import load_layout
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skag.encoders.layers import BatchNorm, Pointwise, add_mean_joint, norm_relu, refined_graph, with_mean_joint
-from skag.encoders.protogcn import ModelConfig, Recogniser
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from skag.encoders.protogcn import ModelConfig, Recogniser, SpatialGraph, TemporalBranches
+from skag.encoders.protogcn import SpatialGraph, TemporalBranches
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 
 
 def small(**changes: object) -> Recogniser:

@@ -12,9 +12,9 @@ import torch
 
 import skag
 from skag import recipes
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import RunError
 from skag.methods.skeleton_agent import published
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton.layouts import load_layout
 
 from .helpers.golden import golden, published_state

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from skag import recipes, runs
+from skag import metrics, recipes, runs
 from skag.dialogue.exchanges import Exchange, exchange_key
 from skag.dialogue.transfer import to_line
-from skag.encoders.protogcn import ModelConfig
 from skag.errors import DataError, RunError
 from skag.inference.evaluate import Predictions, Run
 from skag.methods.skeleton_agent import refreshes
+from skag.methods.skeleton_agent.network import ModelConfig
 from skag.results import analysis, confusion, report
 from skag.results.drawing import view
 from skag.skeleton.layouts import Layout, load_layout
@@ -132,7 +132,7 @@ def gather(folder: Path, store: SkeletonStore, epoch: int | None = 4) -> tuple:
     history = refreshes.read_refreshes(folder, store.classes, dialogue)
     told = refreshes.told_at(epoch or 4, dialogue, history, store.classes, store.layout, config.agents)
     predicted = predictions.probabilities.argmax(axis=1)
-    matrix = analysis.confusion_matrix(predictions.labels, predicted, len(store.classes))
+    matrix = metrics.confusion_matrix(predictions.labels, predicted, len(store.classes))
     pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, store.classes), store.classes, told, history)
     document["pairs"] = [confusion._pair_row(pair) for pair in pairs]
     document["refreshes"] = [asdict(row) for row in refreshes.summarise(history)]

@@ -26,10 +26,10 @@ from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.encoders.graph import GRAPHS
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import DialogueError, RunError
 from skag.inference import evaluate
 from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore

@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
-from .ask import DIALOGUES, BaseUrlOption, OfflineOption, StoreOption
+from .app import app
+from .options import (
+    DIALOGUES,
+    BaseUrlOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    MethodOption,
+    OfflineOption,
+    QuietOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    StoreOption,
+    Stream,
+)
 from .output import Output
-from .train import RecipeOption, SetOption
 
 if TYPE_CHECKING:
     from ..ablation import CellResult
@@ -23,6 +36,7 @@ def ablate(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs, one per row and seed.")],
     recipe: RecipeOption = None,
+    method_name: MethodOption = None,
     stream: Annotated[Stream, typer.Option("--stream", help="Joint, bone, k-bone, or their motions.")] = Stream.j,
     llm: Annotated[
         str, typer.Option("--llm", help="Who answers: measured, file:KNOWLEDGE.toml, imported/NAME or PROVIDER/MODEL.")
@@ -36,8 +50,8 @@ def ablate(
         str | None,
         typer.Option(
             "--rows",
-            help="Rows by name, comma between: baseline, stage-1, constraint, alignment, all, motion, shuffled.  "
-            "[default: all of these]",
+            help="Rows by name, comma between; skeleton-agent has baseline, stage-1, constraint, alignment, all and "
+            "shuffled.  [default: all of the method's]",
         ),
     ] = None,
     own_rows: Annotated[
@@ -79,15 +93,19 @@ def ablate(
     """
     from .. import ablation
     from ..device import choose_device
+    from ..methods import method
+    from ..methods.base import KnowledgeSource
+    from ..recipes import method_of
     from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     names = [name.strip() for name in rows.split(",")] if rows else []
-    chosen = ablation.choose_rows(names, own_rows or [])
+    rows_of = method(method_of(recipe, method_name)).ROWS
+    chosen = ablation.choose_rows(rows_of, names, own_rows or [])
     if against not in [row.name for row in chosen]:
         raise typer.BadParameter(f"--against {against} is none of the rows: {', '.join(row.name for row in chosen)}.")
     where = choose_device(device.value).type
-    asking = {"llm": llm, "dialogues": store, "base_url": base_url, "offline": offline}
+    source = KnowledgeSource(store, llm, base_url=base_url, offline=offline)
     with SkeletonStore(data) as clips:
         protocols = ablation.choose_protocols(clips, protocol or [])
         cells = ablation.plan(
@@ -97,21 +115,22 @@ def ablate(
             range(seed, seed + seeds),
             out,
             recipe=recipe,
+            method_name=method_name,
             stream=stream.value,
             changes=assignments or [],
             device=where,
         )
         for cell in cells:
             ablation.check_cell(cell, clips, llm)
-        if not only_finished and any(cell.config.agents.used for cell in cells):
-            ablation.describe_classes(clips, protocols, asking, output.note)
+        if not only_finished and any(method(cell.config.method).uses_knowledge(cell.config) for cell in cells):
+            ablation.describe_classes(clips, protocols, source, output.note)
         fingerprint, num_classes = clips.fingerprint, len(clips.classes)
     if only_finished:
         results = [result for cell in cells if (result := ablation.finished(cell)) is not None]
     else:
         with output.progress(f"{len(cells)} runs, epochs") as update:
             results = ablation.run_cells(
-                data, cells, asking, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
+                data, cells, source, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
             )
     meanings, made = {row.name: row.meaning for row in chosen}, list(results)
     if kinematics:

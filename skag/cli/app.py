@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from .completion import run_folders
 from .interruption import Group
 
 app = typer.Typer(
@@ -24,34 +21,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class Stream(StrEnum):
-    j = "j"
-    b = "b"
-    k = "k"
-    jm = "jm"
-    bm = "bm"
-    km = "km"
-
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random in this command.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
-KinematicsOption = Annotated[
-    bool,
-    typer.Option("--kinematics", help="Also ask how joints are measured to move, by a linear discriminant."),
-]
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.", autocompletion=run_folders)
-]
 
 WELCOME = """\
 skag tells look-alike actions apart, from recordings of body joints. Begin with
@@ -86,7 +55,7 @@ def _root(
 # isort: off
 from . import recordings  # noqa: E402, F401
 from . import inspect  # noqa: E402, F401
-from . import ask  # noqa: E402, F401
+from . import describe  # noqa: E402, F401
 from . import train  # noqa: E402, F401
 from . import recipes  # noqa: E402, F401
 from . import evaluate  # noqa: E402, F401

@@ -11,9 +11,16 @@ from pathlib import Path
 
 def recipe_names(incomplete: str) -> list[str]:
     """The names of the recipes."""
-    from ..recipes import RECIPES
+    from ..recipes import cards
 
-    return [name for name in RECIPES if name.startswith(incomplete)]
+    return [name for name in cards() if name.startswith(incomplete)]
+
+
+def method_names(incomplete: str) -> list[str]:
+    """The names of the methods."""
+    from ..methods import METHODS
+
+    return [name for name in METHODS if name.startswith(incomplete)]
 
 
 def layout_names(incomplete: str) -> list[str]:

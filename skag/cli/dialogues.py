@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, app
-from .ask import DIALOGUES, StoreOption
+from .app import app
+from .options import DIALOGUES, JsonOption, QuietOption, StoreOption
 from .output import Output, counted
 from .terminal import as_typed
 

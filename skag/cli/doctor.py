@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, app
+from .app import app
+from .options import JsonOption, QuietOption
 from .output import Output
 
 

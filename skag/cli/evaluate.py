@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption, app
+from .app import app
 from .completion import run_folders
+from .options import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption
 from .output import Output, counted
 
 RunsArgument = Annotated[

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, RunArgument, SeedOption, app
+from .app import app
+from .options import JsonOption, QuietOption, RunArgument, SeedOption
 from .output import Output
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, app
+from .app import app
+from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption
 from .output import Output, counted
 from .terminal import as_typed
 

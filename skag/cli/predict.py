@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption, app
+from .app import app
+from .options import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption
 from .output import Output, printable
 
 if TYPE_CHECKING:

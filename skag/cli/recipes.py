@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, QuietOption, Stream, app
+from .app import app
 from .completion import recipe_names
+from .options import FaithfulOption, JsonOption, QuietOption, SetOption, Stream
 from .output import Output
-from .train import FaithfulOption, SetOption
 
 group = typer.Typer(
     help="The recipes: what they are for, and every value of one with its source.\n\n"
@@ -26,19 +26,21 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False, quiet: Qui
     """List the recipes with the published top-1 accuracy beside; `skag recipes show NAME` prints one."""
     if context.invoked_subcommand is not None:
         return
-    from .. import recipes
+    from ..methods import METHODS
+    from ..recipes import cards
 
     output = Output(as_json, quiet)
     columns = ("j", "b", "k", "2", "4", "6")
-    rows, found = [], []
-    for name, card in recipes.RECIPES.items():
-        accuracy = recipes.PUBLISHED[name].accuracy if name in recipes.PUBLISHED else {}
-        shown = [_percent(accuracy.get(key)) for key in columns]
-        rows.append([name, card.data, card.trained_on, card.layout, card.classes, *shown])
-        facts = {"data": card.data, "trained_on": card.trained_on, "layout": card.layout, "classes": card.classes}
-        found.append({"name": name, **facts, "published": accuracy})
-    title = "Recipes, and published top-1 % of joint, bone, k-bone and 2, 4, 6 fused streams"
-    output.table(title, ["recipe", "for", "on", "layout", "classes", *columns], rows, spare=("classes", "layout"))
+    known, found = cards(), []
+    for of in METHODS:
+        rows = []
+        for name, card in ((name, card) for name, (method, card) in known.items() if method == of):
+            shown = [_percent(card.accuracy.get(key)) for key in columns]
+            rows.append([name, card.data, card.trained_on, card.layout, card.classes, *shown])
+            facts = {"data": card.data, "trained_on": card.trained_on, "layout": card.layout, "classes": card.classes}
+            found.append({"name": name, "method": of, **facts, "published": dict(card.accuracy)})
+        title = f"Recipes of {of}, and published top-1 % of joint, bone, k-bone and 2, 4, 6 fused streams"
+        output.table(title, ["recipe", "for", "on", "layout", "classes", *columns], rows, spare=("classes", "layout"))
     output.document({"recipes": found})
 
 
@@ -56,14 +58,16 @@ def show(
     """Print every value of a recipe with its source; --set and --faithful-to show what they change."""
     from .. import recipes
     from ..config import flat, override
+    from ..methods import method
     from ..skeleton.layouts import load_layout
 
     output = Output(as_json, quiet)
     config = recipes.recipe(name, stream.value)
-    found = recipes.sources(config)
+    found = method(config.method).sources(config)
     before = flat(config)
     if faithful_to is not None:
-        config = recipes.faithful(config, faithful_to.value, load_layout(recipes.RECIPES[name].layout).dims)
+        dims = load_layout(recipes.cards()[name][1].layout).dims
+        config = method(config.method).faithful(config, faithful_to.value, dims)
         found |= {key: f"--faithful-to {faithful_to}" for key, value in flat(config).items() if value != before[key]}
     config = override(config, assignments or [])
     found |= {assignment.partition("=")[0].strip(): "--set" for assignment in assignments or []}

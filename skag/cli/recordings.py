@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream, app
+from .app import app
 from .completion import layout_names, recipe_names
+from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream
 from .output import Output
 
 _LEFT_OUT = 20  # recordings that are named at most
@@ -108,9 +109,9 @@ def _import_checkpoint(
     output: Output, source: Path, out: Path, recipe: str | None, stream: str, layout: str | None, classes: Path | None
 ) -> None:
     from ..errors import RunError
-    from ..methods.skeleton_agent.published import import_checkpoint
+    from ..methods import method
     from ..readers.label_names import known_names, read_names
-    from ..recipes import PUBLISHED
+    from ..recipes import cards
     from ..recipes import recipe as find_recipe
     from ..skeleton.layouts import load_layout
     from ..skeleton.store import SkeletonStore
@@ -120,9 +121,10 @@ def _import_checkpoint(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already: choose another folder, or remove it.")
     config = find_recipe(recipe, stream)
-    if recipe not in PUBLISHED:
-        raise RunError(f"no checkpoints are published for recipe {recipe}: name one of {', '.join(PUBLISHED)}.")
-    facts = PUBLISHED[recipe]
+    published = {name: card for name, (_, card) in cards().items() if card.accuracy}
+    if recipe not in published:
+        raise RunError(f"no checkpoints are published for recipe {recipe}: name one of {', '.join(published)}.")
+    facts = published[recipe]
     if classes is not None and classes.suffix == ".h5":
         with SkeletonStore(classes) as clips:
             names = clips.classes
@@ -132,10 +134,10 @@ def _import_checkpoint(
         names = known_names("ntu120")[: facts.classes]
     else:
         raise RunError(f"name the {facts.classes} classes of {source}: --classes FILE, a name per line, or DATA.h5.")
-    shape = import_checkpoint(source, out, config, names, load_layout(layout or facts.layout))
+    shape = method(config.method).import_checkpoint(source, out, config, names, load_layout(layout or facts.layout))
     output.line(
-        f"{out}: stream {stream} of {recipe}, {shape.num_classes} classes, {shape.num_joints} joints, "
-        f"{len(shape.channels)} blocks, from {source}"
+        f"{out}: stream {stream} of {recipe}, {shape['classes']} classes, {shape['joints']} joints, "
+        f"{shape['blocks']} blocks, from {source}"
     )
     output.next("eval", out, "--data", "DATA.h5")
     output.document({"run": str(out), "recipe": recipe, "stream": stream, "classes": names})

@@ -1,23 +1,22 @@
-"""The recogniser: a graph convolution network over body joints with three heads.
+"""The ProtoGCN encoder: a graph convolution network over body joints, without heads.
 
-Letters of this file: N clips, M bodies, T frames, V joints, C channels, K classes, D text width, S subsets of
-the graph, R channels of one subset. Bodies are folded into the batch as NM inside the backbone.
+Letters of this file: N clips, M bodies, T frames, V joints, C channels, S subsets of the graph, R channels of one
+subset. Bodies are folded into the batch as NM inside the blocks.
 
-The network is the one of the published SkeletonAgent code (a ProtoGCN / DG-STGCN backbone); the places where
-an exactly equal, cheaper form is computed say so. It knows no files, no network and no loss.
+The network is the one of the published SkeletonAgent code (ProtoGCN's backbone: the graph part is DG-STGCN's DG-GCN,
+the temporal part its DG-TCN); the places where an exactly equal, cheaper form is computed say so. It knows no files, no
+network and no loss.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..methods.skeleton_agent.losses import LEARNED_SCALE
 from .layers import BatchNorm, Pointwise, add_mean_joint, is_traced, norm_relu, refined_graph, with_mean_joint
 
 NUM_SUBSETS = 8  # learned graphs per block
@@ -25,40 +24,23 @@ NUM_BRANCHES = 6  # temporal branches: four dilated, one max-pool, one plain
 DILATIONS = (1, 2, 3, 4)
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that fixes the shape of the network; stored in every checkpoint and rebuilds it."""
+class Shape(Protocol):
+    """What fixes the encoder's shape."""
 
-    num_classes: int
-    num_joints: int
-    num_bodies: int
-    in_channels: int = 3  # coordinates per joint
-    channels: tuple[int, ...] = (96, 96, 96, 192, 192, 192, 384, 384, 384)  # width of every block
-    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)  # temporal stride of every block
-    joint_embedding: bool = True  # lift joints to channels[0] and add a learned position (not for Kinetics)
-    embedding_dim: int = 512  # D, width of the text embeddings
-    dropout: float = 0.0  # on the pooled feature, in front of the class head
-    present_bodies_only: bool = False  # absent bodies take no part: see `Recogniser`
-    motion_features: int = 0  # numbers that tell how a joint moves; 0: none are told
-    learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
-
-    def __post_init__(self) -> None:
-        if len(self.channels) != len(self.strides):
-            raise ValueError(
-                f"{len(self.channels)} channels but {len(self.strides)} strides: give one of each per block"
-            )
-        if bad := [c for c in self.channels if c % NUM_SUBSETS]:
-            raise ValueError(f"channels {bad[0]} is no multiple of {NUM_SUBSETS}")
-
-
-@dataclass
-class Output:
-    """What the network says about a batch of clips."""
-
-    class_logits: Tensor  # [N, K]
-    constraint_logits: Tensor  # [N, K] from the critical joints of every class only
-    embedding: Tensor  # [N, D] to be aligned with the class's sentence
-    motion: Tensor | None = None  # [N, V, motion_features] how every joint moves; in training only
+    @property
+    def num_joints(self) -> int: ...
+    @property
+    def num_bodies(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...  # coordinates per joint
+    @property
+    def channels(self) -> tuple[int, ...]: ...  # width of every block, multiples of NUM_SUBSETS
+    @property
+    def strides(self) -> tuple[int, ...]: ...  # temporal stride of every block
+    @property
+    def joint_embedding(self) -> bool: ...  # lift joints to channels[0] and add a learned position (not for Kinetics)
+    @property
+    def present_bodies_only(self) -> bool: ...  # absent bodies take no part: see `ProtoGCN`
 
 
 def _highest_of_three(x: Tensor, stride: int) -> Tensor:
@@ -76,8 +58,8 @@ def noise_graphs(draw: Tensor) -> Tensor:
 
 
 class SpatialGraph(nn.Module):
-    """Graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V, and a
-    context in which that is used without being kept (see `norm_relu`)."""
+    """DG-GCN: graph convolution whose graph is learned (A) and refined per clip (inter, intra): NM C T V -> NM C' T V,
+    and a context in which that is used without being kept (see `norm_relu`)."""
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
         super().__init__()
@@ -109,8 +91,8 @@ class SpatialGraph(nn.Module):
 
 
 class TemporalBranches(nn.Module):
-    """Six temporal branches over the joints and their mean joint: NM C T V -> NM C' T/stride V; `forgotten` is the
-    context that came with the input."""
+    """DG-TCN: six temporal branches over the joints and their mean joint, NM C T V -> NM C' T/stride V; `forgotten` is
+    the context that came with the input."""
 
     def __init__(self, channels: int, num_joints: int, stride: int) -> None:
         super().__init__()
@@ -167,8 +149,8 @@ class Block(nn.Module):
         return F.relu(y, inplace=True)
 
 
-class Recogniser(nn.Module):
-    """Clips `[N, M, T, V, C]` to an `Output`. `critical_joints` `[K, V]` is set by the Selector.
+class ProtoGCN(nn.Module):
+    """Clips `[N, M, T, V, C]` to features `[N, M, C', T', V]`.
 
     A body that is zero everywhere is absent. In the published network it goes through all blocks like any other: in
     training it enters every batch norm's statistics, and features are the mean over all M bodies, so that a lone
@@ -177,13 +159,12 @@ class Recogniser(nn.Module):
     clip in which nobody is keeps its first body. Weights of one kind do not fit the other.
     """
 
-    critical_joints: Tensor
     bf16 = False  # train the blocks in bfloat16; coordinates, what they are lifted to, and heads are float32 always
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: Shape) -> None:
         super().__init__()
         self.config = config
-        width, last = config.channels[0], config.channels[-1]
+        width = config.channels[0]
         channels_in = config.in_channels
         if config.joint_embedding:
             self.to_joint_embedding = nn.Linear(config.in_channels, width)
@@ -197,14 +178,6 @@ class Recogniser(nn.Module):
             blocks.append(Block(channels_in, channels, config.num_joints, stride, residual))
             channels_in = channels
         self.blocks = nn.ModuleList(blocks)
-        self.dropout = nn.Dropout(config.dropout)
-        self.class_head = nn.Linear(last, config.num_classes)
-        self.constraint_head = nn.Linear(last, 1)
-        self.embedding_head = nn.Linear(last, config.embedding_dim)
-        self.motion_head = nn.Linear(last, config.motion_features) if config.motion_features else None
-        if config.learned_scale:
-            self.alignment_scale = nn.Parameter(torch.tensor(LEARNED_SCALE))
-        self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
 
     def begin_graphs(self, adjacency: Tensor) -> None:
         """Let the first graphs of every block begin as `adjacency` `[S', V, V]`, at most all of them; the others stay
@@ -241,7 +214,7 @@ class Recogniser(nn.Module):
                 x = block(x)
         return x
 
-    def _mean_features(self, x: Tensor) -> Tensor:
+    def mean_features(self, x: Tensor) -> Tensor:
         """`features` averaged over time and bodies, `[N, C', V]` (eq. 4: x_pre, and the mean that follows it)."""
         if self.config.present_bodies_only:
             return self._mean_of_present(x)
@@ -289,15 +262,3 @@ class Recogniser(nn.Module):
         else:
             scale, shift = (values.view(V, x.shape[-1]) for values in (scale, shift))
         return torch.addcmul(shift, x, scale).permute(0, 3, 1, 2)
-
-    def forward(self, x: Tensor) -> Output:
-        x_pre = self._mean_features(x)  # N C V
-        pooled = x_pre.mean(2)  # N C
-        # Eq. 4 multiplies x_pre with a V x V matrix per class whose rows are constant. Projecting the channels
-        # to one number per joint first and summing over critical joints is equal (1e-14 in float64).
-        per_joint = self.constraint_head(x_pre.transpose(1, 2)).squeeze(-1) - self.constraint_head.bias  # N V
-        constraint = per_joint @ self.critical_joints.T + self.constraint_head.bias
-        motion = None
-        if self.motion_head is not None and self.training:
-            motion = self.motion_head(x_pre.transpose(1, 2))
-        return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled), motion)

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import runs
-from ..results import analysis
+from .. import metrics, runs
 
 FILE = "calibration.json"
 _LEAST = 1e-12  # of a probability, before its logarithm is taken
@@ -26,7 +25,7 @@ _LEAST = 1e-12  # of a probability, before its logarithm is taken
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on held-out clips; errors are in percent, as `analysis.expected_calibration_error` has them."""
+    """What was fitted on held-out clips; errors are in percent, as `metrics.expected_calibration_error` has them."""
 
     temperature: float
     confidences: tuple[float, ...]  # calibrated probability of the likeliest class of every held-out clip, rising
@@ -95,9 +94,9 @@ def fit(labels: np.ndarray, probabilities: np.ndarray, networks: Sequence[str], 
     return Calibration(
         temperature=temperature,
         confidences=tuple(np.sort(calibrated.max(1)).tolist()),
-        top1=analysis.accuracy(labels, probabilities).top1,
-        ece_before=analysis.expected_calibration_error(labels, probabilities),
-        ece=analysis.expected_calibration_error(labels, calibrated),
+        top1=metrics.accuracy(labels, probabilities).top1,
+        ece_before=metrics.expected_calibration_error(labels, probabilities),
+        ece=metrics.expected_calibration_error(labels, calibrated),
         networks=tuple(networks),
         num_views=num_views,
     )

@@ -32,13 +32,15 @@ from torch import Tensor, nn
 from .. import __version__, runs
 from ..config import DataConfig
 from ..errors import DataError, RunError
+from ..methods.base import Classifier
 from ..skeleton import clips as data
 from ..skeleton import transforms
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore, write_store
 from ..targets import check_target, start_of
 from ..text.weights import one_line
-from . import evaluate
+from .loaded import Run, choose_split, load_run, open_run, split_clips
+from .scores import predict_prepared
 
 INPUT, OUTPUT = "joints", "probabilities"
 TOLERANCE = 1e-4  # of a probability, between PyTorch and ONNX Runtime
@@ -113,11 +115,11 @@ def export(
         longest = max(_LONGEST, int(clips.frames.max()))
         note(f"Exporting {folder}; this takes half a minute or more.")
         sizes = recorded_joints(clips, int(numbers[0]), run.layout, num_bodies).shape
-        model = _to_onnx(Pipeline(run.model, run.layout, config, num_views, longest), sizes)
+        model = _to_onnx(Pipeline(run.classifier, run.layout, config, num_views, longest), sizes)
         outside += _describe(model, run, config, num_views, sizes, longest)
         content = model.SerializeToString()
         chosen = _spread(numbers, _CHECKED_CLIPS)
-        expected = evaluate.predict(run.model, data.prepare(clips, chosen, config, _CPU), config, 16, num_views)
+        expected = predict_prepared(run.classifier, data.prepare(clips, chosen, config, _CPU), config, 16, num_views)
         found, milliseconds = _predict(content, clips, chosen, run.layout, num_bodies)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:  # also where it is not a number
@@ -174,13 +176,13 @@ def _require_packages() -> None:
 
 def _run_and_clips(
     folder: Path, store: Path | None, split: str | None, seed: int, stack: ExitStack, note: Callable[[str], None]
-) -> tuple[evaluate.Run, SkeletonStore, str]:
+) -> tuple[Run, SkeletonStore, str]:
     """The run, a store with clips to compare on, and their split."""
-    run = evaluate.load_run(folder, _CPU)
+    run = load_run(folder, _CPU)
     if store is not None or (run.store_path is not None and run.store_path.is_file()):
-        run, clips = evaluate.open_run(folder, store, _CPU, stack, note)
-        split = evaluate.choose_split(run, clips, split)
-        if not len(evaluate.split_clips(run, clips, split).numbers):
+        run, clips = open_run(folder, store, _CPU, stack, note)
+        split = choose_split(run, clips, split)
+        if not len(split_clips(run, clips, split).numbers):
             raise DataError(f"split {split} of {clips.path} has no clips: name another with --split.")
         return run, clips, split
     why = "holds imported weights" if run.store_path is None else f"was trained on {run.store_path}, which is gone"
@@ -215,9 +217,12 @@ class Pipeline(nn.Module):
     plane the confidence too, where recordings have it. A joint, or a body, that was not found is zero.
     """
 
-    def __init__(self, network: nn.Module, layout: Layout, config: DataConfig, num_views: int, longest: int) -> None:
+    def __init__(
+        self, classifier: Classifier, layout: Layout, config: DataConfig, num_views: int, longest: int
+    ) -> None:
         super().__init__()
-        self.network, self.layout, self.config, self.num_views = network, layout, config, num_views
+        self.network, self.classifier = classifier.model, classifier
+        self.layout, self.config, self.num_views = layout, config, num_views
         if layout.derived:
             eye = np.eye(layout.num_recorded, dtype=np.float32)
             self.register_buffer("extension", torch.from_numpy(layout.extend(eye, 0)))  # V x recorded
@@ -228,7 +233,7 @@ class Pipeline(nn.Module):
 
     def forward(self, joints: Tensor) -> Tensor:
         clips = self.clips(joints)
-        probabilities = self.network(clips.flatten(0, 1)).class_logits.softmax(1)
+        probabilities = self.classifier.log_scores(clips.flatten(0, 1)).softmax(1)
         return probabilities.unflatten(0, clips.shape[:2]).mean(1)
 
     def clips(self, joints: Tensor) -> Tensor:
@@ -283,7 +288,7 @@ class Pipeline(nn.Module):
         """Frame positions `[N, T']` of every view."""
         num_frames = self.config.num_frames
         if self.config.sampling == "stretch":
-            share = 1.0 if self.num_views == 1 else data._TEST_PART
+            share = 1.0 if self.num_views == 1 else data.TEST_PART
             starts = torch.linspace(0, 1 - share, self.num_views, dtype=dtype, device=frames.device)
             whole = torch.ones_like(frames, dtype=dtype)
             return [
@@ -453,7 +458,7 @@ def _silence() -> Iterator[None]:
 
 
 def _describe(
-    model: Any, run: evaluate.Run, config: DataConfig, num_views: int, sizes: tuple[int, ...], longest: int
+    model: Any, run: Run, config: DataConfig, num_views: int, sizes: tuple[int, ...], longest: int
 ) -> list[str]:
     """Put into the model's metadata what it is, what it does, and what is left to do before it; returns the last."""
     import onnx

@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import runs
-from ..dialogue.exchanges import Exchange
+from .. import metrics, runs
 from ..errors import DataError, RunError, SkagError
+from ..methods import method
 from ..readers.archives import printable
 from ..readers.source import Unusable
-from ..results import analysis
 from ..skeleton import clips as data
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore
-from . import calibration, discriminant, evaluate
+from . import calibration, discriminant
 from .calibration import Calibration
-from .evaluate import Run
+from .fusion import stream_weight
+from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
 from .recordings import Failure, Recording, cleaned, of_array
+from .scores import predict_clips, predict_prepared
 
 NONE_OF_THESE = "none of these"
 MOST_CARRIERS = 5  # joints that are held still together
@@ -172,12 +173,12 @@ class Predictor:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
         multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
         found = [
-            evaluate.predict(run.model, clips, run.config.data, self.batch_size, self.num_views)
+            predict_prepared(run.classifier, clips, run.config.data, self.batch_size, self.num_views)
             for run, clips in zip(self.runs, prepared, strict=True)
         ]
         together = found[0].astype(np.float64)
         if len(found) > 1:
-            together = analysis.fuse(found, [evaluate.stream_weight(run.config.data.stream) for run in self.runs])
+            together = metrics.fuse(found, [stream_weight(run.config.data.stream) for run in self.runs])
         return together if opinion is None else discriminant.multiply(together, opinion)
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
@@ -343,7 +344,7 @@ def predict_array(
     abstain: float | None = None,
     evidence: bool = True,
 ) -> Prediction:
-    """Predict one recording, see `evaluate.Run.predict`. Raises `DataError` and `RunError`."""
+    """Predict one recording, see `recogniser.TrainedRecogniser.predict`. Raises `DataError` and `RunError`."""
     item = Recording(Path(), of_array(keypoints, confidence, predictor.layout))
     (found,) = predict_recordings(predictor, [item], abstain=abstain, evidence=evidence)
     if isinstance(found, Failure):
@@ -367,7 +368,7 @@ def open_predictor(
     that cannot be used or do not fit each other.
     """
     runs.check_different(folders)
-    loaded = [evaluate.load_run(folder, device) for folder in folders]
+    loaded = [load_run(folder, device) for folder in folders]
     return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
 
 
@@ -399,7 +400,7 @@ def of_runs(
     found = calibration.load(first.folder, networks, num_views)
     if found is None:
         found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)
-    sentences = next(filter(None, map(class_sentences, loaded)), {})
+    sentences = next(filter(None, (method(run.config.method).sentences(run) for run in loaded)), {})
     return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked)
 
 
@@ -422,9 +423,9 @@ def _calibrate(
     folders = [run.folder for run in loaded]
     with ExitStack() as stack:
         try:
-            stores = [evaluate.open_run(folder, store, device, stack, lambda text: None)[1] for folder in folders]
-            clips = [evaluate.held_out_clips(run, of) for run, of in zip(loaded, stores, strict=True)]
-            evaluate.check_same_clips(folders, clips)
+            stores = [open_run(folder, store, device, stack, lambda text: None)[1] for folder in folders]
+            clips = [held_out_clips(run, of) for run, of in zip(loaded, stores, strict=True)]
+            check_same_clips(folders, clips)
         except SkagError:
             note(
                 f"Note: probabilities are not calibrated, since no clips held out by {' and '.join(map(str, folders))} "
@@ -433,14 +434,14 @@ def _calibrate(
             return None
         note(f"Calibrating on {len(clips[0].names)} clips held out from training.")
         predictions = [
-            evaluate.predict_clips(run, of, held_out, device, batch_size, num_views).probabilities
+            predict_clips(run, of, held_out, device, batch_size, num_views).probabilities
             for run, of, held_out in zip(loaded, stores, clips, strict=True)
         ]
         labels, opinion = clips[0].labels, None
         if kinematics is not None:
             opinion = kinematics.probabilities(stores[0], clips[0].numbers, stores[0].layout)
-    weights = [evaluate.stream_weight(run.config.data.stream) for run in loaded]
-    together = predictions[0] if len(predictions) == 1 else analysis.fuse(predictions, weights)
+    weights = [stream_weight(run.config.data.stream) for run in loaded]
+    together = predictions[0] if len(predictions) == 1 else metrics.fuse(predictions, weights)
     if opinion is not None:
         together = discriminant.multiply(together, opinion)
     found = calibration.fit(labels, together, networks, num_views)
@@ -449,28 +450,3 @@ def _calibrate(
     except OSError as error:
         note(f"Note: the calibration cannot be kept in {folders[0]} ({error.strerror}); it is fitted anew next time.")
     return found
-
-
-def class_sentences(run: Run) -> dict[str, str]:
-    """What the run's dialogue said of its classes when the kept network was trained: the distinctions that it was
-    trained with then, key features where there was none; empty for a run without agents. Raises `RunError`."""
-    kept = kept_epoch(run.folder)
-    try:
-        refreshes = runs.read_lines(run.folder / runs.REFRESHES)
-        asked_later = {key for refresh in refreshes for key in refresh.get("exchanges", ())}
-        exchanges = [Exchange.from_record(record) for record in runs.read_lines(run.folder / runs.DIALOGUES)]
-        at_first = [each for each in exchanges if each.rejected is None and each.key not in asked_later]
-        found = {each.class_name: each.text.strip() for n in (5, 6) for each in at_first if each.round == n}
-        for refresh in refreshes:
-            if refresh.get("effective", refresh["epoch"] + 1) <= kept:  # earlier runs do not say it
-                found |= {change["class"]: change["sentence"] for change in refresh["changed"]}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise RunError(
-            f"{run.folder / runs.DIALOGUES} or {runs.REFRESHES} beside it is damaged: train the run again."
-        ) from None
-    return {name: said for name, said in found.items() if said}
-
-
-def kept_epoch(folder: Path) -> int:
-    """The epoch of a run's best.pt; 0 for imported weights, which know none."""
-    return int(torch.load(folder / "best.pt", map_location="cpu", weights_only=True).get("epoch", 0))

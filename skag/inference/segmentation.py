@@ -173,7 +173,8 @@ def segments_of_array(
     *,
     abstain: float | None = None,
 ) -> list[Segment]:
-    """The actions in a recording in memory, see `evaluate.Run.segments`. Raises `DataError` and `RunError`."""
+    """The actions in a recording in memory, see `recogniser.TrainedRecogniser.segments`. Raises `DataError`,
+    `RunError`."""
     clip = of_array(keypoints, confidence, predictor.layout)
     stride = max(1, window // 6) if stride is None else stride
     if not 1 <= stride <= window:

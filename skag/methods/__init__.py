@@ -1,1 +1,25 @@
-"""Published methods by name; a folder each."""
+"""Published methods by name; a folder each, loaded when it is needed."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ..errors import RunError
+
+if TYPE_CHECKING:
+    from .base import Method
+
+METHODS = {"skeleton-agent": "skeleton_agent"}  # name -> module in this folder
+DEFAULT = "skeleton-agent"  # of runs that name none: before version 0.2.0 there was no other
+
+
+def method(name: str) -> Method:
+    """What a method offers. Raises `RunError` with the nearest known name."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(METHODS)}."
+        raise RunError(f"no method {name!r}: {hint}")
+    module: Method = import_module(f".{METHODS[name]}", __name__)  # type: ignore[assignment]
+    return module

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
-from ..methods.skeleton_agent.network_figures import name_joints
 from ..skeleton.layouts import Layout
 from ..skeleton.store import SkeletonStore
 from ..targets import check_target, start_of
-from .figures import saved_figure, shortened
+from .figures import name_joints, saved_figure, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,21 +14,18 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
 
-from .. import __version__, runs
-from ..dialogue.exchanges import Exchange, spec_of
+from .. import __version__, metrics, runs
 from ..errors import DataError, RunError
-from ..inference.evaluate import Predictions, Run
-from ..methods.skeleton_agent.refreshes import Refresh, Told, pair_changes
-from ..methods.skeleton_agent.selector import FormatProblem, read_critical_joints
+from ..inference.loaded import Run
+from ..inference.scores import Predictions
+from ..methods.base import Findings
 from ..skeleton.store import SkeletonStore
 from . import analysis
 from .drawing import FRAME_RATE, view
@@ -45,14 +42,14 @@ _CLIP_CHARACTERS, _CLIP_CHARACTERS_PER_CLASS = 3_000_000, 15_000  # the greater 
 _PER_PAIR, _PER_CLASS = 3, 8  # wrong clips kept
 
 
-class _Texts:
+class Texts:
     """Texts by number, each once: the prompts of most classes are the same."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
 
     def __call__(self, text: str | None) -> int | None:
-        return None if not text else self.numbers.setdefault(_plain(text), len(self.numbers))
+        return None if not text else self.numbers.setdefault(plain(text), len(self.numbers))
 
 
 def write_report(folder: Path, data: dict[str, Any]) -> Path:
@@ -78,7 +75,7 @@ def _content_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text with a mark in the place of control characters, direction marks and half characters."""
     if text.replace("\n", "").isprintable():  # nearly always, and much faster
         return text
@@ -86,48 +83,28 @@ def _plain(text: str) -> str:
 
 
 def report_data(
-    run: Run,
-    store: SkeletonStore,
-    predictions: Predictions,
-    document: dict[str, Any],
-    dialogue: Sequence[Exchange],
-    history: Sequence[Refresh],
-    told: Sequence[Told] | None,
+    run: Run, store: SkeletonStore, predictions: Predictions, document: dict[str, Any], findings: Findings
 ) -> dict[str, Any]:
     """Everything that the page shows, as plain values; texts stand in `texts` once, and elsewhere by number.
 
-    `predictions` are of clips of `store`, `document` is what `confusion.analyze_confusion` found in them; `dialogue`,
-    `history` and `told` are what `refreshes` reads in the run folder. Raises `RunError` or `DataError`.
+    `predictions` are of clips of `store`, `document` is what `confusion.analyze_confusion` found in them, `findings`
+    are the method's own. Raises `RunError` or `DataError`.
     """
-    texts = _Texts()
+    texts = Texts()
     classes, layout = predictions.classes, run.layout
-    matrix = analysis.confusion_matrix(predictions.labels, predictions.probabilities.argmax(axis=1), len(classes))
-    exchanges = {exchange.key: exchange for exchange in dialogue}
-    rounds = _rounds(classes, exchanges, history, run.epoch)
-    records = _records(run.folder / runs.REFRESHES)
-
-    @cache
-    def fared(m: int, n: int) -> dict[int, int | None]:
-        """By the epoch of the refreshes that asked about a pair: its count once the answers were trained with."""
-        return {change.epoch: change.after for change in pair_changes(history, m, n)}
-
+    matrix = metrics.confusion_matrix(predictions.labels, predictions.probabilities.argmax(axis=1), len(classes))
     values = {
-        "title": _plain("/".join(run.folder.resolve().parts[-2:])),
-        "facts": _facts(run, store, predictions, dialogue),
-        "split": _plain(predictions.split),
-        "classes": [_plain(name) for name in classes],
-        "joints": [_plain(joint) for joint in layout.joints],
+        "title": plain("/".join(run.folder.resolve().parts[-2:])),
+        "facts": _facts(run, store, predictions, findings),
+        "split": plain(predictions.split),
+        "classes": [plain(name) for name in classes],
+        "joints": [plain(joint) for joint in layout.joints],
         "bones": [[layout.index[child], layout.index[parent]] for child, parent in layout.bones.items()],
         "analysis": _analysis(document),
         "counts": [[int(m), int(n), int(matrix[m, n])] for m, n in zip(*np.nonzero(matrix), strict=True)],
         "together": analysis.confusion_order(matrix).tolist(),
         "course": _course(run),
-        "dialogues": [[_said(exchange, texts) for exchange in each.values()] for each in rounds],
-        "critical": None if told is None else [_told(*each, run, texts) for each in zip(told, rounds, strict=True)],
-        "refreshes": [
-            _refresh(record, refresh, fared, run, exchanges, texts)
-            for record, refresh in zip(records, history, strict=True)
-        ],
+        **findings.page(texts),
         **_clips(store, predictions),
     }
     return {**values, "texts": list(texts.numbers), "version": __version__}
@@ -140,19 +117,17 @@ def _analysis(document: dict[str, Any]) -> dict[str, Any]:
     shown = ("clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence")
     shown += ("sets", "per_class", "calibration", "comparison", "refreshes")
     return {name: document[name] for name in shown if name in document} | {
-        "remarks": [_plain(text) for text in document["remarks"]],
-        "missing": [_plain(text) for text in document["missing"]],
+        "remarks": [plain(text) for text in document["remarks"]],
+        "missing": [plain(text) for text in document["missing"]],
         "trained": [
             [number[pair["true"]], number[pair["predicted"]], pair["refreshes"]]
             for pair in document["pairs"]
-            if pair["refreshes"]
+            if pair.get("refreshes")
         ],
     }
 
 
-def _facts(
-    run: Run, store: SkeletonStore, predictions: Predictions, dialogue: Sequence[Exchange]
-) -> list[tuple[str, str]]:
+def _facts(run: Run, store: SkeletonStore, predictions: Predictions, findings: Findings) -> list[tuple[str, str]]:
     """What the run is, as names and values."""
     views = predictions.num_clips_per_sample
     found = {
@@ -161,12 +136,12 @@ def _facts(
         "Data": store.path.name,
         "Clips": f"split {predictions.split}, {views} view{'s' if views > 1 else ''} each",
         "Layout": f"{run.layout.name}, {run.layout.num_joints} joints",
-        "Agents": ", ".join(sorted({spec_of(exchange.identity) for exchange in dialogue})) or "none",
+        **findings.facts,
     }
-    return [(name, _plain(value)) for name, value in found.items()]
+    return [(name, plain(value)) for name, value in found.items()]
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file that may still be written to. Raises `RunError`."""
     try:
         records = runs.read_lines(path)
@@ -179,7 +154,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 def _course(run: Run) -> dict[str, Any]:
     """Accuracy on the clips trained on and on those that chose the epoch, after every epoch, and which was kept."""
-    metrics = _records(run.folder / runs.METRICS)
+    metrics = read_records(run.folder / runs.METRICS)
     try:
         return {
             "epochs": [int(record["epoch"]) for record in metrics],
@@ -189,89 +164,6 @@ def _course(run: Run) -> dict[str, Any]:
         }
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.folder / runs.METRICS} is damaged ({error}): train the run again.") from None
-
-
-# ---- dialogues
-
-
-def _rounds(
-    classes: Sequence[str], exchanges: dict[str, Exchange], history: Sequence[Refresh], epoch: int | None
-) -> list[dict[int, Exchange]]:
-    """The dialogue of every class by round, as the network of `epoch` was trained with it."""
-    rounds: dict[str, dict[int, Exchange]] = {name: {} for name in classes}
-    later = frozenset().union(*(refresh.exchanges for refresh in history))
-    used = [key for key in exchanges if key not in later]
-    for refresh in history:
-        if epoch is None or refresh.effective <= epoch:
-            used += sorted(refresh.exchanges)
-    for exchange in (exchanges[key] for key in used if key in exchanges):
-        if exchange.rejected is None and exchange.class_name in rounds:
-            rounds[exchange.class_name][exchange.round] = exchange
-    return [dict(sorted(rounds[name].items())) for name in classes]
-
-
-def _said(exchange: Exchange, texts: _Texts) -> dict[str, Any]:
-    """One exchange as the page shows it; `came` only where something else is used than what came."""
-    return {
-        "round": exchange.round,
-        "by": _plain(spec_of(exchange.identity)),
-        "question": texts(exchange.base[-1]["content"]),
-        "answer": texts(exchange.text),
-        "came": texts(exchange.answer) if exchange.repaired else None,
-        "notes": [_plain(note) for note in exchange.notes],
-    }
-
-
-def _told(told: Told, rounds: dict[int, Exchange], run: Run, texts: _Texts) -> dict[str, Any]:
-    """A class's sentence and critical joints, these with how they move where round 4 says so."""
-    moves = {}
-    if 4 in rounds:
-        with suppress(FormatProblem):
-            moves = {each.joint: each.movement for each in read_critical_joints(rounds[4].text, run.layout)}
-    joints = [run.layout.index[joint] for joint in told.joints]
-    return {"sentence": texts(told.sentence), "joints": [[joint, texts(moves.get(joint))] for joint in joints]}
-
-
-def _refresh(
-    record: dict[str, Any],
-    refresh: Refresh,
-    fared: Callable[[int, int], dict[int, int | None]],
-    run: Run,
-    exchanges: dict[str, Exchange],
-    texts: _Texts,
-) -> dict[str, Any]:
-    """One refresh: who was taken for whom how often, then and once the answers were trained with, what was asked and
-    answered, and what changed."""
-    number = {name: k for k, name in enumerate(run.classes)}
-    index = run.layout.index
-    answers = {exchanges[key].class_name: exchanges[key] for key in record.get("exchanges", ()) if key in exchanges}
-    similar = record.get("similar", {})
-
-    asked = []
-    for name in (name for name in dict.fromkeys([*similar, *answers, *refresh.changed]) if name in number):
-        m, change = number[name], refresh.changed.get(name)
-        others = [number[other] for other in similar.get(name, ()) if other in number]
-        asked.append(
-            {
-                "class": m,
-                "similar": [[n, int(refresh.confusions[m, n]), fared(m, n).get(refresh.epoch)] for n in others],
-                "said": _said(answers[name], texts) if name in answers else None,
-                "change": change
-                and {
-                    "sentence": [texts(each.sentence) for each in change],
-                    "joints": [[index[joint] for joint in each.joints if joint in index] for each in change],
-                },
-            }
-        )
-    return {
-        "epoch": refresh.epoch,
-        "effective": refresh.effective,
-        "asked": record.get("asked", 0),
-        "recalled": record.get("cached", 0),
-        "failed": [[number.get(name), _plain(reason)] for name, reason in record.get("failed", ())],
-        "over_budget": [number[name] for name in record.get("over_budget", ()) if name in number],
-        "classes": asked,
-    }
 
 
 # ---- clips
@@ -304,7 +196,7 @@ def _clips(store: SkeletonStore, predictions: Predictions) -> dict[str, Any]:
             break
         known = {} if at is None else {"predicted": int(predicted[at]), "sure": round(100 * float(sure[at]), 1)}
         kept.append(len(clips))
-        clips.append({"name": _plain(store.names[number]), "label": int(store.labels[number]), **known, **clip})
+        clips.append({"name": plain(store.names[number]), "label": int(store.labels[number]), **known, **clip})
     return {"clips": clips, "typical": typical, "wrong": wrong, "flat": store.layout.dims == 2}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,50 +11,11 @@ from torch import Tensor
 
 from ..config import AugmentConfig, DataConfig
 from ..device import send
-from ..errors import DataError
-from ..training import distributed
 from . import transforms
-from .kinematics import joint_motion
 from .layouts import Layout
-from .store import UNKNOWN, SkeletonStore
+from .store import SkeletonStore
 
-_TEST_PART = 0.85  # share of the clip that each of several test views sees
-
-
-def hold_out(store: SkeletonStore, numbers: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split clip numbers into (training, validation), for model selection without the test split.
-
-    Whole subjects are held out where at least three are known, as many as come nearest to `fraction`
-    and never one without whom a class would vanish from training; otherwise clips are drawn per class.
-    Deterministic for a seed. Raises `DataError` where nothing can be held out.
-    """
-    rng = np.random.default_rng([seed, 0x5EED])
-    labels, subjects = store.labels[numbers], store.subjects[numbers]
-    held = np.zeros(len(numbers), bool)
-    people = np.unique(subjects)
-    if len(people) >= 3 and UNKNOWN not in people:
-        for person in rng.permutation(people):
-            trial = held | (subjects == person)
-            nearer = abs(trial.mean() - fraction) < abs(held.mean() - fraction) or not held.any()
-            if nearer and np.isin(labels, labels[~trial]).all():
-                held = trial
-    if not held.any():
-        for label in np.unique(labels):
-            members = rng.permutation(np.flatnonzero(labels == label))
-            count = min(max(1, round(fraction * len(members))), len(members) - 1)
-            held[members[:count]] = True
-    if not held.any():
-        raise DataError("the training split is too small to hold out a validation part: record more clips per class.")
-    return numbers[~held], numbers[held]
-
-
-class Batch(NamedTuple):
-    """Training clips."""
-
-    x: Tensor  # [N, M, T, V, C]
-    labels: Tensor  # [N], where several processes train those of all of them
-    motion: Tensor | None = None  # [N, V, A] as in `Clips`, of the clips as they were recorded
-    mirrored: Tensor | None = None  # [N] whether `x` is mirrored, where there is `motion`
+TEST_PART = 0.85  # share of the clip that each of several test views sees
 
 
 @dataclass(frozen=True)
@@ -71,7 +31,6 @@ class Clips:
     labels: Tensor  # [n], on the device
     widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
     layout: Layout
-    motion: Tensor | None = None  # [n, V, A] how every joint moves, on the device; NaN where that is not known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +42,7 @@ class Clips:
 
     def at(self, places: np.ndarray) -> Clips:
         """Some of the clips; the frames are shared."""
-        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths", "motion")}
+        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths")}
         chosen = torch.from_numpy(places)
         return replace(self, **{n: v if v is None else v[chosen.to(v.device)] for n, v in of_each.items()})
 
@@ -117,15 +76,6 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
     )
-
-
-def with_motion(clips: Clips, store: SkeletonStore, numbers: np.ndarray) -> Clips:
-    """The clips, of the given numbers in the store, with how their joints move: each feature of `joint_motion`
-    standardised over all joints of all clips, and cut off at four standard deviations."""
-    motion = joint_motion(store, numbers)
-    spread = np.maximum(np.nanstd(motion, (0, 1)), 1e-4)
-    standard = ((motion - np.nanmean(motion, (0, 1))) / spread).clip(-4, 4)
-    return replace(clips, motion=torch.from_numpy(standard.astype(np.float32)).to(clips.device))
 
 
 def _width(clip: np.ndarray, known: int) -> float:
@@ -169,60 +119,12 @@ def num_draws(config: DataConfig, augment: AugmentConfig) -> int:
     return 9 if augment.part_drop else 7
 
 
-def training_batches(
-    clips: Clips,
-    config: DataConfig,
-    augment: AugmentConfig,
-    batch_size: int,
-    repeats: int,
-    generator: torch.Generator,
-    balance: float = 0.0,
-) -> Iterator[Batch]:
-    """One epoch of shuffled, augmented batches.
-
-    All randomness comes from `generator` (on the CPU). A last batch of one clip is left out: batch norm
-    cannot use it. Where several processes train, a batch holds `batch_size` clips for each of them: labels are of all,
-    clips of this process's part (`distributed.part_of`).
-    """
-    order = epoch_order(clips.labels.cpu(), repeats, balance, generator)
-    for chosen in order.split(batch_size * distributed.size()):
-        if len(chosen) >= 2 * distributed.size():
-            part = distributed.part_of(len(chosen))
-            draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
-            noise_seed = int(torch.randint(2**62, (1,), generator=generator))
-            x = augmented(clips, chosen[part], config, augment, draw[part], noise_seed + distributed.rank())
-            labels = clips.labels[send(chosen, clips.device)]
-            if clips.motion is None:
-                yield Batch(x, labels)
-            else:  # in body heights and outwards from the body: of all augmentations mirroring alone changes it
-                mirrored = send(draw[part, 2] < augment.mirror, clips.device)
-                yield Batch(x, labels, clips.motion[send(chosen[part], clips.device)], mirrored)
-
-
-def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:
-    """Which clips an epoch shows, in order: numbers `[repeats * n]` for the clips' classes `labels` `[n]`.
-
-    Without `balance` every clip comes once in each of `repeats` shuffled passes. With it, clips of a class of m are
-    shown in proportion to m ** -balance, so that classes come in proportion to m ** (1 - balance); each clip as often
-    as its share says, rounded down or up at random (systematic sampling, which varies less than independent draws).
-    """
-    if balance == 0:
-        return torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(repeats)])
-    total = repeats * len(labels)
-    weights = labels.bincount()[labels].double() ** -balance
-    ends = (weights / weights.sum()).cumsum(0) * total + torch.rand((), generator=generator, dtype=torch.double)
-    ends[-1] = total  # whatever was lost in rounding: the shares sum to the whole
-    counts = ends.floor().diff(prepend=ends.new_zeros(1)).long()
-    return torch.arange(len(labels)).repeat_interleave(counts)[torch.randperm(total, generator=generator)]
-
-
 def augmented(
     clips: Clips,
     chosen: Tensor,
     config: DataConfig,
     augment: AugmentConfig,
     draw: Tensor,
-    noise_seed: int,
 ) -> Tensor:
     """Training clips `[N, M, T, V, C]` under the random numbers `draw` `[N, num_draws]`, uniform in [0, 1)."""
     device, home, layout = clips.device, clips.rows.device, clips.layout
@@ -252,11 +154,6 @@ def augmented(
     if augment.scale:
         size = 1 + augment.scale * (draw[:, 6] * 2 - 1)
         x = torch.cat([x[..., : layout.dims] * size[:, None, None, None, None], x[..., layout.dims :]], -1)
-    if augment.jitter:
-        generator = torch.Generator(device).manual_seed(noise_seed)
-        noise = torch.randn(x.shape, generator=generator, device=device) * augment.jitter
-        noise[..., layout.dims :] = 0
-        x = x + noise * x.any(-1, keepdim=True)  # a missing joint stays missing
     if augment.part_drop:
         limb = (draw[:, 8] * len(transforms.limbs(layout))).long()
         x = transforms.drop_parts(x, layout, torch.where(draw[:, 7] < augment.part_drop, limb, -1))
@@ -294,7 +191,7 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
     With `config.mirror_views` their mirror images follow, as many again.
     """
     device = clips.rows.device
-    share = 1.0 if num_views == 1 else _TEST_PART
+    share = 1.0 if num_views == 1 else TEST_PART
     starts = torch.linspace(0, 1 - share, num_views, device=device)
     for chosen in torch.arange(len(clips), device=device).split(batch_size):
         frames = clips.frames[chosen]

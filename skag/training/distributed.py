@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import RunError
 
@@ -68,6 +69,13 @@ def share(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def together(module: nn.Module, device: torch.device) -> nn.Module:
+    """A module whose gradients are those of all processes; itself where there is one process."""
+    if size() == 1:
+        return module
+    return DistributedDataParallel(module, [device] if device.type == "cuda" else None)
 
 
 def add_up(tensor: Tensor) -> None:

@@ -82,6 +82,7 @@ def _observe(name: str, folder: Path, source: Path | None) -> dict[str, Any]:
         "mean_probabilities": probabilities.mean(0).round(_DIGITS).tolist(),
         "metrics": _settled([_timeless(line) for line in runs.read_lines(run / "metrics.jsonl")], folder),
         "refreshes": _settled([_timeless(line) for line in runs.read_lines(run / "refreshes.jsonl")], folder),
+        "class_knowledge": [_changed(line) for line in runs.read_lines(run / "class_knowledge.jsonl")[1:]],
     }
 
 
@@ -137,6 +138,12 @@ def digest(value: Any) -> str:
 
     add(value)
     return sha.hexdigest()[:24]
+
+
+def _changed(line: dict[str, Any]) -> dict[str, Any]:
+    """What a refresh changed of the network's knowledge."""
+    kept = {name: {key: known[key] for key in ("sentence", "joints")} for name, known in line["classes"].items()}
+    return {"epoch": line["epoch"], "classes": kept}
 
 
 def _timeless(line: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skag.encoders.protogcn import ModelConfig, Recogniser
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.published import from_published
 
 SHARED = Path(__file__).parents[3] / "shared"

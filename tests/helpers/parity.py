@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from skag.config import AugmentConfig, DataConfig
 from skag.encoders import graph
-from skag.encoders.protogcn import ModelConfig, Recogniser, noise_graphs
+from skag.encoders.protogcn import noise_graphs
 from skag.methods.skeleton_agent.losses import add_confusions, alignment_loss
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.published import from_published, weight_table
 from skag.methods.skeleton_agent.questioner import release_similar_classes
 from skag.readers.kinetics import decompress

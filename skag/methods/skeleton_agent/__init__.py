@@ -1,1 +1,111 @@
-"""SkeletonAgent (arXiv 2511.22433): Questioner and Selector tell the network joints and sentences while it trains."""
+"""SkeletonAgent (arXiv 2511.22433): Questioner and Selector give the network joints and sentences while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base import Classifier, Facts, Findings, Knowledge, KnowledgeSource, Note, Task
+from .config import SkeletonAgentConfig as CONFIG
+from .recipes import RECIPES, derived, faithful, sources
+from .rows import REPEATABLE, ROWS
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...inference.loaded import Run
+    from ...inference.scores import Predictions
+    from ...results.analysis import Pair
+    from ...skeleton.layouts import Layout
+    from ...skeleton.store import SkeletonStore
+    from .agents import Agents
+
+__all__ = [
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "derived", "faithful", "import_checkpoint", "load", "make_findings", "make_task",
+    "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge", "without_knowledge",
+]  # fmt: skip
+
+
+def stages(config: CONFIG) -> tuple[str, ...]:
+    """One: everything is trained together."""
+    return ("train",)
+
+
+def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str], layout: Layout) -> dict[str, int]:
+    """A checkpoint of the published code as a run folder. Raises `RunError`."""
+    from .published import import_checkpoint as make_run
+
+    shape = make_run(path, run, config, classes, layout)
+    return {"classes": shape.num_classes, "joints": shape.num_joints, "blocks": len(shape.channels)}
+
+
+def uses_knowledge(config: CONFIG) -> bool:
+    """Whether joints or sentences have a part in the loss."""
+    return config.agents.used
+
+
+def open_knowledge(
+    config: CONFIG, store: SkeletonStore, source: KnowledgeSource, device: str, note: Note
+) -> AbstractContextManager[Knowledge]:
+    """The agents of a run, see `agents.open_agents`."""
+    from .agents import open_agents
+
+    return open_agents(config, store, source, device, note)
+
+
+def without_knowledge(config: CONFIG, store: SkeletonStore) -> Knowledge:
+    """Agents that say nothing."""
+    from .agents import without_knowledge as inactive
+
+    return inactive(config, store)
+
+
+def shape(config: CONFIG, store: SkeletonStore, knowledge: Agents) -> dict[str, Any]:
+    """What config.json says of the network: its shape under "model"."""
+    from .task import model_shape
+
+    return {"model": asdict(model_shape(config, store, knowledge.text_width))}
+
+
+def make_task(stage: str, config: CONFIG, facts: Facts, knowledge: Agents, device: torch.device) -> Task:
+    """The one stage; `knowledge` is what `open_knowledge` opened."""
+    from .task import SkeletonAgentTask
+
+    return SkeletonAgentTask(config, facts, knowledge, device)
+
+
+def load(folder: Path, config: CONFIG, facts: Mapping[str, Any], weights: Mapping[str, Any]) -> Classifier:
+    """The classifier of a run's config.json (`facts`) and `weights`. Raises `RunError`, or what weights of another
+    network raise."""
+    from ...config import from_dict
+    from ...errors import RunError
+    from .classifier import SkeletonAgentClassifier
+    from .network import ModelConfig, Recogniser
+
+    shape = dict(facts["model"]) if isinstance(facts.get("model"), dict) else facts.get("model")
+    if isinstance(shape, dict) and shape.pop("motion_features", 0):
+        raise RunError(f"{folder} has a head for motion, which this version no longer has: skag 0.1.0 reads this run.")
+    model = Recogniser(from_dict(ModelConfig, shape, str(folder / "config.json")))
+    model.load_state_dict(weights)
+    return SkeletonAgentClassifier(model, facts["classes"])
+
+
+def make_findings(
+    run: Run, store: SkeletonStore, predictions: Predictions, pairs: Sequence[Pair], reference: Path | None
+) -> Findings:
+    """Dialogues, refreshes, critical joints, embeddings and the learned topology."""
+    from .findings import findings as find
+
+    return find(run, store, predictions, pairs, reference)
+
+
+def sentences(run: Run) -> dict[str, str]:
+    """What the run's dialogue said of its classes when the kept network was trained; empty without agents."""
+    from .findings import history_of
+
+    known = history_of(run).at(run.epoch or 0)
+    pairs = zip(run.classes, known or (), strict=known is not None)
+    return {name: each.sentence for name, each in pairs if each.sentence}

@@ -37,17 +37,6 @@ def alignment_loss(
     return (from_clip + from_text) / 2
 
 
-def motion_loss(said: Tensor, motion: Tensor) -> Tensor:
-    """How far what the joints' features say of their motion is from how they move, both `[N, V, A]`: the smooth L1
-    distance over all of `motion` that is known (not NaN). Returns a scalar, 0 where nothing is known.
-
-    Not in the paper, whose terms are spent once the training clips are told apart; this one is not.
-    """
-    known = ~motion.isnan()
-    wanted = torch.where(known, motion, said.detach())
-    return F.smooth_l1_loss(said, wanted, reduction="sum") / known.sum().clamp(min=1)
-
-
 def mixing_loss(logits: Tensor, labels: Tensor, partner: Tensor, weight: float) -> Tensor:
     """Cross-entropy of mixed clips: `logits` `[N, K]` against their own `labels` and, by `weight`, their partners'."""
     return (1 - weight) * F.cross_entropy(logits, labels) + weight * F.cross_entropy(logits, labels[partner])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...results.analysis import nearest_is_own
-from ...results.figures import INK, ORANGE, saved_figure, shortened
+from ...results.figures import INK, ORANGE, name_joints, saved_figure, shortened
 from ...skeleton.layouts import Layout
 
 if TYPE_CHECKING:
@@ -223,39 +223,3 @@ def _in_unit_square(points_V2: np.ndarray) -> np.ndarray:
         return points_V2
     low, high = finite.min(axis=0), finite.max(axis=0)
     return 0.5 + (points_V2 - (low + high) / 2) / max(*(high - low), 1e-9)
-
-
-def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str]) -> None:
-    """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint."""
-    if not len(joints):
-        return
-    across_V = points_V2[np.isfinite(points_V2).all(axis=1), 0]
-    middle = np.median(points_V2[joints, 0]) if len(joints) > 1 else 0.5
-    for side, x in ((-1, across_V.min() - 0.1), (1, across_V.max() + 0.1)):
-        members = [i for i in joints if (points_V2[i, 0] > middle) == (side > 0)]
-        members.sort(key=lambda i: -points_V2[i, 1])
-        heights = _spread([points_V2[i, 1] for i in members], gap=min(0.065, 1 / max(len(members), 1)))
-        for i, y in zip(members, heights, strict=True):
-            axes.annotate(
-                f"{i + 1} {shortened(names[i])}",
-                xy=points_V2[i],
-                xytext=(x, y),
-                ha="right" if side < 0 else "left",
-                va="center",
-                fontsize=10,
-                arrowprops={"arrowstyle": "-", "color": "#555555", "linewidth": 0.8, "shrinkB": 5},
-            )
-
-
-def _spread(heights: Sequence[float], gap: float) -> np.ndarray:
-    """Falling heights, moved as little as need be so that each lies at least `gap` below the one before."""
-    steps = gap * np.arange(len(heights))
-    levels = [[height, 1] for height in np.asarray(heights) + steps]  # runs of equal level: mean and length
-    merged: list[list[float]] = []
-    for level, count in levels:
-        merged.append([level, count])
-        while len(merged) > 1 and merged[-1][0] > merged[-2][0]:  # least squares by pooling adjacent violators
-            last, n = merged.pop()
-            before, m = merged[-1]
-            merged[-1] = [(before * m + last * n) / (m + n), m + n]
-    return np.concatenate([np.full(n, level) for level, n in merged] or [[]]) - steps

@@ -1,8 +1,8 @@
 """Checkpoints of the published SkeletonAgent code (mmcv files, or bare state dicts) as networks of skag.
 
 The published network computes the same function in more pieces: its temporal branches have a convolution each, where
-`model.TemporalBranches` has one for all; its 1x1 convolutions over joints are `nn.Linear` here; of its eight alphas and
-betas per block only the first acts, and of its critical-joint matrices one column says it all.
+`encoders.protogcn.TemporalBranches` has one for all; its 1x1 convolutions over joints are `nn.Linear` here; of its
+eight alphas and betas per block only the first acts, and of its critical-joint matrices one column says it all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ... import runs
-from ...config import Config
-from ...encoders.protogcn import NUM_BRANCHES, ModelConfig, Recogniser
+from ...encoders.protogcn import NUM_BRANCHES
 from ...errors import RunError
 from ...skeleton.layouts import Layout
+from .config import SkeletonAgentConfig
+from .network import ModelConfig, Recogniser
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _AFFINE = ("weight", "bias")
@@ -191,7 +192,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in state.items()}
 
 
-def import_checkpoint(path: Path, run: Path, config: Config, classes: list[str], layout: Layout) -> ModelConfig:
+def import_checkpoint(
+    path: Path, run: Path, config: SkeletonAgentConfig, classes: list[str], layout: Layout
+) -> ModelConfig:
     """Make the run folder `run` out of a published checkpoint; `skag eval RUN --data DATA.h5` goes on from it.
 
     Raises `RunError` where weights, recipe, classes and layout do not fit together.
@@ -207,6 +210,7 @@ def import_checkpoint(path: Path, run: Path, config: Config, classes: list[str],
             raise RunError(f"{path} has {found} {what} and recipe {config.recipe} {wanted}: name its own recipe.")
     run.mkdir(parents=True, exist_ok=True)
     facts = {
+        "method": config.method,
         "config": config.to_dict(),
         "model": asdict(model_config),
         "classes": classes,

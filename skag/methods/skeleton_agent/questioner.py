@@ -23,7 +23,7 @@ DISTINCTION_ROUND = 6
 
 
 @dataclass(frozen=True)
-class Refresh:
+class RefreshAnswers:
     """What came of asking round 6."""
 
     conversations: tuple[Conversation, ...]  # of all classes; a class that failed keeps its previous distinction
@@ -60,14 +60,14 @@ def release_similar_classes(confusion: np.ndarray, k: int = 10) -> dict[int, tup
     return {index: tuple(sorted(row.tolist())) for index, row in enumerate(ranked)}
 
 
-def not_yet_told(
+def not_yet_asked(
     similar: Mapping[int, Sequence[int]], conversations: Sequence[Conversation]
 ) -> dict[int, tuple[int, ...]]:
     """Of `similar` (class -> similar classes) those whose distinction so far was not asked against the same set."""
     found = {}
     for index, others in similar.items():
-        told = conversations[index].exchanges.get(DISTINCTION_ROUND)
-        if told is None or set(told.similar) != {conversations[other].class_name for other in others}:
+        last = conversations[index].exchanges.get(DISTINCTION_ROUND)
+        if last is None or set(last.similar) != {conversations[other].class_name for other in others}:
             found[index] = tuple(others)
     return found
 
@@ -84,13 +84,11 @@ def ask_distinctions(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     fallback: Respondent | None = None,
-    recall: bool = False,
     budget: int | None = None,
-) -> Refresh:
+) -> RefreshAnswers:
     """Ask round 6 for the classes of `similar` (class -> similar classes), in that order, after their rounds 1 to 5.
 
-    `conversations` holds all classes in their order. With `recall` a class's distinction so far, and the question it
-    answers, stand between round 5 and the new question. What the backend refuses or answers unusably is asked of
+    `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
     `fallback`. Without a backend the store alone answers, by any of `identities`. With a `budget` at most so many
     questions are put; those that the store answers count too, and where it could be spent one class comes after the
     other, so that what it leaves out depends on neither the store nor `jobs`. Trouble with the backend or its answers
@@ -104,7 +102,7 @@ def ask_distinctions(
         _ = first.identities
     except BackendError as error:
         failed = tuple((names[index], str(error)) for index in similar)
-        return Refresh(tuple(conversations), (), 0, 0, failed)
+        return RefreshAnswers(tuple(conversations), (), 0, 0, failed)
     label_set = label_set_id(names, layout)
     if budget is not None and budget < len(similar) * (MAX_REASKS + 1) * (1 if fallback is None else 2):
         jobs = 1
@@ -114,8 +112,6 @@ def ask_distinctions(
         others = tuple(int(other) for other in similar[index])
         topic = Topic(index, names[index], DISTINCTION_ROUND, others)
         history = conversations[index].exchanges[ROUNDS[-1]].after
-        if recall and DISTINCTION_ROUND in conversations[index].exchanges:
-            history += conversations[index].exchanges[DISTINCTION_ROUND].after[-2:]
         try:
             return interview.ask(topic, history, tuple(names[other] for other in others))
         except (BackendError, FormatProblem) as error:
@@ -130,7 +126,7 @@ def ask_distinctions(
             exchanges = {**updated[index].exchanges, DISTINCTION_ROUND: result}
             updated[index] = replace(updated[index], exchanges=exchanges)
     over_budget = {i for i, result in results.items() if isinstance(result, BudgetSpent)}
-    return Refresh(
+    return RefreshAnswers(
         conversations=tuple(updated),
         exchanges=tuple(result for result in results.values() if isinstance(result, Exchange)),
         asked=interview.asked,

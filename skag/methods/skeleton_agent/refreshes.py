@@ -1,12 +1,12 @@
-"""What the refreshes of a run did: what the network was told of every class, and what became of confused pairs.
+"""What the refreshes of a run did: what they asked, what they changed, and what became of confused pairs.
 
-Read from the run folder alone: `refreshes.jsonl`, `dialogues.jsonl`, `metrics.jsonl` and `refreshes/epoch-NNN.npz`. A
-run without agents has no refreshes, an earlier skag wrote no snapshots; of these, what is asked for is empty.
+Read from the run folder alone: `refreshes.jsonl`, `metrics.jsonl` and `refreshes/epoch-NNN.npz`. A run without agents
+has no refreshes, an earlier skag wrote no snapshots; of these, what is asked for is empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,26 @@ from typing import Any
 import numpy as np
 
 from ... import runs
-from ...config import AgentConfig
-from ...dialogue.exchanges import Conversation, Exchange
-from ...dialogue.transfer import read_lines
-from ...errors import DialogueError, RunError
+from ...dialogue.exchanges import Exchange
+from ...errors import RunError
 from ...results.analysis import Pair
-from ...skeleton.layouts import Layout
-from . import selector
+from .agents import REFRESHES
+from .class_knowledge import ClassKnowledge, History
 
 SNAPSHOTS = "refreshes"  # folder of a run
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a network is told of one class: its sentence and the names of its critical joints."""
-
-    sentence: str
-    joints: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Refresh:
+class RefreshRecord:
     """One line of `refreshes.jsonl`."""
 
     epoch: int  # after which confusions were counted
     effective: int  # the first epoch trained with its answers
     confusions: np.ndarray  # int64 [K, K], true class by predicted class, of that epoch
     asked: np.ndarray  # bool [K, K]: what tells the one class from the other was asked, and answered
-    changed: dict[str, tuple[Told, Told]]  # class -> what the network was told before and after
+    changed: dict[str, tuple[ClassKnowledge, ClassKnowledge]]  # class -> what was known before and after
     exchanges: frozenset[str]  # keys of its round 6 exchanges
+    record: dict[str, Any]  # the line itself
 
 
 @dataclass(frozen=True)
@@ -69,12 +60,12 @@ class PairChange:
 class ExplainedPair:
     """A confused pair, what tells its classes apart, and what its refreshes did.
 
-    `joints_apart` are critical for one of both classes and not for the other. Without a dialogue nothing is told.
+    `joints_apart` are critical for one of both classes and not for the other. Without a dialogue nothing is known.
     """
 
     pair: Pair
-    true: Told | None
-    predicted: Told | None
+    true: ClassKnowledge | None
+    predicted: ClassKnowledge | None
     joints_apart: tuple[str, ...]
     refreshes: tuple[PairChange, ...]
 
@@ -115,103 +106,64 @@ class Snapshot:
     clip_numbers: np.ndarray  # int64 [n] in the skeleton store
 
 
-def read_dialogue(run: Path) -> list[Exchange]:
-    """The exchanges that shaped a run, in the order in which they were told; none without agents.
+def read_refreshes(
+    run: Path, classes: Sequence[str], dialogue: Mapping[str, Exchange], history: History
+) -> list[RefreshRecord]:
+    """The refreshes of a run, in order; none without agents. `dialogue` and `history` are what `class_knowledge` reads.
 
     Raises `RunError` for a damaged file.
     """
-    path = run / runs.DIALOGUES
-    try:
-        return list(read_lines(path)) if path.exists() else []
-    except DialogueError as error:
-        raise RunError(f"{path} is damaged ({str(error).split(': ')[0]}): train the run again.") from None
-
-
-def read_refreshes(run: Path, classes: Sequence[str], dialogue: Sequence[Exchange]) -> list[Refresh]:
-    """The refreshes of a run, in order; none without agents. `dialogue` is `read_dialogue`'s.
-
-    Raises `RunError` for a damaged file.
-    """
-    path = run / runs.REFRESHES
+    path = run / REFRESHES
     index = {name: k for k, name in enumerate(classes)}
-    told = {exchange.key: exchange.class_name for exchange in dialogue}
     try:
-        return [_refresh(record, index, told) for record in runs.read_lines(path)]
+        return [_refresh(record, index, dialogue, history) for record in runs.read_lines(path)]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(f"{path} is damaged ({cause}): take it from a copy, or train the run again.") from None
 
 
-def _refresh(record: dict[str, Any], index: dict[str, int], told: dict[str, str]) -> Refresh:
+def _refresh(
+    record: dict[str, Any], index: dict[str, int], dialogue: Mapping[str, Exchange], history: History
+) -> RefreshRecord:
     K = len(index)
     confusions, asked = np.zeros((K, K), np.int64), np.zeros((K, K), bool)
     for true, predicted, count in record["confusions"]:
         confusions[true, predicted] = count
     # not all similar classes were asked about: some had been before, failed, or were over the budget
-    for name in {told[key] for key in record["exchanges"] if key in told}:
+    for name in {dialogue[key].class_name for key in record["exchanges"] if key in dialogue}:
         asked[index[name], [index[other] for other in record["similar"].get(name, ())]] = True
-    return Refresh(
+    effective = int(record.get("effective", record["epoch"] + 1))
+    before, after = history.at(effective - 1), history.at(effective)
+    changed = {}
+    if before is not None and after is not None:
+        pairs = zip(history.classes, before, after, strict=True)
+        changed = {
+            name: (old, new) for name, old, new in pairs if (old.sentence, old.joints) != (new.sentence, new.joints)
+        }
+    return RefreshRecord(
         epoch=int(record["epoch"]),
-        effective=int(record.get("effective", record["epoch"] + 1)),
+        effective=effective,
         confusions=confusions,
         asked=asked,
-        changed={
-            row["class"]: (
-                Told(str(row["sentence_before"]), tuple(map(str, row["joints_before"]))),
-                Told(str(row["sentence"]), tuple(map(str, row["joints"]))),
-            )
-            for row in record["changed"]
-        },
+        changed=changed,
         exchanges=frozenset(record["exchanges"]),
+        record=record,
     )
 
 
-def told_at(
-    epoch: int,
-    dialogue: Sequence[Exchange],
-    refreshes: Sequence[Refresh],
-    classes: Sequence[str],
-    layout: Layout,
-    config: AgentConfig,
-) -> list[Told] | None:
-    """What the network was told of every class in training epoch `epoch`; None for a run without dialogue.
-
-    That is rounds 4 and 5 of the dialogue (and an imported round 6), and the changes of the refreshes that were
-    effective by then. Raises `RunError` where the dialogue does not cover the classes.
-    """
-    later = frozenset().union(*(refresh.exchanges for refresh in refreshes))
-    rounds: dict[str, dict[int, Exchange]] = {name: {} for name in classes}
-    used = [each for each in dialogue if each.rejected is None and each.class_name in rounds]
-    if not used:
-        return None
-    for exchange in used:
-        if exchange.key not in later:
-            rounds[exchange.class_name].setdefault(exchange.round, exchange)
-    conversations = [Conversation(k, name, rounds[name]) for k, name in enumerate(classes)]
-    try:
-        mask_KV = selector.critical_mask(conversations, layout, with_distinctions=config.joints_from_distinctions)
-    except DialogueError as error:
-        raise RunError(f"{runs.DIALOGUES} of the run does not fit its classes: {error}") from None
-    told = {
-        name: Told(sentence, tuple(layout.joints[v] for v in np.flatnonzero(mask_V)))
-        for name, sentence, mask_V in zip(classes, selector.sentences(conversations), mask_KV, strict=True)
-    }
-    for refresh in refreshes:
-        if refresh.effective <= epoch:
-            told |= {name: after for name, (_, after) in refresh.changed.items() if name in told}
-    return list(told.values())
-
-
 def explain_pairs(
-    pairs: Sequence[Pair], classes: Sequence[str], told: Sequence[Told] | None, refreshes: Sequence[Refresh]
+    pairs: Sequence[Pair],
+    classes: Sequence[str],
+    known: Sequence[ClassKnowledge] | None,
+    refreshes: Sequence[RefreshRecord],
 ) -> list[ExplainedPair]:
-    """Each confused pair with what the dialogue says of both classes, and the refreshes that asked about it."""
+    """Each confused pair with what is known of both classes, and the refreshes that asked about it."""
     index = {name: k for k, name in enumerate(classes)}
     found = []
     for pair in pairs:
         m, n = index[pair.true], index[pair.predicted]
-        true, predicted = (None, None) if told is None else (told[m], told[n])
-        apart = () if told is None else _apart(true.joints, predicted.joints)
+        true, predicted = (None, None) if known is None else (known[m], known[n])
+        apart = () if true is None or predicted is None else _apart(true.joints, predicted.joints)
         found.append(ExplainedPair(pair, true, predicted, apart, pair_changes(refreshes, m, n)))
     return found
 
@@ -220,7 +172,7 @@ def _apart(joints: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     return (*(j for j in joints if j not in others), *(j for j in others if j not in joints))
 
 
-def pair_changes(refreshes: Sequence[Refresh], true: int, predicted: int) -> tuple[PairChange, ...]:
+def pair_changes(refreshes: Sequence[RefreshRecord], true: int, predicted: int) -> tuple[PairChange, ...]:
     """What became, in training, of class `true` taken for class `predicted` after each refresh that asked about it."""
     found = []
     for refresh in refreshes:
@@ -241,12 +193,12 @@ def pair_changes(refreshes: Sequence[Refresh], true: int, predicted: int) -> tup
     return tuple(found)
 
 
-def _next(refreshes: Sequence[Refresh], refresh: Refresh) -> Refresh | None:
+def _next(refreshes: Sequence[RefreshRecord], refresh: RefreshRecord) -> RefreshRecord | None:
     """The first whose confusions were counted in an epoch trained with the answers of `refresh`."""
     return next((other for other in refreshes if other.epoch >= refresh.effective), None)
 
 
-def summarise(refreshes: Sequence[Refresh], reference: Path | None = None) -> list[RefreshSummary]:
+def summarise(refreshes: Sequence[RefreshRecord], reference: Path | None = None) -> list[RefreshSummary]:
     """One summary per refresh; `reference` is the folder of a run to compare the course of training with."""
     course = {} if reference is None else _training_errors(reference)
     found = []
@@ -271,7 +223,7 @@ def summarise(refreshes: Sequence[Refresh], reference: Path | None = None) -> li
     return found
 
 
-def _share(refresh: Refresh | None, cells_KK: np.ndarray) -> float | None:
+def _share(refresh: RefreshRecord | None, cells_KK: np.ndarray) -> float | None:
     if refresh is None or not (clips := refresh.confusions.sum()):
         return None
     return 100 * float(refresh.confusions[cells_KK].sum() / clips)

@@ -1,4 +1,4 @@
-"""`skag describe`, and the options of everything that asks a language model."""
+"""`skag describe`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import Device, DeviceOption, JsonOption, QuietOption, app
+from .app import app
+from .options import (
+    DIALOGUES,
+    BaseUrlOption,
+    Device,
+    DeviceOption,
+    DryRunOption,
+    FallbackOption,
+    JobsOption,
+    JsonOption,
+    OfflineOption,
+    PromptsOption,
+    QuietOption,
+    StoreOption,
+    TimeoutOption,
+)
 from .output import Output, counted
 
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
     from ..dialogue.exchanges import Usage
 
-DIALOGUES = Path("cache/dialogues.h5")
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
-StoreOption = Annotated[Path, typer.Option("--store", help="The dialogue store.")]
-PromptsOption = Annotated[
-    Path | None, typer.Option("--prompts", help="Folder with prompts of your own.  [default: skag's]")
-]
-BaseUrlOption = Annotated[
-    str | None, typer.Option("--base-url", help="Address of the server.  [default: the backend's own]")
-]
-FallbackOption = Annotated[
-    str | None, typer.Option("--fallback", help="Who answers what the first model refuses.  [default: nobody]")
-]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a server that is silent.")]
-OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="Ask nobody: take answers from the dialogue store, and name what it lacks.")
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say how many questions would be asked and how many are answered, and leave.")
-]
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Questions to ask at the same time.")]
 
 
 @app.command(epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")

@@ -1,0 +1,81 @@
+"""A run for use from Python: arrays in, answers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config import Config
+from ..skeleton.layouts import Layout
+from .loaded import Run, load_run
+from .predict import Prediction, Predictor, of_runs, predict_array
+from .segmentation import Segment, segments_of_array
+
+
+def load(folder: Path, device: torch.device) -> TrainedRecogniser:
+    """A run folder for use. Raises `RunError`."""
+    return TrainedRecogniser(load_run(folder, device))
+
+
+@dataclass(frozen=True)
+class TrainedRecogniser:
+    """What `skag.load` gives."""
+
+    run: Run
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.run.model
+
+    @property
+    def classes(self) -> list[str]:
+        return self.run.classes
+
+    @property
+    def layout(self) -> Layout:
+        return self.run.layout
+
+    @property
+    def config(self) -> Config:
+        return self.run.config
+
+    def predict(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray | None = None,
+        *,
+        abstain: float | None = None,
+        evidence: bool = True,
+    ) -> Prediction:
+        """What a recording shows: `keypoints` `[T, V, C]` or `[M, T, V, C]` in the layout's order of joints and the
+        unit of the training data, 0 or NaN where a joint was not seen; `confidence` the same without C.
+
+        `abstain` is a share of recordings of known classes that may be answered with "none of these" (label None);
+        without `evidence` the joints that carried the decision are not measured, which is some twenty times faster. The
+        first call calibrates the run, where that has not been done (see `skag.inference.calibration`). Raises
+        `DataError` for an array that does not fit, `RunError` where there is nothing to fit a threshold on.
+        """
+        return predict_array(self._predictor, keypoints, confidence, abstain=abstain, evidence=evidence)
+
+    def segments(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray | None = None,
+        *,
+        window: int,
+        stride: int | None = None,
+        abstain: float | None = None,
+    ) -> list[Segment]:
+        """The actions that follow one another in a long recording, found in windows of `window` frames every `stride`
+        (by default a sixth of the window); otherwise as `predict`. A memory-mapped array is read window by window."""
+        return segments_of_array(self._predictor, keypoints, confidence, window, stride, abstain=abstain)
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return of_runs([self.run], None, next(self.run.model.parameters()).device)
