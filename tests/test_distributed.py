@@ -23,7 +23,7 @@ from skag.skeleton.store import SkeletonStore
 from skag.training import distributed
 from skag.training.loop import _step, train
 
-from .test_train import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
+from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
