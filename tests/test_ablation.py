@@ -22,9 +22,9 @@ from skag.methods.skeleton_agent.agents import open_agents
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES, tiny_clip
-from .test_agents import described, refresh
-from .test_cli import document, failure, invoke
+from .helpers.commands import document, failure, invoke
+from .helpers.tiny import CLASSES, described, tiny_clip
+from .helpers.training import refresh
 
 SMALL = ("network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "data.val_fraction=0.25")
 SETTINGS = [part for change in (*SMALL, "train.epochs=3", "agents.query_period=1") for part in ("--set", change)]

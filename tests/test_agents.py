@@ -20,20 +20,11 @@ from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
 from .helpers.servers import reply_by_round, serve
+from .helpers.tiny import described
+from .helpers.training import refresh
 
 REFUSAL = "I'm sorry, but I can't describe that."
 LAYOUT = load_layout("kinect-v1")
-
-
-def described(store: SkeletonStore, path: Path) -> None:
-    with DialogueStore(path) as kept:
-        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
-
-
-def refresh(agents: Agents, confusions: np.ndarray, epoch: int) -> dict:
-    """A refresh whose answers are waited for, as training does at the end of an epoch."""
-    agents.begin_refresh(confusions, epoch)
-    return agents.finish_refresh(epoch + 1)
 
 
 def test_inactive_agents_find_every_joint_critical() -> None:

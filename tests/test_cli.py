@@ -27,35 +27,10 @@ from skag.cli.train import _Terminal
 from skag.errors import DataError
 from skag.methods.skeleton_agent.network import ModelConfig
 
-from .conftest import CLASSES, tiny_clip
+from .helpers.commands import HEAVY, document, failure, invoke
+from .helpers.published import checkpoint
 from .helpers.servers import Fault, reply_by_round, serve
-from .test_published import checkpoint
-
-HEAVY = ("torch", "h5py", "numpy", "open_clip", "ollama", "openai", "matplotlib", "sklearn")
-
-
-def invoke(*arguments: object) -> str:
-    """Run a command that must succeed; its standard output."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def document(*arguments: object) -> dict:
-    return json.loads(invoke(*arguments, "--json", "--quiet"))
-
-
-def failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str]:
-    """Exit code and the error line of a command that must fail, as `skag` itself prints it."""
-    monkeypatch.setattr(sys, "argv", ["skag", *(str(argument) for argument in arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        main()
-    printed = capsys.readouterr().err
-    assert "Traceback" not in printed
-    return int(caught.value.code), printed
+from .helpers.tiny import CLASSES, tiny_clip
 
 
 @pytest.fixture

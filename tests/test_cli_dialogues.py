@@ -13,8 +13,8 @@ from skag.cli.terminal import as_typed
 from skag.dialogue.exchanges import exchange_key
 from skag.dialogue.store import DialogueStore, Exchange
 
-from .conftest import CLASSES
-from .test_cli import document, failure, invoke
+from .helpers.commands import document, failure, invoke
+from .helpers.tiny import CLASSES
 
 STORE = "cache/dialogues.h5"
 

@@ -17,9 +17,9 @@ from skag.results.confusion import analyze_confusion, learned_topology, typical_
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES
-from .test_evaluate import untrained
-from .test_refreshes import exchange
+from .helpers.exchanges import exchange
+from .helpers.runs import untrained
+from .helpers.tiny import CLASSES
 
 CPU = torch.device("cpu")
 WITHOUT_AGENTS = {"confusion", "class-accuracy", "reliability", "topology"}

@@ -23,8 +23,7 @@ from skag.readers.label_names import read_names
 from skag.readers.source import Skipped, Source
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore
-from tests.helpers.recordings import as_folder
-from tests.test_readers_own import ntu_csv
+from tests.helpers.recordings import as_folder, ntu_csv
 
 ROOT = Path(__file__).parents[1]
 UCLA = ROOT.parent / "shared" / "data" / "nw-ucla-raw.tar.gz"

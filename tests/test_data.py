@@ -19,7 +19,7 @@ from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .test_layouts import random_layouts
+from .helpers.layouts import random_layouts
 
 CPU = torch.device("cpu")
 CONFIG = DataConfig(num_frames=8, num_bodies=1)

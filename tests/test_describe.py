@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from skag.backends import Answer, BackendDown, BackendError, Message, Topic, open_backend
-from skag.dialogue.describe import DescribeReport, describe, described_with, load
-from skag.dialogue.prompts import Prompts, load_prompts
+from skag.backends import BackendDown, BackendError, open_backend
+from skag.dialogue.describe import describe, described_with, load
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
-from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.layouts import Layout
 from skag.skeleton.store import SkeletonStore
 
-from .helpers.servers import ScriptedBackend, good_answer, reply_by_round, serve
-
-CLASSES = ["pick up", "throw <b>[red]{joints}", "carry"]
-LAYOUT = load_layout("kinect-v1")
-PROMPTS = load_prompts()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DialogueStore:
-    return DialogueStore(tmp_path / "d.h5")
-
-
-def good(topic: Topic, messages: list[Message]) -> str:
-    return good_answer(topic, LAYOUT)
-
-
-def scripted(**answers: str | Answer | BackendError | Callable) -> ScriptedBackend:
-    """Good answers but for `round3=...`, given to every class."""
-
-    def answer(topic: Topic, messages: list[Message]) -> str | Answer | BackendError:
-        found = answers.get(f"round{topic.round}", good_answer(topic, LAYOUT))
-        return found(topic, messages) if callable(found) else found
-
-    return ScriptedBackend(answer)
-
-
-def run(
-    backend: ScriptedBackend, store: DialogueStore, prompts: Prompts = PROMPTS, **options: object
-) -> DescribeReport:
-    return describe(backend, store, CLASSES, LAYOUT, prompts, **options)
+from .helpers.describing import CLASSES, LAYOUT, PROMPTS, good, run, scripted
+from .helpers.servers import ScriptedBackend, reply_by_round, serve
 
 
 def test_each_class_is_one_conversation_with_all_that_was_said_before(store: DialogueStore) -> None:

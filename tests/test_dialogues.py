@@ -32,34 +32,12 @@ from skag.dialogue.store import DialogueStore, Exchange, exchange_key, label_set
 from skag.errors import DialogueError, cause
 from skag.skeleton.layouts import load_layout
 
+from .helpers.exchanges import numbered_exchange
+
 KILLS = int(os.environ.get("SKAG_KILLS", "25"))
 # Writers that are killed are forked from a server that has imported everything, and so start in milliseconds.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_dialogues"])
-
-
-def exchange(number: int, answer: str = "", **values: object) -> Exchange:
-    identity = {"backend": "test", "model": "m", "options": {"seed": 0}}
-    history = [{"role": "system", "content": "You describe."}]
-    for turn in range(number % 3):
-        history += [
-            {"role": "user", "content": f"q{turn}"},
-            {"role": "assistant", "content": f"a{turn} é\n{number % 7}"},
-        ]
-    messages = (*history, {"role": "user", "content": f"What is {number}?"})
-    made = Exchange(
-        key=exchange_key(identity, messages),
-        label_set="set",
-        class_name=f"class {number % 5}",
-        round=number % 6 + 1,
-        identity=identity,
-        messages=messages,
-        prompt_hash="hash",
-        answer=answer or f"Answer {number} with a \x00, a 手 and a {{brace}}.",
-        tokens_in=number if number % 2 else None,
-        created="2026-01-01T00:00:00+00:00",
-    )
-    return replace(made, **values)
 
 
 def keys_on_disk(path: Path) -> list[str]:
@@ -87,7 +65,7 @@ def test_what_is_stored_is_read_back(tmp_path_factory: pytest.TempPathFactory, d
             "tokens_out": data.draw(st.none() | st.integers(0, 1 << 40)),
             "attempt": data.draw(st.integers(0, 2)),
         }
-        stored.append(replace(exchange(number), **values))
+        stored.append(replace(numbered_exchange(number), **values))
     with DialogueStore(path) as store:
         for item in stored:
             store.add(item)
@@ -99,7 +77,7 @@ def test_what_is_stored_is_read_back(tmp_path_factory: pytest.TempPathFactory, d
 
 def test_a_text_stands_once_however_often_it_is_repeated(tmp_path: Path) -> None:
     with DialogueStore(tmp_path / "d.h5") as store:
-        store.add_all([exchange(n, answer="A long answer. " * 50) for n in range(60)])
+        store.add_all([numbered_exchange(n, answer="A long answer. " * 50) for n in range(60)])
     with h5py.File(tmp_path / "d.h5") as file:
         assert file["text/bytes"][:].tobytes().count(b"A long answer. " * 50) == 1
         assert len(np.unique(file["text/digests"][:], axis=0)) == len(file["text/ends"])
@@ -107,16 +85,19 @@ def test_a_text_stands_once_however_often_it_is_repeated(tmp_path: Path) -> None
 
 def test_an_answer_stored_first_stays(tmp_path: Path) -> None:
     one, two = DialogueStore(tmp_path / "d.h5"), DialogueStore(tmp_path / "d.h5")
-    first, second = exchange(1, "first"), exchange(1, "second")
+    first, second = numbered_exchange(1, "first"), numbered_exchange(1, "second")
     assert one.add(first) == first
     assert two.add(second) == first and len(two) == 1
     one.close()
-    assert two.add(second) == first and two.add_all([second, exchange(2), exchange(2)])[1:] == [exchange(2)] * 2
+    assert (
+        two.add(second) == first
+        and two.add_all([second, numbered_exchange(2), numbered_exchange(2)])[1:] == [numbered_exchange(2)] * 2
+    )
     assert len(two) == len(one) == 2
 
 
 def test_find_chooses_by_class_and_round(tmp_path: Path) -> None:
-    items = [exchange(n) for n in range(70)]
+    items = [numbered_exchange(n) for n in range(70)]
     store = DialogueStore(tmp_path / "d.h5")
     for item in items:
         store.add(item)  # some are in the HDF5 file by now, some in the journal
@@ -129,9 +110,9 @@ def test_find_chooses_by_class_and_round(tmp_path: Path) -> None:
 def test_stores_see_what_others_add_and_fold(tmp_path: Path) -> None:
     one, two = DialogueStore(tmp_path / "d.h5"), DialogueStore(tmp_path / "d.h5")
     for number in range(0, 130, 2):
-        one.add(exchange(number))
-        assert two.get(exchange(number).key) == exchange(number)
-        two.add(exchange(number + 1))
+        one.add(numbered_exchange(number))
+        assert two.get(numbered_exchange(number).key) == numbered_exchange(number)
+        two.add(numbered_exchange(number + 1))
         if number % 26 == 0:
             (one if number % 4 else two).fold()
         assert len(one) == len(two) == number + 2
@@ -145,7 +126,7 @@ def test_nothing_is_created_before_there_is_something_to_keep(tmp_path: Path) ->
 
 def test_a_store_that_is_closed_is_one_file(tmp_path: Path) -> None:
     with DialogueStore(tmp_path / "d.h5") as store:
-        store.add(exchange(1))
+        store.add(numbered_exchange(1))
     assert {path.name for path in tmp_path.iterdir()} == {"d.h5", "d.h5.lock"}
 
 
@@ -155,8 +136,8 @@ def test_threads_add_and_read_at_once(tmp_path: Path) -> None:
 
     def work(start: int) -> None:
         for number in range(start, start + 40):
-            store.add(exchange(number))
-            if store.get(exchange(number).key) != exchange(number):
+            store.add(numbered_exchange(number))
+            if store.get(numbered_exchange(number).key) != numbered_exchange(number):
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(20 * i,)) for i in range(4)]
@@ -165,7 +146,7 @@ def test_threads_add_and_read_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     store.close()
-    assert not wrong and sorted(keys_on_disk(store.path)) == sorted(exchange(n).key for n in range(100))
+    assert not wrong and sorted(keys_on_disk(store.path)) == sorted(numbered_exchange(n).key for n in range(100))
 
 
 # ---- kill -9
@@ -175,7 +156,7 @@ def write_until_killed(path: Path, start: int, told: Connection, fold_every: int
     """Add exchanges, telling of each that is kept."""
     store = DialogueStore(path)
     for number in range(start, start + 100_000):
-        store.add(exchange(number))
+        store.add(numbered_exchange(number))
         told.send(number)
         if number % fold_every == 0:
             store.fold()
@@ -211,7 +192,7 @@ def test_a_writer_killed_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -
         kept |= received(told)
         told.close()
         store = DialogueStore(path)
-        lost = [number for number in kept if store.get(exchange(number).key) != exchange(number)]
+        lost = [number for number in kept if store.get(numbered_exchange(number).key) != numbered_exchange(number)]
         on_disk = keys_on_disk(path)
         assert not lost
         assert len(on_disk) == len(set(on_disk))
@@ -222,7 +203,7 @@ def test_a_writer_killed_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -
 def crash(path: Path, where: str) -> None:
     """Add 10 exchanges, kept, and die in the middle of what follows."""
     store = DialogueStore(path)
-    store.add_all([exchange(number) for number in range(10)])
+    store.add_all([numbered_exchange(number) for number in range(10)])
 
     def die(*args: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -230,10 +211,10 @@ def crash(path: Path, where: str) -> None:
     real_write, real_replace = os.write, os.replace
     if where == "half a line":
         os.write = lambda handle, data: (real_write(handle, data[: len(data) // 2]), die())
-        store.add(exchange(10))
+        store.add(numbered_exchange(10))
     elif where == "a line without its end":
         os.write = lambda handle, data: (real_write(handle, data[:-1]), die())
-        store.add(exchange(10))
+        store.add(numbered_exchange(10))
     elif where == "before the rename":
         os.replace = die
     elif where == "after the rename":
@@ -253,18 +234,18 @@ def test_a_writer_killed_at_the_worst_of_times(tmp_path: Path, where: str) -> No
     writer.start()
     writer.join()
     assert writer.exitcode == -signal.SIGKILL
-    assert DialogueStore(path).find() == [exchange(number) for number in range(10)]
+    assert DialogueStore(path).find() == [numbered_exchange(number) for number in range(10)]
     with DialogueStore(path) as store:  # and it goes on as if nothing had been
-        assert store.add(exchange(10)) == exchange(10)
+        assert store.add(numbered_exchange(10)) == numbered_exchange(10)
         assert len(store) == 11
-    assert keys_on_disk(path) == [exchange(number).key for number in range(11)]
+    assert keys_on_disk(path) == [numbered_exchange(number).key for number in range(11)]
     assert {left.name for left in tmp_path.iterdir()} == {"d.h5", "d.h5.lock"}
 
 
 def write_some(path: Path, numbers: range, answer: str) -> None:
     with DialogueStore(path) as store:
         for number in numbers:
-            store.add(exchange(number, f"{answer} {number}"))
+            store.add(numbered_exchange(number, f"{answer} {number}"))
 
 
 def test_two_processes_that_write_at_once_end_with_all(tmp_path: Path) -> None:
@@ -276,14 +257,14 @@ def test_two_processes_that_write_at_once_end_with_all(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert sorted(keys_on_disk(path)) == sorted(exchange(number).key for number in range(250))
+    assert sorted(keys_on_disk(path)) == sorted(numbered_exchange(number).key for number in range(250))
     answers = {item.messages[-1]["content"]: item.answer for item in DialogueStore(path).find()}
     assert all(answers[f"What is {n}?"] in (f"one {n}", f"two {n}") for n in range(250))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DialogueStore(tmp_path / "d.h5")
-    store.add(exchange(1))
+    store.add(numbered_exchange(1))
     real = os.write
 
     def full(handle: int, data: bytes) -> int:
@@ -292,10 +273,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(journal.os, "write", full)
     with pytest.raises(DialogueError, match=r"No space left.*all answers stored before are safe"):
-        store.add(exchange(2))
+        store.add(numbered_exchange(2))
     monkeypatch.undo()
-    assert store.find() == DialogueStore(store.path).find() == [exchange(1)]
-    assert store.add(exchange(2)) == exchange(2) and len(DialogueStore(store.path)) == 2
+    assert store.find() == DialogueStore(store.path).find() == [numbered_exchange(1)]
+    assert store.add(numbered_exchange(2)) == numbered_exchange(2) and len(DialogueStore(store.path)) == 2
 
 
 def test_a_disk_too_full_for_the_file_is_seen_before_hdf5_writes(tmp_path: Path, monkeypatch) -> None:
@@ -303,11 +284,11 @@ def test_a_disk_too_full_for_the_file_is_seen_before_hdf5_writes(tmp_path: Path,
     monkeypatch.setattr(dialogues.shutil, "disk_usage", lambda _: whole._replace(free=10**5))
     monkeypatch.setattr(dialogues.h5py, "File", lambda *_: pytest.fail("HDF5 was let write"))
     store = DialogueStore(tmp_path / "d.h5")
-    store.add(exchange(1))
+    store.add(numbered_exchange(1))
     with pytest.raises(DialogueError, match=r"cannot be written \(No space left on device\).*are safe"):
         store.close()
     monkeypatch.undo()
-    assert DialogueStore(store.path).find() == [exchange(1)]
+    assert DialogueStore(store.path).find() == [numbered_exchange(1)]
 
 
 def test_a_folder_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +312,7 @@ def test_a_fold_that_fails_keeps_the_journal(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(dialogues, "append", fail)
     store = DialogueStore(tmp_path / "d.h5")
     for number in range(60):  # more than are folded at once
-        store.add(exchange(number))
+        store.add(numbered_exchange(number))
     with pytest.raises(DialogueError, match="HDF5 cannot write"):
         store.close()
     monkeypatch.undo()
@@ -343,7 +324,7 @@ def test_a_lock_that_is_never_let_go_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(dialogues, "LOCK_TIMEOUT", 0.05)
     one, two = DialogueStore(tmp_path / "d.h5"), DialogueStore(tmp_path / "d.h5")
     with one._locked(), pytest.raises(DialogueError, match=r"d\.h5\.lock has been held by another skag"):
-        two.add(exchange(1))
+        two.add(numbered_exchange(1))
 
 
 # ---- damaged and foreign files
@@ -351,7 +332,7 @@ def test_a_lock_that_is_never_let_go_is_named(tmp_path: Path, monkeypatch: pytes
 
 def stored(path: Path) -> bytes:
     with DialogueStore(path) as store:
-        store.add_all([exchange(number) for number in range(5)])
+        store.add_all([numbered_exchange(number) for number in range(5)])
     return path.read_bytes()
 
 
@@ -406,7 +387,7 @@ def test_a_file_that_is_no_store_is_told_of_and_left_alone(
     with pytest.raises(DialogueError, match=said) as caught:
         store = DialogueStore(path)
         store.find()
-        store.add(exchange(9))
+        store.add(numbered_exchange(9))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert before is None or path.read_bytes() == before
 
@@ -424,31 +405,31 @@ def test_a_file_that_is_no_store_is_told_of_and_left_alone(
 )
 def test_a_damaged_journal_is_told_of_and_left_alone(tmp_path: Path, damage: Callable) -> None:
     path = tmp_path / "d.h5.journal"
-    DialogueStore(tmp_path / "d.h5").add_all([exchange(0), exchange(1)])
+    DialogueStore(tmp_path / "d.h5").add_all([numbered_exchange(0), numbered_exchange(1)])
     path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
     before = path.read_bytes()
     with pytest.raises(DialogueError, match=r"d\.h5\.journal is (damaged|no journal)") as caught:
-        DialogueStore(tmp_path / "d.h5").add(exchange(2))
+        DialogueStore(tmp_path / "d.h5").add(numbered_exchange(2))
     assert "\n" not in str(caught.value) and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("tail", [b'["0012', b"\0\0\0\0", b'["0012\0\0\0\n'])
 def test_a_torn_last_line_is_ignored_and_written_over(tmp_path: Path, tail: bytes) -> None:
-    DialogueStore(tmp_path / "d.h5").add(exchange(0))
+    DialogueStore(tmp_path / "d.h5").add(numbered_exchange(0))
     path = tmp_path / "d.h5.journal"
     path.write_bytes(path.read_bytes() + tail)
     store = DialogueStore(tmp_path / "d.h5")
-    assert store.find() == [exchange(0)]
-    store.add(exchange(1))
-    assert DialogueStore(tmp_path / "d.h5").find() == [exchange(0), exchange(1)]
+    assert store.find() == [numbered_exchange(0)]
+    store.add(numbered_exchange(1))
+    assert DialogueStore(tmp_path / "d.h5").find() == [numbered_exchange(0), numbered_exchange(1)]
     assert tail not in path.read_bytes()
 
 
 def test_a_store_in_a_folder_one_may_not_write_to_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    DialogueStore(tmp_path / "d.h5").add(exchange(0))  # left in the journal
+    DialogueStore(tmp_path / "d.h5").add(numbered_exchange(0))  # left in the journal
     monkeypatch.setattr(dialogues.os, "access", lambda *args: False)
     with DialogueStore(tmp_path / "d.h5") as store:
-        assert store.find() == [exchange(0)]
+        assert store.find() == [numbered_exchange(0)]
     assert (tmp_path / "d.h5.journal").exists()
 
 
@@ -476,6 +457,6 @@ def test_a_label_set_is_its_classes_and_joints() -> None:
 
 
 def test_records_are_plain_json_and_come_back() -> None:
-    item = exchange(4, notes=("rejected: too long",), similar=("a", "b"), attempt=1)
+    item = numbered_exchange(4, notes=("rejected: too long",), similar=("a", "b"), attempt=1)
     assert Exchange.from_record(json.loads(json.dumps(item.to_record()))) == item
-    assert item.rejected == "too long" and exchange(4).rejected is None
+    assert item.rejected == "too long" and numbered_exchange(4).rejected is None

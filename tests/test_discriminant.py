@@ -16,7 +16,7 @@ from skag.skeleton.kinematics import Anatomy, Recordings, Viewpoint, clip_attrib
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES, tiny_clip
+from .helpers.tiny import CLASSES, tiny_clip
 
 
 def make(path: Path, labels: list[int], classes: list[str], subjects: list[int] | None = None) -> SkeletonStore:

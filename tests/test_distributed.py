@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,45 +23,47 @@ from skag.skeleton.store import SkeletonStore
 from skag.training import distributed
 from skag.training.loop import _step, train
 
-from .test_train import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
+from .helpers.commands import document
+from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
+from .helpers.two_processes import Pair
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 SMALL = ["network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "agents.query_period=2"]
 
 
-def trained(folder: Path, store: Path, run: str, processes: int, *settings: str, resume: bool = False) -> dict:
-    command = [sys.executable, "-m"]
-    if processes > 1:
-        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    command += ["skag", "train"]
-    if resume:
-        command += ["--resume", run, "--device", "cpu", "--json", "--quiet"]
-    else:
-        command += [str(store), "--store", "d.h5", "--out", run, *OPTIONS]
-        command += [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    environment = os.environ | ONE_THREAD
-    done = subprocess.run(
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    two = Pair()
+    yield two
+    two.close()
+
+
+def torchrun(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skag"]
+    command += map(str, arguments)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
-def by_two(function: Callable[..., None], *arguments: str) -> None:
-    """Let two processes call a function of this module."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", __name__]
-    command += [function.__name__, *arguments]
-    environment = os.environ | ONE_THREAD
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+def changes(*settings: str) -> list[str]:
+    return [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
 
 
-def test_two_processes_train_what_one_does_with_the_double_batch(described: Path, tiny_store: Path) -> None:
+def test_two_processes_train_what_one_does_with_the_double_batch(
+    described: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # One step an epoch, and no AdamW, which makes whole steps of rounding errors.
     sgd = ("train.optimizer=sgd", "train.lr=0.002", "train.seed=1", "train.epochs=2", "agents.query_period=1")
-    two = trained(described, tiny_store, "two", 2, "train.batch_size=24", "train.sync_batch_norm=true", *sgd)
-    one = trained(described, tiny_store, "one", 1, "train.batch_size=48", *sgd)
+    train = ("train", tiny_store, "--store", "d.h5", *OPTIONS)
+    done = torchrun(
+        described, *train, "--out", "two", *changes("train.batch_size=24", "train.sync_batch_norm=true", *sgd)
+    )
+    assert done.returncode == 0, done.stderr
+    two = json.loads(done.stdout)
+    monkeypatch.chdir(described)
+    one = document(*train, "--out", "one", *changes("train.batch_size=48", *sgd))
     assert two | {"run": "one", "asked": 0} == one and one["refreshes"] == 1  # asked before, and stored
     metrics = [runs.read_lines(described / run / runs.METRICS) for run in ("two", "one")]
     for both in zip(*metrics, strict=True):
@@ -73,21 +75,19 @@ def test_two_processes_train_what_one_does_with_the_double_batch(described: Path
     assert records[0] == records[1] and records[0][0]["confusions"]
 
 
-def test_a_mistake_ends_all_processes_in_a_line_each(described: Path, tiny_store: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skag"]
-    command += ["train", str(tiny_store), "--store", "nowhere.h5", *OPTIONS]
-    environment = os.environ | ONE_THREAD
-    done = subprocess.run(command, cwd=described, env=environment, capture_output=True, text=True, check=False)
+def test_a_mistake_ends_all_processes_in_a_line_each(pair: Pair, described: Path, tiny_store: Path) -> None:
+    done = pair.skag("train", tiny_store, "--store", "nowhere.h5", *OPTIONS, folder=described)
     lines = [line for line in done.stderr.splitlines() if line.startswith("skag: ")]
-    assert done.returncode == 1 and any("has no dialogue about the classes" in line for line in lines)
-    assert "skag: process 1 ends, since another one did." in lines or len(lines) == 1  # torchrun can be quicker
+    assert done.codes == [1, 1] and any("has no dialogue about the classes" in line for line in lines)
+    assert "skag: process 1 ends, since another one did." in lines
     assert "/skag/" not in done.stderr  # no traceback of ours
 
 
-def test_gradients_are_those_of_the_whole_batch() -> None:
+def test_gradients_are_those_of_the_whole_batch(pair: Pair) -> None:
     """Of all terms, with parts of unequal size; in double precision (the losses in single), where no rounding error
     tips a ReLU over."""
-    by_two(compare_gradients)
+    done = pair.call(__name__, "compare_gradients")
+    assert done.codes == [0, 0], done.stderr
 
 
 def compare_gradients() -> None:
@@ -138,7 +138,7 @@ def compare_gradients() -> None:
         torch.testing.assert_close(models[0].get_buffer(name), buffer, msg=name)
 
 
-def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, tiny_store: Path) -> None:
+def test_without_synchronised_batch_norm_each_part_has_its_own(pair: Pair, described: Path, tiny_store: Path) -> None:
     """And clips can be mixed, nobody asked, and the run gone on with."""
     settings = (
         "train.batch_size=7",
@@ -148,7 +148,10 @@ def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, 
         "network.dropout=0.2",
         "train.precision=bf16",
     )
-    found = trained(described, tiny_store, "run", 2, *settings)
+    train = ("train", tiny_store, "--store", "d.h5", "--out", "run", *OPTIONS)
+    done = pair.skag(*train, *changes(*settings), folder=described)
+    assert done.codes == [0, 0], done.stderr
+    found = json.loads(done.stdout)
     assert (found["epochs"], found["refreshes"]) == (4, 0)
     metrics = runs.read_lines(described / "run" / runs.METRICS)
     assert metrics[-1]["loss_cls"] < metrics[0]["loss_cls"] and metrics[0]["loss_mix"] > 0
@@ -157,13 +160,17 @@ def test_without_synchronised_batch_norm_each_part_has_its_own(described: Path, 
     facts = json.loads((described / "run" / "config.json").read_text())
     facts["config"]["train"]["epochs"] = 5
     (described / "run" / "config.json").write_text(json.dumps(facts))
-    assert trained(described, tiny_store, "run", 2, resume=True)["epochs"] == 5
+    resume = ("train", "--resume", "run", "--device", "cpu", "--json", "--quiet")
+    done = pair.skag(*resume, folder=described)
+    assert done.codes == [0, 0], done.stderr
+    assert json.loads(done.stdout)["epochs"] == 5
     assert [line["epoch"] for line in runs.read_lines(described / "run" / runs.METRICS)] == [1, 2, 3, 4, 5]
 
 
-def test_all_processes_go_on_with_what_the_leader_was_told(described: Path, tiny_store: Path) -> None:
+def test_all_processes_go_on_with_what_the_leader_was_told(pair: Pair, described: Path, tiny_store: Path) -> None:
     """To the weights of a run that was not interrupted: the others learn the sentences from the leader's checkpoint."""
-    by_two(go_on, str(described), str(tiny_store))
+    done = pair.call(__name__, "go_on", str(described), str(tiny_store))
+    assert done.codes == [0, 0], done.stderr
 
 
 def go_on(folder: str, data: str) -> None:
@@ -193,7 +200,3 @@ def test_one_process_keeps_everything_to_itself() -> None:
     rows = torch.ones(3, 2)
     assert distributed.gather(rows, 3) is rows
     np.testing.assert_array_equal(distributed.interleave(rows.numpy(), 3), rows)
-
-
-if __name__ == "__main__":
-    {function.__name__: function for function in (compare_gradients, go_on)}[sys.argv[1]](*sys.argv[2:])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from .helpers import command_pages
+from .helpers.commands import invoke
 from .helpers.recordings import ROOT
-from .test_cli import invoke
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 

@@ -17,7 +17,7 @@ from skag.results.drawing import clip_number, draw_clip, view
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import tiny_clip
+from .helpers.tiny import tiny_clip
 
 HOSTILE = "</script><img src=x onerror=alert(1)>$title"
 

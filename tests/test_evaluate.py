@@ -14,29 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from skag import metrics, recipes, runs
+from skag import metrics, runs
 from skag.cli import app
-from skag.config import Config, NetworkConfig, replace
 from skag.errors import RunError
 from skag.inference import evaluate
 from skag.methods.skeleton_agent.network import Recogniser
 from skag.skeleton.store import SkeletonStore
-from skag.training.loop import model_shape
+
+from .helpers.runs import untrained
 
 CPU = torch.device("cpu")
-
-
-def untrained(store_path: Path, folder: Path, stream: str = "j", held_out: range = range(3, 11), seed: int = 0) -> Path:
-    """A run folder with random weights."""
-    config: Config = replace(recipes.nw_ucla_small(stream), "data", num_frames=8)
-    config = dataclasses.replace(config, network=NetworkConfig(channels=(16,), strides=(1,)))
-    folder.mkdir()
-    with SkeletonStore(store_path) as store:
-        shape = model_shape(config, store, 8)
-        runs.write_run_facts(folder, config, shape, store, np.arange(3), np.array(held_out), CPU, {})
-    torch.manual_seed(seed)
-    torch.save({"model": Recogniser(shape).state_dict()}, folder / "best.pt")
-    return folder
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES
-from .test_cli import document, failure, invoke
+from .helpers.commands import document, failure, invoke
+from .helpers.tiny import CLASSES
 
 CPU = torch.device("cpu")
 ALL_STEPS = {"stand_upright": True, "face_forward": True, "unit_height": True}

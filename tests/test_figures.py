@@ -7,9 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
-from matplotlib.text import Text
 
 from skag.methods.skeleton_agent.network_figures import critical_joints_figure
 from skag.metrics import expected_calibration_error, reliability_curve
@@ -17,6 +15,8 @@ from skag.results import figures
 from skag.results.analysis import ClassResult, Difference, calibration_error_by_chance, difference_per_class, per_class
 from skag.results.figures import class_accuracy_figure, confusion_figure, difference_figure, reliability_figure
 from skag.skeleton.layouts import load_layout
+
+from .helpers.figures import texts, visible
 
 HOSTILE = [
     "$x^2$",
@@ -30,14 +30,6 @@ HOSTILE = [
     "x" * 500,
     "",
 ]
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in visible(figure)]
-
-
-def visible(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 60])

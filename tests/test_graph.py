@@ -8,7 +8,7 @@ from hypothesis import given
 from skag.encoders import graph
 from skag.skeleton.layouts import Layout
 
-from .test_layouts import random_layouts
+from .helpers.layouts import random_layouts
 
 
 @given(random_layouts())

@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -33,13 +32,8 @@ from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
 
+from .helpers.describing import CLASSES, LAYOUT, PROMPTS, good, run, scripted
 from .helpers.servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
-from .test_describe import CLASSES, LAYOUT, PROMPTS, good, run, scripted
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DialogueStore:
-    return DialogueStore(tmp_path / "d.h5")
 
 
 def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(store: DialogueStore) -> None:

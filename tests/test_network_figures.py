@@ -11,7 +11,7 @@ from skag.methods.skeleton_agent.network_figures import critical_joints_figure, 
 from skag.methods.skeleton_agent.refreshes import Snapshot
 from skag.skeleton.layouts import load_layout
 
-from .test_figures import texts
+from .helpers.figures import texts
 
 
 def snapshot(epoch: int, pull: float, num_classes: int = 3, count: int = 30, text: float = 1.0) -> Snapshot:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,48 +13,22 @@ import torch
 
 import skag
 from skag import runs
-from skag.config import replace
 from skag.errors import DataError, RunError
 from skag.inference import calibration, discriminant, evaluate, predict, recordings
 from skag.readers.source import Unusable
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES, tiny_clip
-from .test_cli import failure, invoke
-from .test_evaluate import untrained
-from .test_train import agents_of, dialogues, run_training, small  # noqa: F401
+from .helpers.commands import failure, invoke
+from .helpers.runs import opened, untrained
+from .helpers.tiny import CLASSES, clip
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that tells the classes of the tiny store apart, trained with dialogues; copy it before writing into it."""
-    folder = tmp_path_factory.mktemp("trained")
-    described = dialogues.__wrapped__(tiny_store, folder)
-    config = replace(small(epochs=22, query_period=11), "train", repeats=3, ema=0.0, lr=4e-3)
-    run_training(config, tiny_store, described, folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture
-def run_folder(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def opened(*folders: Path, **options: object) -> predict.Predictor:
-    return predict.open_predictor(list(folders), device=CPU, **options)
 
 
 def answers(predictor: predict.Predictor, *paths: Path, split: str | None = None, **options: object) -> list:
     items = recordings.each_recording(paths, predictor.layout, split=split)
     return list(predict.predict_recordings(predictor, items, **options))
-
-
-def clip(label: int, seed: int = 9, frames: int = 14) -> np.ndarray:
-    return tiny_clip(label, np.random.default_rng(seed), frames)
 
 
 @pytest.mark.parametrize("streams", [["j"], ["jm"], ["j", "bm"]])

@@ -29,11 +29,6 @@ SIMILAR = {0: (3, 1), 2: (0,)}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> DialogueStore:
-    return DialogueStore(tmp_path / "d.h5")
-
-
-@pytest.fixture
 def told(store: DialogueStore) -> tuple[Conversation, ...]:
     return describe(good(), store, CLASSES, LAYOUT, PROMPTS).conversations
 

@@ -14,29 +14,22 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.readers import csv_table, tables
-from tests.helpers.recordings import ROOT, as_folder, as_tar, as_zip, converted, refusal
+from tests.helpers.recordings import (
+    ROOT,
+    as_folder,
+    as_tar,
+    as_zip,
+    converted,
+    csv,
+    ntu_csv,
+    numbered_csv,
+    points,
+    refusal,
+)
 
 COCO = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
         "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
         "left ankle", "right ankle"]  # fmt: skip
-
-
-def points(frames: int = 3, joints: int = 17, values: int = 2, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(1, 9, (frames, joints, values)).round(3)
-
-
-def csv(header: list[str], rows: list[list[object]] | np.ndarray, delimiter: str = ",") -> bytes:
-    return "".join(delimiter.join(map(str, row)) + "\n" for row in [header, *rows]).encode()
-
-
-def numbered_csv(values: np.ndarray, pattern: str = "joint_{joint}_{axis}", first: int = 0, axes: str = "xyz") -> bytes:
-    """A recording `[T, V, C]` with numbered columns."""
-    header = [pattern.format(joint=v + first, axis=axis) for v in range(values.shape[1]) for axis in axes]
-    return csv(header[: values[0].size] if values.shape[2] == len(axes) else header, values.reshape(len(values), -1))
-
-
-def ntu_csv(seed: int = 0, frames: int = 3) -> bytes:
-    return numbered_csv(points(frames, 25, 3, seed))
 
 
 def classes_by_folder() -> dict[str, bytes]:

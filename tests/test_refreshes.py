@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from skag.config import AgentConfig
-from skag.dialogue.exchanges import Exchange, exchange_key
 from skag.dialogue.transfer import to_line
 from skag.errors import RunError
 from skag.methods.skeleton_agent.refreshes import (
@@ -24,16 +23,11 @@ from skag.methods.skeleton_agent.refreshes import (
 from skag.results.analysis import Pair
 from skag.skeleton.layouts import load_layout
 
+from .helpers.exchanges import exchange
+
 CLASSES = ["wave", "throw", "sit"]
 LAYOUT = load_layout("kinect-v1")
 CONFIG = AgentConfig(alpha=0.2, beta=0.5)
-
-
-def exchange(name: str, number: int, answer: str, notes: tuple[str, ...] = (), at: int = 0) -> Exchange:
-    messages = ({"role": "user", "content": f"{name}, round {number}, {at}"},)
-    identity = {"backend": "measured"}
-    key = exchange_key(identity, messages)
-    return Exchange(key, "set", name, number, identity, messages, "", answer, notes=notes)
 
 
 LATER = {name: exchange(name, 6, f"Unlike the others, {name} is done later.", at=5) for name in CLASSES}

@@ -21,17 +21,12 @@ from skag.methods.skeleton_agent.questioner import ask_distinctions
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
+from .helpers.commands import failure, invoke
 from .helpers.servers import ScriptedBackend, Server, good_answer, serve
-from .test_cli import failure, invoke
 
 CLASSES = ["pick up", "throw", "carry"]
 LAYOUT = load_layout("kinect-v1")
 PROMPTS = load_prompts()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DialogueStore:
-    return DialogueStore(tmp_path / "d.h5")
 
 
 def good(topic: Topic, messages: list[Message]) -> str:

@@ -29,7 +29,7 @@ from skag.results.drawing import view
 from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import CLASSES, tiny_clip
+from .helpers.tiny import CLASSES, tiny_clip
 
 HOSTILE = "</script><script>alert(1)</script>"
 IDENTITY = {"backend": "ollama", "model": "llama"}

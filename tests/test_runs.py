@@ -21,7 +21,7 @@ from skag.cli import app, main
 from skag.config import replace
 from skag.errors import RunError
 
-from .test_cli import document, failure, invoke
+from .helpers.commands import document, failure, invoke
 
 
 def made(

@@ -18,8 +18,9 @@ from skag.inference import segmentation
 from skag.inference.segmentation import Duration, most_likely_sequence
 from skag.readers.source import Unusable
 
-from .test_cli import failure, invoke
-from .test_predict import clip, opened, run_folder, trained  # noqa: F401
+from .helpers.commands import failure, invoke
+from .helpers.runs import opened
+from .helpers.tiny import clip
 
 
 def joined() -> np.ndarray:
@@ -95,7 +96,7 @@ def test_the_surest_window_over_a_slot_is_known() -> None:
     np.testing.assert_allclose(slots.surest, [[0.8, 0.2], [0.8, 0.7], [0.3, 0.7]])
 
 
-def test_with_a_rate_segments_can_be_none_of_these(run_folder: Path) -> None:  # noqa: F811
+def test_with_a_rate_segments_can_be_none_of_these(run_folder: Path) -> None:
     predictor = opened(run_folder)
     never_sure = dataclasses.replace(predictor.calibration, confidences=(1.0,))
     strict = dataclasses.replace(predictor, calibration=never_sure)
@@ -109,7 +110,7 @@ def test_with_a_rate_segments_can_be_none_of_these(run_folder: Path) -> None:  #
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_actions_that_follow_one_another_are_found(batch_size: int, run_folder: Path) -> None:  # noqa: F811
+def test_actions_that_follow_one_another_are_found(batch_size: int, run_folder: Path) -> None:
     predictor = dataclasses.replace(opened(run_folder), batch_size=batch_size)
     found = segmentation.segments_of_array(predictor, joined(), None, 20, 4)
     assert found[0].start == 0 and found[-1].stop == 90
@@ -121,7 +122,7 @@ def test_actions_that_follow_one_another_are_found(batch_size: int, run_folder: 
     assert all(0 < one.probability <= 1 for one in found[:-1])
 
 
-def test_python_and_the_command_find_the_same(run_folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_python_and_the_command_find_the_same(run_folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "long.npy", joined())
     mapped = np.load(tmp_path / "long.npy", mmap_mode="r")
     found = skag.load(run_folder).segments(mapped, window=20, stride=4)
@@ -140,7 +141,7 @@ def test_python_and_the_command_find_the_same(run_folder: Path, tmp_path: Path) 
     assert "from frame" in table and "raise left hand" in table and "nobody" in table
 
 
-def test_a_short_recording_is_one_window(run_folder: Path) -> None:  # noqa: F811
+def test_a_short_recording_is_one_window(run_folder: Path) -> None:
     (found,) = skag.load(run_folder).segments(clip(0), window=100)
     whole = skag.load(run_folder).predict(clip(0), evidence=False)
     assert (found.start, found.stop, found.label) == (0, 14, whole.label)
@@ -148,7 +149,7 @@ def test_a_short_recording_is_one_window(run_folder: Path) -> None:  # noqa: F81
 
 
 def test_what_cannot_be_cut_is_told_in_a_line(
-    run_folder: Path,  # noqa: F811
+    run_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from skag.cli import app, completion
 from skag.suggestions import did_you_mean, nearest_path
 
-from .test_cli import HEAVY, failure, invoke
+from .helpers.commands import HEAVY, failure, invoke
 
 
 @pytest.fixture

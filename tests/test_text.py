@@ -19,6 +19,8 @@ from skag import text
 from skag.errors import TextError
 from skag.text import embed, length_remark, token_count
 
+from .helpers.text_towers import add_model
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "golden"
 GOLDEN = SHARED / "clip_text_tiny.npz"
@@ -255,23 +257,6 @@ def test_two_writers_at_once_end_with_one_complete_cache(tmp_path):
 
 
 # open_clip -----------------------------------------------------------------------------------------------------------
-
-
-def add_model(folder: Path, name: str, *, quick_gelu: bool = False, **text_cfg: int) -> None:
-    """Make a tiny model known to open_clip."""
-    from skag.text.open_clip import _import_open_clip
-
-    config = {
-        "embed_dim": 16,
-        "quick_gelu": quick_gelu,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2} | text_cfg,
-    }
-    if "embed_dim" in text_cfg:
-        config["embed_dim"] = config["text_cfg"].pop("embed_dim")
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(config))
-    _import_open_clip().add_model_config(path)
 
 
 @pytest.fixture(scope="module")

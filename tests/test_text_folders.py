@@ -23,9 +23,8 @@ from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.training.loop import train
 
-from .conftest import CLASSES as TINY_CLASSES
-from .test_agents import refresh
-from .test_train import CPU, Silent, small
+from .helpers.tiny import CLASSES as TINY_CLASSES
+from .helpers.training import CPU, Silent, refresh, small
 
 NTU, COCO = load_layout("nturgb+d"), load_layout("coco")
 CLASSES = ["nod head/bow", "shake head", "touch back (backache)"]

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skag import recipes, runs
+from skag import runs
 from skag.backends import open_backend
 from skag.backends.base import BackendDown
-from skag.config import Config, NetworkConfig, replace
+from skag.config import replace
 from skag.device import trains_in_bf16
-from skag.dialogue.describe import describe
-from skag.dialogue.prompts import load_prompts
-from skag.dialogue.store import DialogueStore
 from skag.encoders.graph import GRAPHS
 from skag.errors import DialogueError, RunError
 from skag.inference import evaluate
@@ -34,66 +28,10 @@ from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
-from skag.training.loop import TrainReport, _Average, _State, _step, train
+from skag.training.loop import _Average, _step, train
 
-from .test_text import add_model
-
-CPU = torch.device("cpu")
-
-
-class Silent:
-    """A watcher that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.metrics: list[dict] = []
-        self.records: list[dict] = []
-        self.asked: list[int] = []
-        self.steps = 0
-
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        self.promised = steps
-
-    def step_done(self, means: object) -> None:
-        self.steps += 1
-
-    def asking(self, epoch: int, classes: int) -> None:
-        self.asked.append(epoch)
-
-    def epoch_done(self, metrics: dict) -> None:
-        self.metrics.append(metrics)
-
-    def refreshed(self, record: dict) -> None:
-        self.records.append(record)
-
-
-def small(epochs: int = 4, **agents: object) -> Config:
-    config = replace(recipes.nw_ucla_small("j"), "data", num_frames=8, val_fraction=0.25)
-    config = dataclasses.replace(config, network=NetworkConfig(channels=(16, 16), strides=(1, 2)))
-    config = replace(config, "train", epochs=epochs, ema=0.8)
-    return replace(config, "agents", **({"query_period": 2} | agents))
-
-
-@contextmanager
-def agents_of(config: Config, store: SkeletonStore, dialogues: Path) -> Iterator[Agents]:
-    with open_agents(config.agents, store, llm=None, protocol=None, dialogues=dialogues) as agents:
-        yield agents
-
-
-@pytest.fixture
-def dialogues(tiny_store: Path, tmp_path: Path) -> Path:
-    """The tiny store's classes, described by `measured`."""
-    path = tmp_path / "dialogues.h5"
-    with SkeletonStore(tiny_store) as store, DialogueStore(path) as kept:
-        report = describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
-    assert not report.failed
-    return path
-
-
-def run_training(config: Config, store_path: Path, dialogues: Path, run: Path) -> tuple[TrainReport, Silent]:
-    watcher = Silent()
-    with SkeletonStore(store_path) as store, agents_of(config, store, dialogues) as agents:
-        report = train(store, config, run, agents, CPU, watcher)
-    return report, watcher
+from .helpers.text_towers import add_model
+from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, run_training, small, state_for_a_step
 
 
 def test_a_run_learns_asks_and_records(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -262,19 +200,6 @@ def test_joints_learn_to_tell_how_they_move(tiny_store: Path, dialogues: Path, t
     run = evaluate.load_run(tmp_path / "run", CPU)
     with SkeletonStore(tiny_store) as store:
         evaluate.predict_split(run, store, "xsub_test", CPU)
-
-
-def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
-    """What one step needs that is to leave gradients and no other weights."""
-    return _State(
-        model=model,
-        averaged=None,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        scheduler=SimpleNamespace(step=lambda: None),
-        generator=torch.Generator(),
-        confusions=torch.zeros(4, 4, dtype=torch.long),
-        forward=forward,
-    )
 
 
 @pytest.mark.parametrize("as_on_a_gpu", [True, False])
@@ -563,36 +488,6 @@ def test_predictions_of_weights_that_are_gone_go_with_them(tiny_store: Path, tmp
         assert list(run.glob("predictions-*.npz"))
         train(store, config, run, agents, CPU, Silent(), resume=True)
     assert not list(run.glob("predictions-*.npz"))
-
-
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
-class StopsAt(Silent):
-    """Ends the run in the middle of a step, or right after an epoch's metrics or refresh were written."""
-
-    def __init__(self, event: str, count: int) -> None:
-        super().__init__()
-        self.event, self.left = event, count
-
-    def _maybe(self, event: str) -> None:
-        if event == self.event:
-            self.left -= 1
-            if not self.left:
-                raise Stop
-
-    def step_done(self, means: object) -> None:
-        super().step_done(means)
-        self._maybe("step")
-
-    def epoch_done(self, metrics: dict) -> None:
-        super().epoch_done(metrics)
-        self._maybe("epoch")
-
-    def refreshed(self, record: dict) -> None:
-        super().refreshed(record)
-        self._maybe("refresh")
 
 
 def same(one: object, other: object) -> bool:

@@ -16,7 +16,7 @@ from skag.dialogue.exchanges import exchange_key
 from skag.dialogue.store import DialogueStore, Exchange
 from skag.errors import DialogueError
 
-from .test_dialogues import exchange
+from .helpers.exchanges import numbered_exchange
 
 
 def everything(exchange: Exchange) -> bool:
@@ -26,7 +26,7 @@ def everything(exchange: Exchange) -> bool:
 def filled(path: Path, count: int = 130) -> DialogueStore:
     store = DialogueStore(path)
     for number in range(count):  # some are in the HDF5 file by now, some in the journal
-        store.add(exchange(number, notes=("rejected: too long",) if number % 9 == 0 else ()))
+        store.add(numbered_exchange(number, notes=("rejected: too long",) if number % 9 == 0 else ()))
     return store
 
 
@@ -52,7 +52,7 @@ def test_any_exchange_survives_a_line_of_json(data: st.DataObject) -> None:
     values = {name: data.draw(text) for name in ("answer", "repaired", "thoughts", "class_name", "created")}
     values |= {"notes": tuple(data.draw(st.lists(text, max_size=2))), "details": {data.draw(text): [1.5, None]}}
     values |= {"similar": (data.draw(text),), "seconds": data.draw(st.floats(0, 1e9))}
-    made = replace(exchange(data.draw(st.integers(0, 9))), **values)
+    made = replace(numbered_exchange(data.draw(st.integers(0, 9))), **values)
     line = transfer.to_line(made)
     assert line.count("\n") == 1 and line.isascii()
     assert transfer._exchange(line.encode(), "x") == made
@@ -60,8 +60,12 @@ def test_any_exchange_survives_a_line_of_json(data: st.DataObject) -> None:
 
 def test_an_answer_that_is_there_stays(tmp_path: Path) -> None:
     store = DialogueStore(tmp_path / "d.h5")
-    store.add(exchange(1, "first"))
-    lines = [transfer.to_line(exchange(1, "second")), transfer.to_line(exchange(2)), transfer.to_line(exchange(2))]
+    store.add(numbered_exchange(1, "first"))
+    lines = [
+        transfer.to_line(numbered_exchange(1, "second")),
+        transfer.to_line(numbered_exchange(2)),
+        transfer.to_line(numbered_exchange(2)),
+    ]
     (tmp_path / "x.jsonl").write_text("".join(lines))
     assert add(store, tmp_path / "x.jsonl") == transfer.ImportReport(3, 1, 1, 1)
     assert [item.answer for item in store][0] == "first" and len(store) == 2
@@ -97,8 +101,8 @@ def test_a_line_from_elsewhere_is_refused_by_number_and_nothing_is_stored(
     tmp_path: Path, change: Callable[[dict], object], said: str
 ) -> None:
     path, store = tmp_path / "x.jsonl", DialogueStore(tmp_path / "d.h5")
-    bad = change(json.loads(transfer.to_line(exchange(4))))
-    path.write_text(transfer.to_line(exchange(3)) + "\n" + json.dumps(bad) + "\n")
+    bad = change(json.loads(transfer.to_line(numbered_exchange(4))))
+    path.write_text(transfer.to_line(numbered_exchange(3)) + "\n" + json.dumps(bad) + "\n")
     with pytest.raises(DialogueError, match=said) as caught:
         add(store, path)
     assert "x.jsonl, line 3" in str(caught.value) and "\n" not in str(caught.value)
@@ -118,11 +122,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_field_of_its_own_default_may_be_left_out(tmp_path: Path) -> None:
-    record = json.loads(transfer.to_line(exchange(4)))
+    record = json.loads(transfer.to_line(numbered_exchange(4)))
     for name in ("thoughts", "details", "schema", "notes"):
         del record[name]
     (tmp_path / "x.jsonl").write_text(json.dumps(record))
-    assert next(transfer.read_lines(tmp_path / "x.jsonl")).key == exchange(4).key
+    assert next(transfer.read_lines(tmp_path / "x.jsonl")).key == numbered_exchange(4).key
 
 
 def test_an_export_overwrites_nothing_and_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

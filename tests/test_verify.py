@@ -23,11 +23,6 @@ LAYOUT = load_layout("kinect-v1")
 PROMPTS = load_prompts()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> DialogueStore:
-    return DialogueStore(tmp_path / "d.h5")
-
-
 def good(topic: Topic, messages: list[Message]) -> str:
     return good_answer(topic, LAYOUT)
 

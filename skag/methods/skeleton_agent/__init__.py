@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .agents import Agents
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "derived", "faithful", "import_checkpoint", "load", "make_findings", "make_task",
-    "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge", "without_knowledge",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "derived", "faithful", "import_checkpoint", "load", "make_findings",
+    "make_task", "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge", "without_knowledge",
 ]  # fmt: skip
 
 
