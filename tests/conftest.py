@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from matplotlib.figure import Figure
 
 from skag.config import replace
@@ -20,21 +23,34 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills once, however many processes of pytest-xdist ask for it."""
+    among_workers = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (factory.getbasetemp().parent if among_workers else factory.getbasetemp()) / name
+    with FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            Path(f"{folder}.done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A skeleton store of four classes, four subjects, 64 training and 16 test clips."""
-    path = tmp_path_factory.mktemp("store") / "tiny.h5"
-    tiny.write_tiny_store(path)
-    return path
+    return once(tmp_path_factory, "store", lambda folder: tiny.write_tiny_store(folder / "tiny.h5")) / "tiny.h5"
 
 
 @pytest.fixture(scope="session")
 def tiny_dialogues(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dialogue store `d.h5` about the tiny store's classes; copy it before asking more."""
-    folder = tmp_path_factory.mktemp("dialogues")
-    with SkeletonStore(tiny_store) as store:
-        tiny.described(store, folder / "d.h5")
-    return folder
+
+    def make(folder: Path) -> None:
+        with SkeletonStore(tiny_store) as store:
+            tiny.described(store, folder / "d.h5")
+
+    return once(tmp_path_factory, "dialogues", make)
 
 
 @pytest.fixture
@@ -59,13 +75,15 @@ def store(tmp_path: Path) -> DialogueStore:
 @pytest.fixture(scope="session")
 def trained(tiny_store: Path, tiny_dialogues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells the classes of the tiny store apart, trained with dialogues; copy it before writing into it."""
-    from .helpers import training  # torch, which many test files do without
 
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(tiny_dialogues, folder, dirs_exist_ok=True)
-    config = replace(training.small(epochs=22, query_period=11), "train", repeats=3, ema=0.0, lr=4e-3)
-    training.run_training(config, tiny_store, folder / "d.h5", folder / "run")
-    return folder / "run"
+    def make(folder: Path) -> None:
+        from .helpers import training  # torch, which many test files do without
+
+        shutil.copytree(tiny_dialogues, folder, dirs_exist_ok=True)
+        config = replace(training.small(epochs=22, query_period=11), "train", repeats=3, ema=0.0, lr=4e-3)
+        training.run_training(config, tiny_store, folder / "d.h5", folder / "run")
+
+    return once(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.fixture

@@ -526,16 +526,16 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     document("convert", recordings, "tiny.h5", "--classes", "classes.txt")
     document("describe", "tiny.h5")
     options = ["tiny.h5", "--recipe", "demo", "--epochs", "5", "--seed", "3", "--device", "cpu"]
-    options += ["--set", "data.num_frames=8", "--set", "agents.query_period=2", "--quiet"]
-    command = [sys.executable, "-m", "skag", "train", *options, "--out", "cut"]
+    options += ["--set", "data.num_frames=8", "--set", "agents.query_period=2"]
+    command = [sys.executable, "-m", "skag", "train", *options, "--quiet", "--out", "cut"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (Path("cut/metrics.jsonl").exists() and len(Path("cut/metrics.jsonl").read_text()) > 300):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         process.kill()
-    cut = json.loads(subprocess.check_output([*command[:4], "--resume", "cut", "--json", "--quiet"]))
-    whole = json.loads(subprocess.check_output([*command[:-1], "whole", "--json"]))
+    cut = document("train", "--resume", "cut")
+    whole = document("train", *options, "--out", "whole")
     assert {**cut, "run": "whole", "asked": whole["asked"]} == whole
     weights = [torch.load(f"{run}/last.pt", weights_only=True)["model"] for run in ("cut", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])

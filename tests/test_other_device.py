@@ -13,6 +13,8 @@ import torch
 
 from skag import runs
 
+from .helpers.commands import invoke
+
 SMALL = "--set network.channels=16,16 --set network.strides=1,2 --set data.num_frames=8 -q --json"
 TRAININGS = {
     "demo": "--set agents.query_period=1 --set train.optimizer=sgd --set train.lr=0.002",
@@ -35,7 +37,7 @@ def tensors(value: object) -> Iterator[torch.Tensor]:
         yield from tensors(one)
 
 
-def test_training_on_another_device(described: Path, tiny_store: Path) -> None:
+def test_training_on_another_device(described: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     options = {"cwd": described, "env": environment, "capture_output": True, "text": True, "timeout": 300}
     commands = [command(name, tiny_store) for name in TRAININGS]
@@ -50,7 +52,8 @@ def test_training_on_another_device(described: Path, tiny_store: Path) -> None:
             assert found and {one.device.type for one in found} == {"cpu"}
 
     again = command("demo", tiny_store).replace("--out demo", "--out here --device cpu")
-    subprocess.run([sys.executable, "-m", "skag", *again.split()], check=True, **options)
+    monkeypatch.chdir(described)
+    invoke(*again.split())
     for both in zip(*(runs.read_lines(described / run / runs.METRICS) for run in ("demo", "here")), strict=True):
         for name in ("loss", "loss_con", "loss_align", "train_top1", "val_loss", "val_top1"):
             assert both[0][name] == pytest.approx(both[1][name], abs=1e-4)

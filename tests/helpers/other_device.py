@@ -1,9 +1,9 @@
 """A device that is not the CPU, made of the CPU: what mixes tensors of the two fails, as it would on a GPU.
 
-`python -m tests.other_device COMMAND ...` runs skag commands, each one word with blanks between its arguments, on such
-a device; from the word `too-large` on, clips do not fit it and stay in the host's memory. It needs a process of its
-own, since a device stays registered. What asks for the CPU by name is passed over, so that the path runs which a GPU
-takes, but for autocast.
+`python -m tests.helpers.other_device COMMAND ...` runs skag commands, each one word with blanks between its arguments,
+on such a device; from the word `too-large` on, clips do not fit it and stay in the host's memory. It needs a process
+of its own, since a device stays registered. What asks for the CPU by name is passed over, so that the path runs which
+a GPU takes, but for autocast.
 """
 
 from __future__ import annotations
