@@ -125,11 +125,11 @@ def _document(found: _Found) -> dict[str, Any]:
         "epoch": found.run.epoch,
         "compared_with": None if found.reference is None else str(found.reference),
         "pairs": [asdict(pair) | dict(of_pair) for pair, of_pair in _with_findings(found)],
-        **of_method.document,
     }
     return {
         **analysis.analyse(predictions.labels, predictions.probabilities, found.classes, found.before),
         **analysis.rounded(more),
+        **of_method.document,
         "remarks": found.remarks,
         "missing": list(of_method.missing),
     }

@@ -81,8 +81,8 @@ def findings(
 
     return Findings(
         document={
-            "refreshes": [asdict(row) for row in refreshes.summarise(records, reference)],
-            "sentence_match": matches,
+            "refreshes": analysis.rounded([asdict(row) for row in refreshes.summarise(records, reference)]),
+            "sentence_match": analysis.rounded(matches),
             "strongest_links": _strongest_links(topology_BVV.mean(axis=0), run.layout.joints),
         },
         pairs=[_pair_row(pair) for pair in refreshes.explain_pairs(pairs, run.classes, known, records)],
