@@ -26,6 +26,7 @@ import torch
 
 from . import recipes, runs
 from .backends import open_backend
+from .backends.names import LanguageModel
 from .config import Config, flat, override, replace
 from .dialogue.describe import describe
 from .dialogue.prompts import load_prompts
@@ -34,6 +35,7 @@ from .errors import DialogueError, RunError
 from .inference import discriminant
 from .inference.evaluate import evaluate_runs, load_predictions
 from .methods.skeleton_agent.agents import open_agents
+from .methods.skeleton_agent.script import SCRIPT
 from .results.analysis import accuracy
 from .skeleton.store import SkeletonStore
 from .training.allocator import keep_freed_memory
@@ -210,13 +212,13 @@ def describe_classes(
     What was answered before is not asked again. Raises `DialogueError` where a class stays without answers.
     """
     llm = asking["llm"]
-    if asking["offline"] or llm.startswith("imported/"):
+    if asking["offline"] or LanguageModel.parse(llm).is_imported:
         return
     check_apart(Path(asking["dialogues"]), store.path)
     with DialogueStore(Path(asking["dialogues"])) as kept:
         for protocol in protocols:
             backend = open_backend(llm, store=store, protocol=protocol, base_url=asking["base_url"], tell=note)
-            report = describe(backend, kept, store.classes, store.layout, load_prompts())
+            report = describe(backend, kept, store.classes, store.layout, load_prompts(SCRIPT))
             if report.failed:
                 name, reason = report.failed[0]
                 raise DialogueError(

@@ -12,6 +12,7 @@ from skag.backends import open_backend
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
@@ -58,7 +59,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def described(tiny_store: Path, tmp_path: Path) -> Path:
     """A folder with a dialogue store `d.h5`, in which the classes of the tiny store are described."""
     with SkeletonStore(tiny_store) as store, DialogueStore(tmp_path / "d.h5") as kept:
-        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+        describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts(SCRIPT))
     return tmp_path
 
 

@@ -30,6 +30,7 @@ from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.errors import DialogueError, RunError
 from skag.inference import evaluate
 from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
@@ -84,7 +85,8 @@ def dialogues(tiny_store: Path, tmp_path: Path) -> Path:
     """The tiny store's classes, described by `measured`."""
     path = tmp_path / "dialogues.h5"
     with SkeletonStore(tiny_store) as store, DialogueStore(path) as kept:
-        report = describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+        backend = open_backend("measured", store=store)
+        report = describe(backend, kept, store.classes, store.layout, load_prompts(SCRIPT))
     assert not report.failed
     return path
 

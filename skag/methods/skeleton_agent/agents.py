@@ -18,11 +18,12 @@ import torch
 from ... import runs, text
 from ...backends import open_backend, open_fallback
 from ...backends.base import TIMEOUT
+from ...backends.names import LanguageModel
 from ...config import AgentConfig
 from ...dialogue.describe import described_with, load, unusable_before
-from ...dialogue.exchanges import Conversation, Exchange, named
+from ...dialogue.exchanges import Conversation, Exchange
 from ...dialogue.interview import Question, Respondent
-from ...dialogue.prompts import ROUNDS, load_prompts
+from ...dialogue.prompts import load_prompts
 from ...dialogue.replay import identities_of
 from ...dialogue.store import DialogueStore, check_apart
 from ...dialogue.text_folders import load_imported
@@ -39,6 +40,7 @@ from .questioner import (
     release_similar_classes,
     similar_classes,
 )
+from .script import SCRIPT
 
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
 Ask = Callable[[Sequence[Conversation], dict[int, tuple[int, ...]], int | None], Refresh]
@@ -325,15 +327,15 @@ def open_agents(
     check_apart(dialogues, store.path)
     with DialogueStore(dialogues) as kept:
         if llm is None:
-            known = described_with(kept, classes, layout)
+            known = described_with(kept, classes, layout, SCRIPT)
             if not known:
                 raise DialogueError(
                     f"{dialogues} has no dialogue about the classes of {store.path}: "
                     f"run `skag describe {store.path} --llm measured --store {dialogues}` first."
                 )
             llm = known[0]
-        name, _, model = llm.partition("/")
-        imported = name == "imported" and model != ""
+        name = LanguageModel.parse(llm)
+        imported = name.is_imported
         backend, identities = None, []
         if offline and not imported:
             identities = identities_of(llm, kept, store=store, protocol=protocol)
@@ -343,13 +345,13 @@ def open_agents(
         if second is not None:
             others = identities_of(fallback, kept, store=store, protocol=protocol) if offline else []
             second = Respondent(None if offline else second, others)
-        if model and not llm.startswith("file:"):
-            # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-            identity = named(llm)
-        else:
-            identity = identities[0] if offline else backend.identity()
-        conversations = (load_imported if imported and asks_again else load)(kept, classes, layout, identity=identity)
-        texts = load_prompts(prompts)
+        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+        by_name = name.is_server or imported
+        identity = name.identity if by_name else identities[0] if offline else backend.identity()
+        conversations = (load_imported if imported and asks_again else load)(
+            kept, classes, layout, SCRIPT, identity=identity
+        )
+        texts = load_prompts(SCRIPT, prompts)
 
         def ask(
             conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]], budget: int | None
@@ -371,7 +373,7 @@ def open_agents(
             )
 
         embed, tower = _open_text(config, classes, dialogues, text_weights, device, note)
-        served = model != "" and not llm.startswith("file:") and not imported and not offline
+        served = name.is_server and not offline
         if served and config.beta:  # its weights are read now, not by a thread beside the training
             text.open_encoder(config.text_encoder, weights=text_weights, device=device).encode([classes[0]])
         agents = Agents(config, layout, len(classes), conversations, ask, embed, served, tower, llm=llm)
@@ -402,7 +404,7 @@ def recorded_agents(
     told = {exchange.key: exchange for exchange in read_lines(run / runs.DIALOGUES)}
 
     def at_first(number: int, exchange: Exchange) -> bool:  # not asked in training, but there when it began
-        return number <= ROUNDS[-1] or exchange.identity["backend"] == "imported"
+        return number in SCRIPT.numbers or exchange.identity["backend"] == "imported"
 
     try:
         conversations = tuple(
