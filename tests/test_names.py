@@ -39,7 +39,7 @@ def test_an_identity_says_whose_it_is(spec: str) -> None:
     assert LanguageModel.of({**name.identity, "seed": 1, "options": {}}) == name
 
 
-def test_names_are_taken_apart_nowhere_else_in_dialogues_and_backends() -> None:
+def test_names_are_taken_apart_in_one_file_of_dialogues_and_backends() -> None:
     folder = Path(skag.__file__).parent
     files = [path for part in ("dialogue", "backends") for path in (folder / part).glob("*.py")]
     found = [
@@ -47,4 +47,4 @@ def test_names_are_taken_apart_nowhere_else_in_dialogues_and_backends() -> None:
         for path in files
         if re.search(r'(?:startswith|removeprefix)\("(?:file:|imported/)|(?:spec|llm)\.r?partition\(', path.read_text())
     ]
-    assert len(files) > 20 and found == []
+    assert len(files) > 20 and found == ["names.py"]
