@@ -31,16 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dialogue.formats import (
-    FREE_TEXT,
-    JOINT_MOVEMENTS,
-    JOINT_NUMBERS,
-    MAX_TOKENS,
-    SENTENCE,
-    FormatProblem,
-    read_critical_joints,
-    token_bound,
-)
+from ..dialogue import formats
+from ..dialogue.formats import SENTENCE, FormatProblem
 from ..errors import BackendError
 from ..skeleton.layouts import Layout
 
@@ -58,10 +50,10 @@ _LARGEST_FILE = 4 << 20  # bytes
 _MOST_MISTAKES = 5  # that one line tells of
 _PART_LINE = re.compile(rf"\W*({'|'.join(PARTS)})\W*: ?(.*\S)", re.IGNORECASE)
 _ANSWERS = {  # what a question asks for -> (the fields that answer it, the format of the answer)
-    "overview": ("overview", FREE_TEXT),
-    "body_parts": ("head to foot", FREE_TEXT),
-    "joint_numbers": ("critical_joints", JOINT_NUMBERS),
-    "joint_movements": ("critical_joints", JOINT_MOVEMENTS),
+    "overview": ("overview", formats.FREE_TEXT),
+    "body_parts": ("head to foot", formats.FREE_TEXT),
+    "joint_numbers": ("critical_joints", formats.JOINT_NUMBERS),
+    "joint_movements": ("critical_joints", formats.JOINT_MOVEMENTS),
     "key_features": ("key_features", SENTENCE),
 }
 
@@ -115,7 +107,10 @@ class Knowledge:
         for other in similar:
             if (sign := self.pairs.get((one, other))) is None:
                 continue
-            if len(told) == MOST_PAIRS or token_bound(_sentence([*clauses, _unlike(other, sign)])) > MAX_TOKENS:
+            if (
+                len(told) == MOST_PAIRS
+                or formats.token_bound(_sentence([*clauses, _unlike(other, sign)])) > formats.MAX_TOKENS
+            ):
                 break
             clauses.append(_unlike(other, sign))
             told.append(other)
@@ -358,7 +353,9 @@ def as_told(conversation: Conversation, layout: Layout, script: Script) -> Class
         match[1].lower(): match[2] for match in map(_PART_LINE.fullmatch, lines) if match
     }
     try:
-        joints = {found.joint: found.movement for found in read_critical_joints(said["joint_movements"], layout)}
+        joints = {
+            found.joint: found.movement for found in formats.read_critical_joints(said["joint_movements"], layout)
+        }
     except FormatProblem:
         joints = {}
     overview, key_features = (" ".join(said[kind].split()) for kind in ("overview", "key_features"))
