@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skag.dialogue.prompts import ROUNDS
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, write_store
 
@@ -86,7 +86,7 @@ def main() -> None:
     port: SimpleQueue = SimpleQueue()
     server = Process(target=serve, args=(given.latency, port), daemon=True)
     server.start()
-    questions = given.classes * len(ROUNDS)
+    questions = given.classes * len(SCRIPT.rounds)
     try:
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
             folder, number = Path(name), port.get()

@@ -26,9 +26,11 @@ import torch
 
 from . import recipes, runs
 from .backends import open_backend
+from .backends.names import LanguageModel
 from .config import Config, flat, override, replace
 from .dialogue.describe import describe
 from .dialogue.prompts import load_prompts
+from .dialogue.script import Script
 from .dialogue.store import DialogueStore, check_apart
 from .errors import DialogueError, RunError
 from .inference import discriminant
@@ -175,20 +177,25 @@ def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:
 
 
 def describe_classes(
-    store: SkeletonStore, protocols: Sequence[str | None], source: KnowledgeSource, note: Callable[[str], None]
+    store: SkeletonStore,
+    script: Script,
+    protocols: Sequence[str | None],
+    source: KnowledgeSource,
+    note: Callable[[str], None],
 ) -> None:
-    """Rounds 1 to 5 of every class, for every protocol (`measured` answers each from its own training clips).
+    """The rounds of a method's `script` of every class, for every protocol (`measured` answers each from its own
+    training clips).
 
     What was answered before is not asked again. Raises `DialogueError` where a class stays without answers.
     """
     llm = source.llm or "measured"
-    if source.offline or llm.startswith("imported/"):
+    if source.offline or LanguageModel.parse(llm).is_imported:
         return
     check_apart(source.dialogues, store.path)
     with DialogueStore(source.dialogues) as kept:
         for protocol in protocols:
             backend = open_backend(llm, store=store, protocol=protocol, base_url=source.base_url, tell=note)
-            report = describe(backend, kept, store.classes, store.layout, load_prompts())
+            report = describe(backend, kept, store.classes, store.layout, load_prompts(script))
             if report.failed:
                 name, reason = report.failed[0]
                 raise DialogueError(

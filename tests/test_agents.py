@@ -16,6 +16,7 @@ from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent.agents import Agents, open_agents
 from skag.methods.skeleton_agent.questioner import Refresh
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
@@ -143,7 +144,7 @@ def test_what_is_refused_in_training_is_asked_of_the_fallback(tiny_store: Path, 
         url = f"{server.address}/v1"
         with DialogueStore(path) as kept:
             backend = open_backend("openai/tiny", base_url=url)
-            describe(backend, kept, store.classes, store.layout, load_prompts())
+            describe(backend, kept, store.classes, store.layout, load_prompts(SCRIPT))
         options = {"llm": "openai/tiny", "protocol": None, "dialogues": path, "base_url": url}
         for asked in (1, 0):  # the second time from the store
             with open_agents(AgentConfig(), store, fallback="measured", **options) as agents:

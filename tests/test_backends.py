@@ -30,7 +30,7 @@ from skag.errors import BackendError, DialogueError
 
 from .helpers.servers import Fault, Server, serve
 
-TOPIC = Topic(3, "secret topic", 1)
+TOPIC = Topic(3, "secret topic", 1, "overview")
 MESSAGES = [{"role": "system", "content": "You describe."}, {"role": "user", "content": "What is a throw?"}]
 SCHEMA = {"type": "object", "properties": {"joints": {"type": "array"}}}
 KINDS = ("ollama", "openai")

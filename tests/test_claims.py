@@ -17,6 +17,7 @@ from skag.dialogue.claims import Claims
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore, Exchange
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 
 from .helpers.servers import ScriptedBackend, good_answer
@@ -45,7 +46,7 @@ def describe_slowly(path: Path, log: Path, jobs: int) -> None:
         return good_answer(topic, LAYOUT)
 
     with DialogueStore(path) as store:
-        report = describe(ScriptedBackend(answer), store, CLASSES, LAYOUT, load_prompts(), jobs=jobs)
+        report = describe(ScriptedBackend(answer), store, CLASSES, LAYOUT, load_prompts(SCRIPT), jobs=jobs)
     assert report.failed == () and report.asked + report.cached == 30
 
 

@@ -12,6 +12,7 @@ from skag.dialogue.describe import describe, described_with, load
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import Layout
 from skag.skeleton.store import SkeletonStore
 
@@ -74,13 +75,13 @@ def test_a_backend_that_is_down_is_not_asked_for_every_class(store: DialogueStor
 def test_load_gives_what_describe_gave(store: DialogueStore) -> None:
     report = run(scripted(), store)
     store.close()
-    assert load(DialogueStore(store.path), CLASSES, LAYOUT) == report.conversations
+    assert load(DialogueStore(store.path), CLASSES, LAYOUT, SCRIPT) == report.conversations
 
 
 def test_load_names_all_that_is_missing(store: DialogueStore) -> None:
     run(scripted(round5=lambda topic, _: good(topic, []) if topic.class_index == 1 else BackendError("x")), store)
     with pytest.raises(DialogueError) as caught:
-        load(store, CLASSES, LAYOUT)
+        load(store, CLASSES, LAYOUT, SCRIPT)
     assert "2 of 3 classes ('pick up' from round 5 on, 'carry' from round 5 on)" in str(caught.value)
     assert "`skag describe DATA.h5 --llm" in str(caught.value)
 
@@ -92,13 +93,13 @@ def test_load_takes_one_backend_and_one_wording_the_latest_complete(store: Dialo
     other = ScriptedBackend(good, options={"seed": 1})
     other.answer = lambda topic, messages: BackendError("x") if topic.class_index == 2 else good(topic, messages)
     run(other, store)  # later, but not complete
-    assert load(store, CLASSES, LAYOUT) == latest.conversations != first.conversations
-    assert load(store, CLASSES, LAYOUT, identity={"model": "test", "options": {}}) == latest.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == latest.conversations != first.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT, identity={"model": "test", "options": {}}) == latest.conversations
     with pytest.raises(DialogueError, match="1 of 3 classes"):
-        load(store, CLASSES, LAYOUT, identity=other.identity())
+        load(store, CLASSES, LAYOUT, SCRIPT, identity=other.identity())
     with pytest.raises(DialogueError, match="3 of 3 classes"):
-        load(store, CLASSES, LAYOUT, identity={"backend": "ollama"})
-    assert described_with(store, CLASSES, LAYOUT) == ["scripted/test"]
+        load(store, CLASSES, LAYOUT, SCRIPT, identity={"backend": "ollama"})
+    assert described_with(store, CLASSES, LAYOUT, SCRIPT) == ["scripted/test"]
 
 
 def test_a_class_of_two_label_sets_is_asked_once_and_found_in_both(store: DialogueStore) -> None:
@@ -106,8 +107,8 @@ def test_a_class_of_two_label_sets_is_asked_once_and_found_in_both(store: Dialog
     more = [*CLASSES, "sit down"]
     report = describe(scripted(), store, more, LAYOUT, PROMPTS)
     assert (report.asked, report.cached) == (5, 15)
-    assert load(store, more, LAYOUT) == report.conversations
-    assert len(load(store, CLASSES[::-1], LAYOUT)) == 3
+    assert load(store, more, LAYOUT, SCRIPT) == report.conversations
+    assert len(load(store, CLASSES[::-1], LAYOUT, SCRIPT)) == 3
 
 
 def test_answers_for_another_layout_are_not_taken(store: DialogueStore) -> None:
@@ -116,10 +117,10 @@ def test_answers_for_another_layout_are_not_taken(store: DialogueStore) -> None:
     longer = Layout(
         "longer", 3, joints, {**LAYOUT.bones, "tail": "spine"}, "spine", {**LAYOUT.parts, "tail": ("tail",)}
     )
-    assert described_with(store, CLASSES, longer) == []
+    assert described_with(store, CLASSES, longer, SCRIPT) == []
     report = describe(scripted(), store, CLASSES, longer, PROMPTS)
     assert report.cached == 6  # rounds 1 and 2 know no joints
-    assert load(store, CLASSES, LAYOUT)[0].exchanges[3] != load(store, CLASSES, longer)[0].exchanges[3]
+    assert load(store, CLASSES, LAYOUT, SCRIPT)[0].exchanges[3] != load(store, CLASSES, longer, SCRIPT)[0].exchanges[3]
 
 
 # ---- with what skag ships
@@ -131,8 +132,8 @@ def test_measured_answers_fit_their_formats(tiny_store: Path, store: DialogueSto
         report = describe(backend, store, data.classes, data.layout, PROMPTS, jobs=2)
         assert report.failed == () and report.asked == 20
         assert all(item.notes == () for item in store.find())
-        assert described_with(store, data.classes, data.layout) == ["measured"]
-        told = load(store, data.classes, data.layout, identity=backend.identity())
+        assert described_with(store, data.classes, data.layout, SCRIPT) == ["measured"]
+        told = load(store, data.classes, data.layout, SCRIPT, identity=backend.identity())
         assert selector.critical_mask(told, data.layout).any(axis=1).all()
 
 
@@ -145,6 +146,6 @@ def test_describing_with_a_server(store: DialogueStore, monkeypatch: pytest.Monk
         backend = open_backend("openai/tiny", base_url=f"{server.address}/v1")
         report = describe(backend, store, CLASSES, LAYOUT, PROMPTS, jobs=4)
     assert report.failed == () and report.asked == 15
-    assert selector.sentences(load(store, CLASSES, LAYOUT)) == ["The head nods slowly."] * 3
+    assert selector.sentences(load(store, CLASSES, LAYOUT, SCRIPT)) == ["The head nods slowly."] * 3
     store.close()
     assert b"sk-secret" not in store.path.read_bytes()

@@ -18,7 +18,6 @@ from skag import metrics, runs
 from skag.cli import app
 from skag.errors import RunError
 from skag.inference import evaluate
-from skag.methods.skeleton_agent.network import Recogniser
 from skag.skeleton.store import SkeletonStore
 
 from .helpers.runs import untrained

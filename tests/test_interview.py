@@ -22,7 +22,7 @@ from skag.backends import (
     Topic,
     open_backend,
 )
-from skag.dialogue import schemas
+from skag.dialogue import formats
 from skag.dialogue.describe import describe, described_with, load, unusable_before
 from skag.dialogue.exchanges import Usage
 from skag.dialogue.interview import MAX_ANSWER, Respondent, clean, in_parallel
@@ -31,6 +31,7 @@ from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
+from skag.methods.skeleton_agent.script import SCRIPT
 
 from .helpers.describing import CLASSES, LAYOUT, PROMPTS, good, run, scripted
 from .helpers.servers import Fault, ScriptedBackend, good_answer, reply_by_round, serve
@@ -97,8 +98,8 @@ def test_whatever_is_answered_describing_ends(tmp_path_factory: pytest.TempPathF
     report = run(backend, store)
     assert len(report.conversations) + len(report.failed) == 3
     assert selector.critical_mask(report.conversations, LAYOUT).sum(1).min(initial=1) >= 1
-    assert all(selector.read_distinction(text) for text in selector.sentences(report.conversations))
-    assert not [finding for finding in verify(store)[1] if finding.kind == "malformed"]
+    assert all(formats.read_distinction(text) for text in selector.sentences(report.conversations))
+    assert not [finding for finding in verify(store, SCRIPT)[1] if finding.kind == "malformed"]
     store.close()
 
 
@@ -194,22 +195,22 @@ def test_what_is_refused_is_asked_of_the_second_model_once(store: DialogueStore,
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_dialogue_with_a_second_model_is_found_as_the_first_ones(store: DialogueStore, number: int) -> None:
     report = run(refusing(number), store, fallback=Respondent(second()))
-    assert load(store, CLASSES, LAYOUT) == report.conversations
-    assert load(store, CLASSES, LAYOUT, identity={"model": "test"}) == report.conversations
-    assert described_with(store, CLASSES, LAYOUT) == ["scripted/test"]
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT, identity={"model": "test"}) == report.conversations
+    assert described_with(store, CLASSES, LAYOUT, SCRIPT) == ["scripted/test"]
     with pytest.raises(DialogueError, match="3 of 3 classes"):
-        load(store, CLASSES, LAYOUT, identity={"model": "second"})
+        load(store, CLASSES, LAYOUT, SCRIPT, identity={"model": "second"})
     used = [exchange for told in report.conversations for exchange in told.exchanges.values()]
     kept = unusable_before(store, used)
     assert len(kept) == 1
     copy = DialogueStore(store.path.with_name("copy.h5"))  # as from a run folder
     copy.add_all([*kept, *used])
-    assert load(copy, CLASSES, LAYOUT) == report.conversations
+    assert load(copy, CLASSES, LAYOUT, SCRIPT) == report.conversations
     assert run(replace(UNUSED, spec="scripted/test"), copy, fallback=Respondent(UNUSED)).failed == ()
     for checked in (store, copy):
-        assert [found for found in verify(checked, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+        assert [found for found in verify(checked, SCRIPT, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
     run(second(), store)  # the second model's own dialogue beside it
-    assert [found for found in verify(store, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
+    assert [found for found in verify(store, SCRIPT, classes=CLASSES, layout=LAYOUT)[1] if found.is_problem] == []
 
 
 def test_offline_the_second_model_is_looked_up_too(store: DialogueStore) -> None:
@@ -232,7 +233,7 @@ def test_a_format_missed_three_times_is_the_second_models_too(store: DialogueSto
     report = run(first, store, fallback=Respondent(other))
     assert report.failed == () and report.by_fallback == 1 and len(first.asked) == 17
     assert len(other.asked[0][1]) == 8  # without the turns that did not fit
-    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == report.conversations
 
 
 def test_without_a_second_model_a_refusal_is_asked_again(store: DialogueStore) -> None:
@@ -243,7 +244,7 @@ def test_without_a_second_model_a_refusal_is_asked_again(store: DialogueStore) -
     assert (told.attempt, told.answer) == (2, "1, 2")
     assert [message["content"] for message in told.messages[-4::2]] == [REFUSAL.text, "..."]  # none is empty
     assert "it is empty" in told.messages[-1]["content"]
-    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == report.conversations
 
 
 def test_when_the_second_model_fails_too_both_are_named(store: DialogueStore) -> None:
@@ -307,7 +308,7 @@ def test_json_by_the_schema_is_read_as_the_text_that_was_asked_for(store: Dialog
     assert told.exchanges[3].answer == JSON_ANSWERS[3] and told.exchanges[3].notes == ("read: from JSON",)
     assert told.exchanges[4].messages[-2]["content"] == "1, 4"  # history is as it always is
     assert backend.schemas[:5] == [None, None, *(told.exchanges[number].schema for number in (3, 4, 5))]
-    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == report.conversations
     assert run(Structured(good), store).asked == 9  # without the schema these are other questions
 
 
@@ -326,12 +327,12 @@ def test_json_that_does_not_fit_is_rejected(store: DialogueStore, answer: str) -
 
 
 def test_the_schemas_allow_what_the_selector_accepts_and_no_other_joint() -> None:
-    assert schemas.of_round(1, LAYOUT) is None and schemas.of_round(2, LAYOUT) is None
-    joint = schemas.of_round(3, LAYOUT)["properties"]["joints"]["items"]
+    assert SCRIPT[1].format.schema(LAYOUT) is None and SCRIPT[2].format.schema(LAYOUT) is None
+    joint = SCRIPT[3].format.schema(LAYOUT)["properties"]["joints"]["items"]
     assert (joint["minimum"], joint["maximum"]) == (1, LAYOUT.num_joints)
-    line = schemas.of_round(4, LAYOUT)["properties"]["joints"]["items"]["properties"]["joint"]
+    line = SCRIPT[4].format.schema(LAYOUT)["properties"]["joints"]["items"]["properties"]["joint"]
     for label in line["enum"]:
-        selector.check(4, f"{label}: moves", LAYOUT)
+        SCRIPT[4].format.check(f"{label}: moves", LAYOUT)
     assert len(line["enum"]) == LAYOUT.num_joints
 
 
@@ -352,7 +353,7 @@ def test_describing_with_a_server_that_does_everything_wrong(store: DialogueStor
         second = Respondent(OllamaBackend("tiny", other.address, patience=patience))
         report = describe(backend, store, CLASSES, LAYOUT, PROMPTS, jobs=4, fallback=second)
         assert (report.failed, report.by_fallback, len(other.chats())) == ((), 3, 3) and not first.faults
-    assert load(store, CLASSES, LAYOUT) == report.conversations
+    assert load(store, CLASSES, LAYOUT, SCRIPT) == report.conversations
     again = describe(backend, store, CLASSES, LAYOUT, PROMPTS, fallback=second)  # both servers are gone
     assert again.asked == 0 and again.conversations == report.conversations
     assert sum(item.refused is not None for item in store.find()) == 3

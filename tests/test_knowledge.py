@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag.backends import BackendError, Topic, open_backend
+from skag.backends import BackendError, open_backend
 from skag.backends.knowledge import FileBackend, as_told, find_file, knowledge_names, load_knowledge, template
+from skag.dialogue import formats
 from skag.dialogue.describe import describe, load
 from skag.dialogue.exchanges import Conversation, Exchange, named, spec_of
 from skag.dialogue.prompts import load_prompts
@@ -20,9 +21,12 @@ from skag.dialogue.replay import identities_of
 from skag.dialogue.store import DialogueStore
 from skag.methods.skeleton_agent import selector
 from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.simulate import ACTIONS
 from skag.skeleton.store import SkeletonStore
+
+from .helpers.servers import about
 
 KINECT, NTU = load_layout("kinect-v1"), load_layout("nturgb+d")
 CLASSES = ["sit down", "stand up", "wave"]
@@ -63,12 +67,12 @@ FORM = "".join(map(entry, CLASSES)) + PAIR
 
 def test_a_file_answers_all_rounds(write: Callable[[str], Path], tmp_path: Path) -> None:
     backend = FileBackend(str(write(FORM)), CLASSES, KINECT)
-    assert backend.ask([], Topic(0, "sit down", 2)).text.splitlines()[0] == "head: still"
-    assert backend.ask([], Topic(0, "sit down", 3)).text == "4, 12"
-    assert backend.ask([], Topic(0, "sit down", 4)).text == "4-head: nods: twice\n12-right hand: goes up"
-    assert backend.ask([], Topic(1, "stand up", 6, (0, 2))).text == "Unlike in sit down, the hip centre rises."
-    assert backend.ask([], Topic(2, "wave", 6, (0, 1))).text == "In wave the right hand goes up."  # no pair: round 5
-    prompts = load_prompts()
+    assert backend.ask([], about(0, "sit down", 2)).text.splitlines()[0] == "head: still"
+    assert backend.ask([], about(0, "sit down", 3)).text == "4, 12"
+    assert backend.ask([], about(0, "sit down", 4)).text == "4-head: nods: twice\n12-right hand: goes up"
+    assert backend.ask([], about(1, "stand up", 6, (0, 2))).text == "Unlike in sit down, the hip centre rises."
+    assert backend.ask([], about(2, "wave", 6, (0, 1))).text == "In wave the right hand goes up."  # no pair: round 5
+    prompts = load_prompts(SCRIPT)
     with DialogueStore(tmp_path / "d.h5") as store:
         report = describe(backend, store, CLASSES, KINECT, prompts)
         assert report.failed == () and report.asked == 15
@@ -78,7 +82,7 @@ def test_a_file_answers_all_rounds(write: Callable[[str], Path], tmp_path: Path)
             ["sit down"],
             [],
         ]
-        told = load(store, CLASSES, KINECT, identity=backend.identity())
+        told = load(store, CLASSES, KINECT, SCRIPT, identity=backend.identity())
         assert selector.critical_mask(told, KINECT).sum() == 6
 
 
@@ -108,13 +112,13 @@ def test_pairs_are_told_in_the_order_of_confusion_as_far_as_they_fit(write: Call
     text, told = known.distinction("action 0", [f"action {number}" for number in (5, 2, 9, 1, 3)])
     assert told == ["action 5", "action 2", "action 1"]
     assert text.startswith("Unlike in action 5, it has the sign number 5 of all; unlike in action 2, it has")
-    selector.check(6, text, KINECT)
+    SCRIPT[6].format.check(text, KINECT)
     long = f"the right hand {'rises and sinks ' * 17}at last"
     known = load_knowledge(
         write(("".join(map(entry, classes)) + pairs).replace("it has the sign number 5 of all", long)), classes, KINECT
     )
     text, told = known.distinction("action 0", ["action 5", "action 2"])
-    assert told == ["action 5"] and selector.token_bound(text) <= selector.MAX_TOKENS
+    assert told == ["action 5"] and formats.token_bound(text) <= formats.MAX_TOKENS
 
 
 def in_form(old: str, new: str) -> Callable[[str], str]:
@@ -198,7 +202,7 @@ def test_no_text_in_a_file_can_do_more_than_be_refused(tmp_path_factory: pytest.
         assert str(error).isprintable()
     else:
         for number, name in itertools.product(range(1, 6), CLASSES):
-            selector.check(number, known.classes[name].answer(number, KINECT), KINECT)
+            SCRIPT[number].format.check(known.classes[name].answer(SCRIPT[number].kind, KINECT), KINECT)
 
 
 # ---- the form
@@ -225,8 +229,8 @@ def test_a_form_that_is_filled_in_is_accepted(write: Callable[[str], Path]) -> N
 def test_a_form_filled_with_answers_says_the_same(write: Callable[[str], Path], tmp_path: Path) -> None:
     with DialogueStore(tmp_path / "d.h5") as store:
         backend = FileBackend("nw-ucla", NW_UCLA, KINECT)
-        report = describe(backend, store, NW_UCLA, KINECT, load_prompts())
-    told = [as_told(conversation, KINECT) for conversation in report.conversations]
+        report = describe(backend, store, NW_UCLA, KINECT, load_prompts(SCRIPT))
+    told = [as_told(conversation, KINECT, SCRIPT) for conversation in report.conversations]
     known = load_knowledge(write(template(NW_UCLA, KINECT, told)), NW_UCLA, KINECT)
     assert known.classes == load_knowledge(find_file("nw-ucla"), NW_UCLA, KINECT).classes
 
@@ -239,12 +243,12 @@ def test_what_a_model_says_of_parts_is_read_where_it_names_them() -> None:
         5: "The hip rises a lot.",
     }
     conversation = Conversation(0, "wave", {number: told("wave", number, text) for number, text in said.items()})
-    known = as_told(conversation, KINECT)
+    known = as_told(conversation, KINECT, SCRIPT)
     assert known.parts == {"head": "looks up", "hand": "", "arm": "", "hip": "", "leg": "", "foot": "still"}
     (entry,) = tomllib.loads(template(["wave"], KINECT, [known]))["class"]
     assert entry["critical_joints"] == ["hip centre: rises", 'right foot: moves "up" \\ ]']
     assert entry["overview"] == "It rises. Then it ends." and entry["key_features"] == said[5]
-    assert as_told(conversation, load_layout("coco")).joints == {}
+    assert as_told(conversation, load_layout("coco"), SCRIPT).joints == {}
 
 
 @pytest.mark.parametrize("spec", ["measured", "ollama/llama3.2", "openai/org/model", "file:nw-ucla", "file:a/b"])
@@ -271,7 +275,7 @@ def test_shipped_knowledge_fits_and_tells_all_classes_apart(name: str, classes: 
         assert others, f"{one} is in no pair"
         for chosen in itertools.permutations(others, min(3, len(others))):
             text, told = known.distinction(one, chosen)
-            selector.check(6, text, layout)
+            SCRIPT[6].format.check(text, layout)
             assert told
     assert name in knowledge_names()
 
@@ -291,7 +295,7 @@ def test_a_file_that_is_gone_is_replayed_from_the_store(
     with SkeletonStore(tiny_store) as data, DialogueStore(tmp_path / "d.h5") as store:
         path = write("".join(map(entry, data.classes)))
         backend = open_backend(f"file:{path}", store=data)
-        describe(backend, store, data.classes, data.layout, load_prompts())
+        describe(backend, store, data.classes, data.layout, load_prompts(SCRIPT))
         assert identities_of(f"file:{path}", store, store=data) == [backend.identity()]
         path.unlink()
         assert identities_of("file:mine", store, store=data) == [backend.identity()]

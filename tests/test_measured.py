@@ -14,10 +14,12 @@ import pytest
 from skag.backends import Topic, class_statistics
 from skag.backends.measured import MeasuredBackend
 from skag.errors import BackendError, DataError
-from skag.methods.skeleton_agent.selector import check
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.simulate import ACTIONS, simulate
 from skag.skeleton.store import Clip, SkeletonStore, write_store
+
+from .helpers.servers import about
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NTU = load_layout("nturgb+d")
@@ -44,7 +46,7 @@ def simulated(change=lambda keypoints: keypoints, layout: Layout = NTU) -> list[
 
 def answers(backend: MeasuredBackend, classes, similar=lambda one: ()) -> dict[tuple[int, int], str]:
     return {
-        (one, number): backend.ask([], Topic(one, name, number, similar(one))).text
+        (one, number): backend.ask([], about(one, name, number, similar(one))).text
         for one, name in enumerate(classes)
         for number in range(1, 7)
     }
@@ -62,13 +64,13 @@ def backend(store) -> MeasuredBackend:
 
 def ask(backend: MeasuredBackend, action: str, number: int, *similar: str) -> str:
     one = ACTIONS.index(action)
-    return backend.ask([], Topic(one, action, number, tuple(ACTIONS.index(name) for name in similar))).text
+    return backend.ask([], about(one, action, number, tuple(ACTIONS.index(name) for name in similar))).text
 
 
 def check_formats(texts: dict[tuple[int, int], str], layout: Layout) -> None:
     for (one, number), text in texts.items():
         where = (one, number, text)
-        check(number, text, layout)
+        SCRIPT[number].format.check(text, layout)
         assert text and not re.search(r"[*#`_]", text), where
         if number in (1, 5, 6):
             assert "\n" not in text and re.fullmatch(r"[^.!?]+\.", text), where
@@ -162,15 +164,15 @@ def test_left_handers_use_their_hand_too(tmp_path):
     flip = simulated(lambda points: (points * [-1, 1, 1])[:, :, NTU.mirror_index].astype(np.float32))
     mirrored = MeasuredBackend(make_store(tmp_path / "left.h5", NTU, flip, ACTIONS), "train")
     one = ACTIONS.index("drink")
-    assert "left hand tip" in mirrored.ask([], Topic(one, "drink", 4)).text
-    assert "the left hand goes up" in mirrored.ask([], Topic(one, "drink", 2)).text
+    assert "left hand tip" in mirrored.ask([], about(one, "drink", 4)).text
+    assert "the left hand goes up" in mirrored.ask([], about(one, "drink", 2)).text
 
 
 def test_same_answers_again_and_from_many_threads(store, backend):
     expected = answers(backend, ACTIONS)
     again, got = MeasuredBackend(store, "train"), {}
     threads = [
-        threading.Thread(target=lambda one=one: got.update({one: again.ask([], Topic(one, "", 3)).text}))
+        threading.Thread(target=lambda one=one: got.update({one: again.ask([], about(one, "", 3)).text}))
         for one in range(len(ACTIONS))
     ]
     for thread in threads:
@@ -184,7 +186,7 @@ def test_identity_names_the_data_and_nothing_else(store, backend):
     identity = {"backend": "measured", "version": 1, "data": store.fingerprint, "split": "train"}
     assert backend.identity() == identity and json.dumps(identity)
     assert backend.spec == "measured"
-    answer = backend.ask([{"role": "user", "content": "anything"}], Topic(0, "sit down", 1))
+    answer = backend.ask([{"role": "user", "content": "anything"}], about(0, "sit down", 1))
     assert answer.details == {"clips": 16} and answer.tokens_in is None
 
 
@@ -194,18 +196,18 @@ def test_what_cannot_be_measured_is_said_in_one_line(store, tmp_path):
     assert "\n" not in str(error.value)
     lone = make_store(tmp_path / "lone.h5", NTU, simulated()[:20], [*ACTIONS, "fly"])
     with pytest.raises(BackendError, match="class 'fly' has no usable clip in split 'train'"):
-        MeasuredBackend(lone, "train").ask([], Topic(10, "fly", 1))
+        MeasuredBackend(lone, "train").ask([], about(10, "fly", 1))
     empty = make_store(tmp_path / "empty.h5", NTU, simulated(np.zeros_like)[:20], ACTIONS)
     with pytest.raises(DataError, match="no joint other than 0 in any clip of split train: `skag check`") as error:
-        MeasuredBackend(empty, "train").ask([], Topic(0, "sit down", 1))
+        MeasuredBackend(empty, "train").ask([], about(0, "sit down", 1))
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="round 7"):
-        MeasuredBackend(store, "train").ask([], Topic(0, "sit down", 7))
+    with pytest.raises(BackendError, match="measured cannot answer round 7, appearance"):
+        MeasuredBackend(store, "train").ask([], Topic(0, "sit down", 7, "appearance"))
 
 
 def test_large_classes_are_read_in_part(store, monkeypatch):
     monkeypatch.setattr(class_statistics, "CLIPS_PER_CLASS", 5)
-    assert MeasuredBackend(store, "train").ask([], Topic(0, "sit down", 1)).details == {"clips": 5}
+    assert MeasuredBackend(store, "train").ask([], about(0, "sit down", 1)).details == {"clips": 5}
 
 
 PLAIN = Layout(
@@ -243,7 +245,7 @@ def test_any_layout_and_damaged_clips_are_answered(layout, tmp_path):
     backend = MeasuredBackend(make_store(tmp_path / "odd.h5", layout, clips, names), "train")
     check_formats(answers(backend, names[:4], lambda one: (0, 1, 2, 3, 4, 99)), layout)
     with pytest.raises(BackendError, match="no usable clip"):
-        backend.ask([], Topic(4, "empty", 1))
+        backend.ask([], about(4, "empty", 1))
 
 
 def test_joints_of_low_confidence_do_not_count(tmp_path):
@@ -282,8 +284,8 @@ def test_two_people_who_meet(tmp_path):
         actor = person + (away if number % 2 else away[:, ::-1])
         clips.append(Clip(clip.name, number % 2, np.concatenate([actor, 0 * actor + person[:, :1]]), splits=("train",)))
     backend = MeasuredBackend(make_store(tmp_path / "two.h5", NTU, clips, ["depart", "approach"]), "train")
-    assert "approach each other" in backend.ask([], Topic(1, "approach", 6, (0,))).text
-    assert "move apart" in backend.ask([], Topic(0, "depart", 6, (1,))).text
+    assert "approach each other" in backend.ask([], about(1, "approach", 6, (0,))).text
+    assert "move apart" in backend.ask([], about(0, "depart", 6, (1,))).text
 
 
 def test_real_recordings_of_sitting_down_and_standing_up(tmp_path):
@@ -300,7 +302,7 @@ def test_real_recordings_of_sitting_down_and_standing_up(tmp_path):
                 clips.append(Clip(member.name, recording["label"] - 1, points, camera=int(match[2]), splits=("train",)))
     store = make_store(tmp_path / "ucla.h5", load_layout("kinect-v1"), clips, classes)
     backend = MeasuredBackend(store, "train")
-    assert re.search("down and ends? lower", backend.ask([], Topic(4, "", 6, (5,))).text)
-    assert re.search("up and ends? higher", backend.ask([], Topic(5, "", 6, (4,))).text)
-    assert re.search("lower|far|down", backend.ask([], Topic(1, "", 6, (0,))).text)
-    assert "goes down to knee height" in backend.ask([], Topic(0, "", 2)).text
+    assert re.search("down and ends? lower", backend.ask([], about(4, "", 6, (5,))).text)
+    assert re.search("up and ends? higher", backend.ask([], about(5, "", 6, (4,))).text)
+    assert re.search("lower|far|down", backend.ask([], about(1, "", 6, (0,))).text)
+    assert "goes down to knee height" in backend.ask([], about(0, "", 2)).text

@@ -9,16 +9,17 @@ import pytest
 
 from skag.dialogue.prompts import fill, load_prompts, prompt_folder
 from skag.errors import DialogueError
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prompt_folder(), tmp_path / "mine"))
+    return Path(shutil.copytree(prompt_folder(SCRIPT), tmp_path / "mine"))
 
 
 def test_shipped_prompts_name_the_action_the_joints_and_the_similar_classes() -> None:
-    prompts, joints = load_prompts(), load_layout("kinect-v1").numbered()
+    prompts, joints = load_prompts(SCRIPT), load_layout("kinect-v1").numbered()
     values = {"class_name": "throw", "joints": joints}
     assert "throw" in prompts.question(1, **values)
     assert joints in prompts.question(3, **values)
@@ -56,27 +57,27 @@ def test_a_variable_that_is_unknown_or_missing_is_refused_by_name(
 ) -> None:
     (folder / f"{file}.txt").write_text(text)
     with pytest.raises(DialogueError) as caught:
-        load_prompts(folder)
+        load_prompts(SCRIPT, folder)
     assert said in str(caught.value) and f"{file}.txt" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_a_file_that_is_no_text_are_named(folder: Path) -> None:
     (folder / "round4.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DialogueError, match=r"round4\.txt is not UTF-8"):
-        load_prompts(folder)
+        load_prompts(SCRIPT, folder)
     (folder / "round4.txt").unlink()
     with pytest.raises(DialogueError, match=r"round4\.txt cannot be read"):
-        load_prompts(folder)
+        load_prompts(SCRIPT, folder)
 
 
 def test_a_value_that_is_not_given_is_named() -> None:
     with pytest.raises(DialogueError, match=r"round6\.txt: no value for the variable \{similar\}"):
-        load_prompts().question(6, class_name="throw", joints="1-a")
+        load_prompts(SCRIPT).question(6, class_name="throw", joints="1-a")
 
 
 def test_the_hash_of_a_round_covers_what_is_sent_up_to_it(folder: Path) -> None:
-    before = load_prompts(folder)
+    before = load_prompts(SCRIPT, folder)
     (folder / "round4.txt").write_text("Only the most important ones: number-name: movement.\r\n")
-    after = load_prompts(folder)
+    after = load_prompts(SCRIPT, folder)
     changed = [number for number in range(1, 7) if before.hash(number) != after.hash(number)]
     assert changed == [4, 5, 6]

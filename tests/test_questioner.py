@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
+from skag.dialogue import formats
 from skag.dialogue.describe import describe
 from skag.dialogue.exchanges import Conversation
 from skag.dialogue.prompts import load_prompts
@@ -17,14 +18,15 @@ from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
 from skag.methods.skeleton_agent import selector
 from skag.methods.skeleton_agent.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
-from .helpers.servers import ScriptedBackend, good_answer
+from .helpers.servers import ScriptedBackend, about, good_answer
 
 CLASSES = ["pick up", "throw", "carry", "drop"]
 LAYOUT = load_layout("kinect-v1")
-PROMPTS = load_prompts()
+PROMPTS = load_prompts(SCRIPT)
 SIMILAR = {0: (3, 1), 2: (0,)}
 
 
@@ -72,7 +74,7 @@ def test_round_6_follows_rounds_1_to_5_and_names_the_similar_classes(
     refresh = ask(backend, store, told, jobs=2, progress=lambda done, total: seen.append((done, total)))
     assert (refresh.asked, refresh.cached, refresh.failed) == (2, 0, ()) and sorted(seen) == [(1, 2), (2, 2)]
     topics = {topic.class_index: topic for topic, _ in backend.asked}
-    assert topics == {0: Topic(0, "pick up", 6, (3, 1)), 2: Topic(2, "carry", 6, (0,))}
+    assert topics == {0: about(0, "pick up", 6, (3, 1)), 2: about(2, "carry", 6, (0,))}
     kept = refresh.exchanges[0]
     assert kept.similar == ("drop", "throw") and kept.round == 6 and len(kept.messages) == 12
     assert kept.messages[:11] == told[0].exchanges[5].after and "- drop\n- throw" in kept.messages[-1]["content"]
@@ -109,7 +111,7 @@ def test_a_distinction_that_is_too_long_is_asked_again_and_then_cut(
     refresh = ask(ScriptedBackend(lambda topic, messages: long), store, told, similar={0: (1,)})
     (kept,) = refresh.exchanges
     assert kept.attempt == 2 and kept.notes[0].startswith("repaired: cut the sentence")
-    assert selector.read_distinction(kept.text) in selector.sentences(refresh.conversations)
+    assert formats.read_distinction(kept.text) in selector.sentences(refresh.conversations)
 
 
 def test_a_backend_that_is_down_stops_no_training(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
@@ -153,7 +155,7 @@ def test_an_earlier_distinction_can_stand_before_the_question(
     assert CLASSES[2] in third[-3]["content"] and CLASSES[3] in third[-1]["content"]
     plain = ask(ScriptedBackend(answer), store, now, similar={0: (1, 2)})
     assert len(sent[-1]) == len(first) and plain.asked == 1
-    assert not any(finding.is_problem for finding in verify(store)[1])
+    assert not any(finding.is_problem for finding in verify(store, SCRIPT)[1])
 
 
 def test_a_class_is_not_asked_again_about_the_same_set(store: DialogueStore, told: tuple[Conversation, ...]) -> None:

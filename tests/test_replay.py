@@ -18,6 +18,7 @@ from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent.agents import open_agents
 from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
@@ -26,7 +27,7 @@ from .helpers.servers import ScriptedBackend, Server, good_answer, serve
 
 CLASSES = ["pick up", "throw", "carry"]
 LAYOUT = load_layout("kinect-v1")
-PROMPTS = load_prompts()
+PROMPTS = load_prompts(SCRIPT)
 
 
 def good(topic: Topic, messages: list[Message]) -> str:
@@ -64,7 +65,7 @@ def test_details_from_elsewhere_are_not_believed(store: DialogueStore, tmp_path:
     other = DialogueStore(tmp_path / "other.h5")
     other.add_all([dataclasses.replace(each, details=details) for each in store])
     assert replay(identities_of("scripted/test", other), other, CLASSES, LAYOUT, PROMPTS).cached == 15
-    assert not [finding for finding in verify(other)[1] if finding.is_problem]
+    assert not [finding for finding in verify(other, SCRIPT)[1] if finding.is_problem]
 
 
 def test_all_that_is_missing_is_named(store: DialogueStore) -> None:
@@ -92,7 +93,7 @@ def test_the_most_complete_identity_is_replayed(store: DialogueStore) -> None:
 
 def test_other_prompts_are_other_questions(store: DialogueStore) -> None:
     describe(ScriptedBackend(good), store, CLASSES, LAYOUT, PROMPTS)
-    other = Prompts({**PROMPTS.texts, "round5": "Sum it up."})
+    other = Prompts({**PROMPTS.texts, "round5": "Sum it up."}, SCRIPT)
     report = replay(identities_of("scripted/test", store), store, CLASSES, LAYOUT, other)
     assert [each.rounds_left for each in report.missing] == [[5]] * 3
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from skag.config import AgentConfig
 from skag.dialogue import transfer
+from skag.dialogue.formats import FormatProblem
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.text_folders import load_imported, parse, read_folder
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
 from skag.methods.skeleton_agent.agents import open_agents, recorded_agents
-from skag.methods.skeleton_agent.selector import FormatProblem
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.training.loop import train
@@ -71,12 +72,12 @@ def folder(path: Path, classes: list[str] = CLASSES, **answers: str) -> Path:
 
 
 def test_a_file_is_read_as_it_was_written() -> None:
-    found = parse(written(blocks("shake head")))
+    found = parse(written(blocks("shake head")), SCRIPT)
     assert len(found) == 5
     assert found[0].answer == "In 'shake head' the head goes down,\n\nand up again."
     assert found[1].answer == "Head: nods.  \nHand: still."
     assert found[2].question.startswith("The labels of the joints are: 1-base of the spine, 2-middle")
-    assert len(parse(written([*blocks("shake head"), ("And now?", "The head turns from side to side.")]))) == 6
+    assert len(parse(written([*blocks("shake head"), ("And now?", "The head turns from side to side.")]), SCRIPT)) == 6
 
 
 @settings(max_examples=100, deadline=None)
@@ -86,7 +87,7 @@ def test_any_text_between_the_marks_is_kept(texts: list[str]) -> None:
     rounds = list(zip(texts[::2], texts[1::2], strict=True))
     if any(f"Round {number} " in text for number in range(1, 6) for text in texts):
         return
-    assert [(block.question, block.answer) for block in parse(written(rounds))] == rounds
+    assert [(block.question, block.answer) for block in parse(written(rounds), SCRIPT)] == rounds
 
 
 @pytest.mark.parametrize(
@@ -104,21 +105,21 @@ def test_any_text_between_the_marks_is_kept(texts: list[str]) -> None:
 )
 def test_a_file_of_another_form_is_refused_by_round(change, said) -> None:
     with pytest.raises(FormatProblem, match=said):
-        parse(change(written(blocks("shake head"))))
+        parse(change(written(blocks("shake head"))), SCRIPT)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["Round 1 Question:\n", "Round 1 Answer:\n", f"{RULE}\n", "x", "\n"]), max_size=30))
 def test_no_file_can_do_more_than_not_fit(pieces: list[str]) -> None:
     with suppress(FormatProblem):
-        parse("".join(pieces))
+        parse("".join(pieces), SCRIPT)
 
 
 # ---- a folder
 
 
 def test_a_folder_becomes_a_dialogue_of_its_own(tmp_path: Path) -> None:
-    exchanges = read_folder(folder(tmp_path / "gpt4o"), "gpt4o", CLASSES, NTU)
+    exchanges = read_folder(folder(tmp_path / "gpt4o"), "gpt4o", CLASSES, NTU, SCRIPT)
     assert [(each.class_name, each.round) for each in exchanges] == [(n, r) for n in CLASSES for r in range(1, 6)]
     assert {each.identity["backend"] for each in exchanges} == {"imported"}
     fourth = exchanges[3]
@@ -128,7 +129,7 @@ def test_a_folder_becomes_a_dialogue_of_its_own(tmp_path: Path) -> None:
     assert exchanges[4].messages[:-1] == fourth.after  # what is used is the history
     with DialogueStore(tmp_path / "d.h5") as store:
         assert transfer.add_all(store, lambda: exchanges).added == 15
-        told = load_imported(store, CLASSES, NTU, {"backend": "imported", "model": "gpt4o"})
+        told = load_imported(store, CLASSES, NTU, SCRIPT, {"backend": "imported", "model": "gpt4o"})
     mask = selector.critical_mask(told, NTU)
     assert [np.flatnonzero(row).tolist() for row in mask] == [[2, 20, 21]] * 3
     assert selector.sentences(told)[0] == "The head goes down and up again in nod head or bow."
@@ -138,9 +139,9 @@ def test_an_edited_folder_is_another_dialogue_and_the_later_one_is_used(tmp_path
     store = DialogueStore(tmp_path / "d.h5")
     for name in ("first", "second"):
         there = folder(tmp_path / name, round5=f"The head goes down the {name} time.")
-        transfer.add_all(store, lambda there=there: read_folder(there, "mine", CLASSES, NTU))
+        transfer.add_all(store, lambda there=there: read_folder(there, "mine", CLASSES, NTU, SCRIPT))
     assert len(store) == 30
-    told = load_imported(store, CLASSES, NTU, {"backend": "imported", "model": "mine"})
+    told = load_imported(store, CLASSES, NTU, SCRIPT, {"backend": "imported", "model": "mine"})
     assert selector.sentences(told) == ["The head goes down the second time."] * 3
 
 
@@ -149,11 +150,11 @@ def test_round_6_comes_along_with_the_classes_it_names(tmp_path: Path) -> None:
     path = there / "002_shake_head.txt"
     question = "The 'shake head' action needs to be distinguished from similar actions like 'nod head/bow', 'x'.\nHow?"
     path.write_text(written([*blocks("shake head"), (question, "The head turns from side to side.")]))
-    exchanges = read_folder(there, "six", CLASSES, NTU)
+    exchanges = read_folder(there, "six", CLASSES, NTU, SCRIPT)
     assert [each.similar for each in exchanges if each.round == 6] == [("nod head/bow",)]
     store = DialogueStore(tmp_path / "d.h5")
     transfer.add_all(store, lambda: exchanges)
-    told = load_imported(store, CLASSES, NTU, {"backend": "imported", "model": "six"})
+    told = load_imported(store, CLASSES, NTU, SCRIPT, {"backend": "imported", "model": "six"})
     assert [6 in each.exchanges for each in told] == [False, True, False]
     assert selector.sentences(told)[1] == "The head turns from side to side."
 
@@ -161,7 +162,7 @@ def test_round_6_comes_along_with_the_classes_it_names(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_mended_where_that_is_safe(tmp_path: Path) -> None:
     lines = "\n".join(f"{number}-{name}: moves" for number, name in enumerate(PUBLISHED[:12], 1))
     there = folder(tmp_path / "x", round3="3, 4, 99", round4=lines, round5="It nods a lot: 3-neck goes down. Then up.")
-    first = {each.round: each for each in read_folder(there, "x", CLASSES, NTU)[:5]}
+    first = {each.round: each for each in read_folder(there, "x", CLASSES, NTU, SCRIPT)[:5]}
     assert first[3].text == "3, 4" and first[3].notes[0].startswith("repaired: kept 2 joint numbers")
     assert len(first[4].text.splitlines()) == 10
     assert first[5].text == "It nods a lot: neck goes down."
@@ -173,9 +174,9 @@ def test_lists_with_more_joints_than_the_layout_lose_the_others(tmp_path: Path) 
     there.mkdir()
     answers = {"round3": "1, 10, 19", "round4": "1-nose: nods.\n19-thorax: leans."}
     (there / "001_nod.txt").write_text(written(blocks("nod", joints, **answers)))
-    exchanges = read_folder(there, "coco", ["nod"], COCO)
+    exchanges = read_folder(there, "coco", ["nod"], COCO, SCRIPT)
     assert exchanges[2].text == "1, 10" and exchanges[3].text == "1-nose: nods."
-    exchanges = read_folder(there, "coco", ["nod"], load_layout("coco-17+3"))  # which has them
+    exchanges = read_folder(there, "coco", ["nod"], load_layout("coco-17+3"), SCRIPT)  # which has them
     assert exchanges[2].text == "1, 10, 19" and exchanges[3].text == "1-nose: nods.\n19-mid trunk: leans."
 
 
@@ -192,7 +193,7 @@ def test_joints_of_another_layout_are_refused(tmp_path: Path, joints: list[str],
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "001_nod.txt").write_text(written(blocks("nod", joints)))
     with pytest.raises(DialogueError, match=said) as caught:
-        read_folder(tmp_path / "x", "x", ["nod"], NTU)
+        read_folder(tmp_path / "x", "x", ["nod"], NTU, SCRIPT)
     assert "'nod', round 3" in str(caught.value)
 
 
@@ -200,28 +201,28 @@ def test_every_class_and_round_that_cannot_be_used_is_named(tmp_path: Path) -> N
     there = folder(tmp_path / "x", round5="No.")
     (there / "002_shake_head.txt").write_text(written(blocks("shake head", round4="I cannot.")))
     with pytest.raises(DialogueError) as caught:
-        read_folder(there, "x", CLASSES, NTU)
+        read_folder(there, "x", CLASSES, NTU, SCRIPT)
     said = str(caught.value)
     assert "'nod head/bow', round 5: it is no sentence; 'shake head', round 4" in said and "\n" not in said
 
 
 def test_classes_must_fit_by_number_and_name(tmp_path: Path) -> None:
     there = folder(tmp_path / "x")
-    assert len(read_folder(there, "x", CLASSES[:2], NTU)) == 10  # the folder may have more
+    assert len(read_folder(there, "x", CLASSES[:2], NTU, SCRIPT)) == 10  # the folder may have more
     with pytest.raises(DialogueError, match="no file 004 for 'sit'"):
-        read_folder(there, "x", [*CLASSES, "sit"], NTU)
+        read_folder(there, "x", [*CLASSES, "sit"], NTU, SCRIPT)
     swapped = [CLASSES[1], CLASSES[0], CLASSES[2]]
     with pytest.raises(DialogueError) as caught:
-        read_folder(there, "x", swapped, NTU)
+        read_folder(there, "x", swapped, NTU, SCRIPT)
     assert "file '001_nod_head_bow.txt' for class 1, 'shake head', file '002_shake_head.txt'" in str(caught.value)
     assert "--by-number" in str(caught.value)
     worded = ["nodding", "head shaking", "back ache"]
-    assert [each.class_name for each in read_folder(there, "x", worded, NTU, by_number=True)][::5] == worded
+    assert [each.class_name for each in read_folder(there, "x", worded, NTU, SCRIPT, by_number=True)][::5] == worded
     (there / "003_again.txt").write_text("x")
     with pytest.raises(DialogueError, match="two files of number 3"):
-        read_folder(there, "x", CLASSES, NTU)
+        read_folder(there, "x", CLASSES, NTU, SCRIPT)
     with pytest.raises(DialogueError, match="no folder"):
-        read_folder(tmp_path / "none", "x", CLASSES, NTU)
+        read_folder(tmp_path / "none", "x", CLASSES, NTU, SCRIPT)
 
 
 def test_questions_that_two_classes_share_are_refused(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_questions_that_two_classes_share_are_refused(tmp_path: Path) -> None:
     for number, name in enumerate(CLASSES[:2], 1):
         (there / f"{number:03d}_{'_'.join(name.replace('/', ' ').split())}.txt").write_text(written(blocks("same")))
     with pytest.raises(DialogueError, match="round 1 asks what it asks of 'nod head/bow'"):
-        read_folder(there, "x", CLASSES[:2], NTU)
+        read_folder(there, "x", CLASSES[:2], NTU, SCRIPT)
 
 
 @pytest.mark.parametrize(
@@ -240,18 +241,18 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, data: bytes, said: str)
     there = folder(tmp_path / "x")
     (there / "002_shake_head.txt").write_bytes(data)
     with pytest.raises(DialogueError, match=said):
-        read_folder(there, "x", CLASSES, NTU)
+        read_folder(there, "x", CLASSES, NTU, SCRIPT)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "x" * 100, "[red]"])
 def test_an_import_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(DialogueError, match="no name for an import"):
-        read_folder(folder(tmp_path / "x"), name, CLASSES, NTU)
+        read_folder(folder(tmp_path / "x"), name, CLASSES, NTU, SCRIPT)
 
 
 def test_control_characters_do_not_come_in(tmp_path: Path) -> None:
     there = folder(tmp_path / "x", round1="It goes \x1b[2J up \x00 and down.\r\n")
-    assert read_folder(there, "x", CLASSES, NTU)[0].answer == "It goes [2J up  and down."
+    assert read_folder(there, "x", CLASSES, NTU, SCRIPT)[0].answer == "It goes [2J up  and down."
 
 
 def import_tiny(tmp_path: Path, tiny_store: Path, distinctions: bool = False) -> Path:
@@ -267,7 +268,7 @@ def import_tiny(tmp_path: Path, tiny_store: Path, distinctions: bool = False) ->
             rounds.append((f"What tells '{name}' apart?", f"Only here the {joint} moves."))
         (there / f"{number:03d}_{name.replace(' ', '_')}.txt").write_text(written(rounds))
     with SkeletonStore(tiny_store) as data, DialogueStore(tmp_path / "d.h5") as store:
-        transfer.add_all(store, lambda: read_folder(there, "mine", data.classes, data.layout))
+        transfer.add_all(store, lambda: read_folder(there, "mine", data.classes, data.layout, SCRIPT))
     return tmp_path / "d.h5"
 
 

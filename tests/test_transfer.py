@@ -79,7 +79,8 @@ def changed(**values: object) -> Callable[[dict], object]:
     ("change", "said"),
     [
         (changed(answer=5), "its answer is of the wrong kind"),
-        (changed(round=7), "round or attempt is out of range"),
+        (changed(round=0), "round or attempt is out of range"),
+        (changed(round=100), "round or attempt is out of range"),
         (changed(round=True), "its round is of the wrong kind"),
         (changed(attempt=3), "round or attempt is out of range"),
         (changed(messages=[]), "its messages is of the wrong kind"),

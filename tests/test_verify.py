@@ -14,13 +14,14 @@ from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import Finding, verify
 from skag.methods.skeleton_agent.questioner import ask_distinctions
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 
 from .helpers.servers import ScriptedBackend, good_answer
 
 CLASSES = ["pick up", "throw", "carry"]
 LAYOUT = load_layout("kinect-v1")
-PROMPTS = load_prompts()
+PROMPTS = load_prompts(SCRIPT)
 
 
 def good(topic: Topic, messages: list[Message]) -> str:
@@ -39,21 +40,21 @@ def told(store: DialogueStore, prompts: Prompts = PROMPTS, seed: int | None = No
 
 
 def found(store: DialogueStore, **options: object) -> list[tuple[str, str, int | None]]:
-    return [(each.kind, each.class_name, each.round) for each in verify(store, **options)[1]]
+    return [(each.kind, each.class_name, each.round) for each in verify(store, SCRIPT, **options)[1]]
 
 
 def test_a_sound_store_has_no_findings(store: DialogueStore) -> None:
     conversations = told(store)
     ask_distinctions(ScriptedBackend(good), store, conversations, {0: (1,), 1: (2,)}, LAYOUT, PROMPTS)
-    assert verify(store) == (17, [])
+    assert verify(store, SCRIPT) == (17, [])
     store.close()
-    assert verify(store, classes=CLASSES, layout=LAYOUT) == (17, [])
-    assert verify(store, llm="other/model") == (0, [])
+    assert verify(store, SCRIPT, classes=CLASSES, layout=LAYOUT) == (17, [])
+    assert verify(store, SCRIPT, llm="other/model") == (0, [])
 
 
 def test_rounds_that_are_missing_are_named_by_class(store: DialogueStore) -> None:
     told(store, round3=lambda topic: BackendError("x") if topic.class_index == 1 else good_answer(topic, LAYOUT))
-    _, (finding,) = verify(store)
+    _, (finding,) = verify(store, SCRIPT)
     assert finding == Finding("missing", "scripted/test", "throw", 3, "no answers of rounds 3, 4, 5")
     assert finding.is_problem
 
@@ -76,7 +77,7 @@ def test_a_gap_in_the_middle_is_found(store: DialogueStore, tmp_path: Path) -> N
 def test_answers_that_did_not_fit_are_remarks_when_the_next_one_did(store: DialogueStore) -> None:
     answers = iter(["Joints 1", "1, 99", "1", "1", "1"])
     told(store, round3=lambda topic: next(answers))
-    findings = verify(store)[1]
+    findings = verify(store, SCRIPT)[1]
     assert [(each.kind, each.round) for each in findings] == [("asked again", 3), ("asked again", 3)]
     assert "joint number 99" in findings[1].text and not any(each.is_problem for each in findings)
 
@@ -89,7 +90,7 @@ def test_an_answer_that_was_mended_is_a_remark(store: DialogueStore) -> None:
 
 def test_a_question_that_never_got_a_usable_answer_is_a_problem(store: DialogueStore) -> None:
     told(store, round4=lambda topic: "I cannot." if topic.class_index == 0 else good_answer(topic, LAYOUT))
-    (problem,) = [each for each in verify(store)[1] if each.is_problem]
+    (problem,) = [each for each in verify(store, SCRIPT)[1] if each.is_problem]
     assert (problem.kind, problem.class_name, problem.round) == ("missing", "pick up", 4)
     assert "no answers of rounds 4, 5: no answer fits, the last one since the line 'I cannot.'" in problem.text
 
@@ -97,7 +98,7 @@ def test_a_question_that_never_got_a_usable_answer_is_a_problem(store: DialogueS
 def test_a_distinction_that_never_fitted_is_a_problem(store: DialogueStore) -> None:
     conversations = told(store)
     ask_distinctions(ScriptedBackend(lambda *args: "No."), store, conversations, {0: (1,)}, LAYOUT, PROMPTS)
-    problems = [each for each in verify(store)[1] if each.is_problem]
+    problems = [each for each in verify(store, SCRIPT)[1] if each.is_problem]
     assert [(each.kind, each.class_name, each.round) for each in problems] == [("malformed", "pick up", 6)]
     assert problems[0].text == "no answer fits, the last one since it is no sentence"
 
@@ -119,7 +120,7 @@ def test_an_answer_in_use_that_breaks_its_format_is_a_problem(
     other = DialogueStore(tmp_path / "other.h5")
     bad = [replace(each, answer=answer) if each.round == number else each for each in store if each.round <= number]
     other.add_all(bad)
-    malformed = [each for each in verify(other)[1] if each.kind == "malformed"]
+    malformed = [each for each in verify(other, SCRIPT)[1] if each.kind == "malformed"]
     assert len(malformed) == 3 and all(said in each.text and each.is_problem for each in malformed)
 
 
@@ -129,12 +130,14 @@ def test_joints_are_checked_by_the_list_that_was_asked_with(store: DialogueStore
     for each in store:
         details = {"joints": ["head", "tail"]} if each.round == 4 else {}
         other.add(replace(each, details=details))
-    assert {each.kind for each in verify(other)[1]} == {"malformed"}  # joints 1 to 3 of the layout are not these
+    assert {each.kind for each in verify(other, SCRIPT)[1]} == {
+        "malformed"
+    }  # joints 1 to 3 of the layout are not these
 
 
 def test_classes_with_the_same_critical_joints_are_a_warning(store: DialogueStore) -> None:
     told(store, round4=lambda topic: "4-head: nods" if topic.class_index else "8-left hand: up\n4-head: nods")
-    _, (finding,) = verify(store)
+    _, (finding,) = verify(store, SCRIPT)
     assert finding == Finding("equal", "scripted/test", "throw", 4, "the same as carry: head")
     assert not finding.is_problem
 
@@ -157,7 +160,7 @@ def test_a_key_that_does_not_follow_is_broken(store: DialogueStore) -> None:
     told(store)
     (first, *_) = store
     store.add(replace(first, key="0" * 64, round=6, answer="The head nods all the time."))
-    broken = [each for each in verify(store)[1] if each.kind == "broken"]
+    broken = [each for each in verify(store, SCRIPT)[1] if each.kind == "broken"]
     assert [each.text for each in broken] == ["its key does not follow from its question"]
 
 
@@ -169,7 +172,7 @@ def test_a_text_that_was_changed_in_the_file_is_broken(store: DialogueStore) -> 
         data = file["text/bytes"][:].tobytes()
         file["text/bytes"][:] = list(data.replace(b"does 2 things", b"does 5 things"))
     damaged = DialogueStore(store.path)
-    broken = [each for each in verify(damaged)[1] if each.kind == "broken"]
+    broken = [each for each in verify(damaged, SCRIPT)[1] if each.kind == "broken"]
     assert {each.class_name for each in broken} == {"throw"}
     assert {each.round for each in broken} == {1, 2, 3, 4, 5}  # the answer is the history of the later rounds
     assert any(each.text == "its text is not the one that was stored" for each in broken)
@@ -178,5 +181,5 @@ def test_a_text_that_was_changed_in_the_file_is_broken(store: DialogueStore) -> 
 def test_progress_counts_exchanges(store: DialogueStore) -> None:
     told(store)
     seen: list[tuple[int, int]] = []
-    verify(store, progress=lambda done, total: seen.append((done, total)))
+    verify(store, SCRIPT, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (15, 15)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BackendError
 from .base import TIMEOUT, Answer, Backend, BackendDown, Message, Patience, Price, Topic
+from .names import LanguageModel
 from .ollama_server import OllamaBackend
 from .openai_server import OpenAIBackend
 from .providers import PROVIDERS
@@ -49,21 +50,22 @@ def open_backend(
     `store` and `protocol` are what `measured` measures; the others are for servers. An option that is not given is
     not sent. `tell` is told of long waits, from any thread.
     """
-    name, _, model = spec.partition("/")
+    llm = LanguageModel.parse(spec)
+    name, model = llm.provider, llm.model
     options = {key: value for key, value in (("seed", seed), ("temperature", temperature)) if value is not None}
-    if spec == "measured":
+    if llm.is_measured:
         if store is None:
             raise BackendError("measured answers from recordings: name a skeleton store.")
         from .measured import MeasuredBackend
 
         return MeasuredBackend(store, store.protocol(protocol)[0])
-    if spec.startswith("file:"):
+    if llm.is_file:
         if store is None:
             raise BackendError(f"{spec} is checked against recordings: name a skeleton store.")
         from .knowledge import FileBackend
 
-        return FileBackend(spec.removeprefix("file:"), store.classes, store.layout)
-    if model and name == "imported":
+        return FileBackend(model, store.classes, store.layout)
+    if llm.is_imported:
         raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
         return OllamaBackend(model, base_url, options, think, price, Patience(timeout, tell=tell))
@@ -103,7 +105,7 @@ def open_fallback(
         return None
     if spec == llm:
         raise BackendError(f"--fallback names the same model as --llm, {spec}: name another one, or none.")
-    preset = PROVIDERS.get(spec.partition("/")[0])
+    preset = PROVIDERS.get(LanguageModel.parse(spec).provider)
     if preset is not None and "seed" in preset.lacks:
         seed = None
     options = {"seed": seed, "temperature": temperature, "timeout": timeout, "tell": tell}

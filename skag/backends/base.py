@@ -40,8 +40,9 @@ class Topic:
 
     class_index: int
     class_name: str
-    round: int
-    similar: tuple[int, ...] = ()  # indices of the similar classes, most confused first (round 6)
+    round: int  # its number in the script
+    kind: str  # what it asks for: `skag.dialogue.script`
+    similar: tuple[int, ...] = ()  # indices of the similar classes, most confused first (of a distinction)
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ what tells them apart:
 
     [[class]]
     name = "sit down"
-    overview = "..."                            round 1, one sentence
-    head = "..."  (hand, arm, hip, leg, foot)   round 2
-    critical_joints = ["left knee: bends"]      rounds 3 and 4, by the layout's names, 1 to 10
-    key_features = "..."                        round 5, one sentence
+    overview = "..."                            one sentence
+    head = "..."  (hand, arm, hip, leg, foot)   a few words
+    critical_joints = ["left knee: bends"]      by the layout's names, 1 to 10
+    key_features = "..."                        one sentence
 
     [[pair]]
     "sit down" = "what one sees in it and not in the other"
     "stand up" = "and the other way round"
 
-Round 6 is composed from the pairs of the class and its similar classes. Answers go through the same store and the same
-checks as any other's. Files that come with skag are in `knowledge_files/`.
+What distinguishes a class is composed from the pairs of it and its similar classes. Answers go through the same store
+and the same checks as any other's. Files that come with skag are in `knowledge_files/`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..dialogue import formats
+from ..dialogue.formats import SENTENCE, FormatProblem
 from ..errors import BackendError
-from ..methods.skeleton_agent import selector
-from ..methods.skeleton_agent.selector import MAX_TOKENS, FormatProblem, token_bound
 from ..skeleton.layouts import Layout
 
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Conversation
+    from ..dialogue.script import Script
     from . import Answer, Message, Topic
 
 KNOWLEDGE_FOLDER = Path(__file__).parent / "knowledge_files"
@@ -48,7 +49,13 @@ _FIELDS = (*TEXT_FIELDS, "critical_joints")
 _LARGEST_FILE = 4 << 20  # bytes
 _MOST_MISTAKES = 5  # that one line tells of
 _PART_LINE = re.compile(rf"\W*({'|'.join(PARTS)})\W*: ?(.*\S)", re.IGNORECASE)
-_ROUND_FIELDS = {1: "overview", 2: "head to foot", 3: "critical_joints", 4: "critical_joints", 5: "key_features"}
+_ANSWERS = {  # what a question asks for -> (the fields that answer it, the format of the answer)
+    "overview": ("overview", formats.FREE_TEXT),
+    "body_parts": ("head to foot", formats.FREE_TEXT),
+    "joint_numbers": ("critical_joints", formats.JOINT_NUMBERS),
+    "joint_movements": ("critical_joints", formats.JOINT_MOVEMENTS),
+    "key_features": ("key_features", SENTENCE),
+}
 
 
 @dataclass(frozen=True)
@@ -61,16 +68,18 @@ class ClassKnowledge:
     joints: dict[int, str]  # 0-based critical joint -> how it moves
     key_features: str
 
-    def answer(self, number: int, layout: Layout) -> str:
-        """Rounds 1 to 5."""
+    def answer(self, kind: str, layout: Layout) -> str:
+        """What a question of a `kind` of `_ANSWERS` asks for."""
         joints = sorted(self.joints)
         return {
-            1: lambda: self.overview,
-            2: lambda: "\n".join(f"{part}: {text}" for part, text in self.parts.items()),
-            3: lambda: ", ".join(str(joint + 1) for joint in joints),
-            4: lambda: "\n".join(f"{joint + 1}-{layout.joints[joint]}: {self.joints[joint]}" for joint in joints),
-            5: lambda: self.key_features,
-        }[number]()
+            "overview": lambda: self.overview,
+            "body_parts": lambda: "\n".join(f"{part}: {text}" for part, text in self.parts.items()),
+            "joint_numbers": lambda: ", ".join(str(joint + 1) for joint in joints),
+            "joint_movements": lambda: "\n".join(
+                f"{joint + 1}-{layout.joints[joint]}: {self.joints[joint]}" for joint in joints
+            ),
+            "key_features": lambda: self.key_features,
+        }[kind]()
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,16 @@ class Knowledge:
         return hashlib.sha256(json.dumps([known, sorted(self.pairs.items())]).encode()).hexdigest()[:16]
 
     def distinction(self, one: str, similar: Iterable[str]) -> tuple[str, list[str]]:
-        """(round 6, the classes it tells from): from the pairs with the similar classes, else the key features."""
+        """(what distinguishes it, the classes it tells from): from its pairs, else the key features."""
         clauses: list[str] = []
         told: list[str] = []
         for other in similar:
             if (sign := self.pairs.get((one, other))) is None:
                 continue
-            if len(told) == MOST_PAIRS or token_bound(_sentence([*clauses, _unlike(other, sign)])) > MAX_TOKENS:
+            if (
+                len(told) == MOST_PAIRS
+                or formats.token_bound(_sentence([*clauses, _unlike(other, sign)])) > formats.MAX_TOKENS
+            ):
                 break
             clauses.append(_unlike(other, sign))
             told.append(other)
@@ -118,17 +130,22 @@ class FileBackend:
         return {"backend": "file", "version": 1, "model": self._knowledge.name, "content": self._knowledge.content}
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
-        """Answer round `topic.round` about class `topic.class_index`, whatever the question's wording."""
+        """Answer what `topic` asks for, whatever the wording. Raises `BackendError` where no field says it."""
         from . import Answer
 
         started = time.perf_counter()
         knowledge, name = self._knowledge, self._classes[topic.class_index]
         details = {}
-        if topic.round == 6:
+        if topic.kind == "distinction":
             text, told = knowledge.distinction(name, [self._classes[other] for other in topic.similar])
             details["pairs"] = told
+        elif topic.kind in _ANSWERS:
+            text = knowledge.classes[name].answer(topic.kind, knowledge.layout)
         else:
-            text = knowledge.classes[name].answer(topic.round, knowledge.layout)
+            raise BackendError(
+                f"{self.spec} cannot answer round {topic.round}, {topic.kind}: a knowledge file has no field for it; "
+                "ask a language model."
+            )
         return Answer(text, seconds=time.perf_counter() - started, details=details)
 
 
@@ -137,10 +154,9 @@ def knowledge_names() -> list[str]:
     return sorted(path.stem for path in KNOWLEDGE_FOLDER.glob("*.toml"))
 
 
-def is_there(spec: str) -> bool:
-    """Whether `file:NAME` names a file that exists."""
-    name = spec.removeprefix("file:")
-    return name != spec and (name in knowledge_names() or Path(name).is_file())
+def is_there(name: str) -> bool:
+    """Whether there is a knowledge file of that name or path."""
+    return name in knowledge_names() or Path(name).is_file()
 
 
 def find_file(name: str) -> Path:
@@ -239,9 +255,9 @@ def _class(name: str, entry: dict[str, Any], layout: Layout, mistakes: list[str]
     parts = {part: texts[part] for part in PARTS}
     known = ClassKnowledge(name, texts["overview"], parts, joints, texts["key_features"])
     if len(mistakes) == before:
-        for number, field in _ROUND_FIELDS.items():
+        for kind, (field, form) in _ANSWERS.items():
             try:
-                selector.check(number, known.answer(number, layout), layout)
+                form.check(known.answer(kind, layout), layout)
             except FormatProblem as problem:
                 mistakes.append(f"{where}, {field}: {problem}")
                 break
@@ -295,7 +311,7 @@ def _pair(
     for one, other in (tuple(signs), tuple(signs)[::-1]):
         sign = " ".join(signs[one].split()).rstrip(".")
         try:
-            selector.check(6, _sentence([_unlike(other, sign)]), layout)
+            SENTENCE.check(_sentence([_unlike(other, sign)]), layout)
         except FormatProblem as problem:
             mistakes.append(f"{where}, {_quoted(one)}: {problem}")
         if (one, other) in pairs:
@@ -327,20 +343,23 @@ def _quoted(text: str) -> str:
 # ---- the form
 
 
-def as_told(conversation: Conversation, layout: Layout) -> ClassKnowledge:
-    """What rounds 1 to 5 of a dialogue say of a class, for a person to correct. Empty are parts of the body that round
-    2 has no line for, and the critical joints where round 4 does not fit the layout."""
-    said = {number: conversation.text(number) or "" for number in _ROUND_FIELDS}
-    lines = [" ".join(line.split()) for line in said[2].split("\n")]
+def as_told(conversation: Conversation, layout: Layout, script: Script) -> ClassKnowledge:
+    """What the answers to a script say of a class, for a person to correct. Empty are parts of the body that have no
+    line, the critical joints where they do not fit the layout, and what the script does not ask for."""
+    said = {each.kind: conversation.text(each.number) or "" for each in script.rounds}
+    said = dict.fromkeys(_ANSWERS, "") | said
+    lines = [" ".join(line.split()) for line in said["body_parts"].split("\n")]
     parts = dict.fromkeys(PARTS, "") | {
         match[1].lower(): match[2] for match in map(_PART_LINE.fullmatch, lines) if match
     }
     try:
-        joints = {found.joint: found.movement for found in selector.read_critical_joints(said[4], layout)}
+        joints = {
+            found.joint: found.movement for found in formats.read_critical_joints(said["joint_movements"], layout)
+        }
     except FormatProblem:
         joints = {}
-    one_line = {number: " ".join(said[number].split()) for number in (1, 5)}
-    return ClassKnowledge(conversation.class_name, one_line[1], parts, joints, one_line[5])
+    overview, key_features = (" ".join(said[kind].split()) for kind in ("overview", "key_features"))
+    return ClassKnowledge(conversation.class_name, overview, parts, joints, key_features)
 
 
 def template(classes: Sequence[str], layout: Layout, told: Sequence[ClassKnowledge] = ()) -> str:

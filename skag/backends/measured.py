@@ -1,4 +1,4 @@
-"""The embedded stand-in for a language model: answers all six rounds from the training clips themselves.
+"""The embedded stand-in for a language model: answers all questions from the training clips themselves.
 
 Every clip becomes a few dozen kinematic features that depend neither on the camera's heading nor on the body's size:
 how far and how fast each joint moves, whether it ends higher or lower, comes forward or goes back, how high it gets
@@ -51,7 +51,7 @@ class MeasuredBackend:
             return self._teller
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
-        """Answer round `topic.round` about class `topic.class_index`. Raises `BackendError` where it has no clips."""
+        """Answer what `topic` asks for. Raises `BackendError` for a class without clips and for what no clip says."""
         from . import Answer
 
         started = time.perf_counter()
@@ -63,15 +63,15 @@ class MeasuredBackend:
                 "measured: add recordings of it, or describe the classes with a language model."
             )
         similar = [other for other in topic.similar if other != one and 0 <= other < len(clips) and clips[other]]
-        rounds = {
-            1: teller.overview,
-            2: teller.body_parts,
-            3: teller.joint_numbers,
-            4: teller.joint_movements,
-            5: teller.key_features,
-            6: lambda one: teller.distinction(one, similar or teller.statistics.nearest(one, 3)),
+        says = {
+            "overview": teller.overview,
+            "body_parts": teller.body_parts,
+            "joint_numbers": teller.joint_numbers,
+            "joint_movements": teller.joint_movements,
+            "key_features": teller.key_features,
+            "distinction": lambda one: teller.distinction(one, similar or teller.statistics.nearest(one, 3)),
         }
-        if topic.round not in rounds:
-            raise ValueError(f"round {topic.round}: rounds are 1 to 6")
-        text = rounds[topic.round](one)
+        if topic.kind not in says:
+            raise BackendError(f"measured cannot answer round {topic.round}, {topic.kind}: ask a language model.")
+        text = says[topic.kind](one)
         return Answer(text, seconds=time.perf_counter() - started, details={"clips": int(clips[one])})

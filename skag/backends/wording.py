@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..methods.skeleton_agent.selector import MAX_TOKENS, token_bound
+from ..dialogue.formats import MAX_TOKENS, token_bound
 from ..skeleton.kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
 from .class_statistics import ClassStatistics, critical_joints
 
@@ -233,10 +233,10 @@ class Teller:
                 break
         return chosen
 
-    # -- the rounds
+    # -- the answers
 
     def overview(self, one: int) -> str:
-        """Round 1."""
+        """The whole movement in one sentence."""
         body = self.statistics.of_body(one)
         travel = body["travel"]
         ways = ((0.8, "walks far"), (0.45, "walks"), (0.2, "steps"))
@@ -251,15 +251,15 @@ class Teller:
         return f"In {self.name(one)} the body {_join(says)}{'; '.join(['', *moves])}."
 
     def body_parts(self, one: int) -> str:
-        """Round 2."""
+        """A line per part of the body."""
         return "\n".join(f"{part}: {self.part(one, part)}." for part in PART_WORDS)
 
     def joint_numbers(self, one: int) -> str:
-        """Round 3."""
+        """The numbers of the critical joints."""
         return ", ".join(str(joint + 1) for joint in sorted(self.critical[one]))
 
     def joint_movements(self, one: int) -> str:
-        """Round 4."""
+        """How each critical joint moves, a line per joint."""
         statistics, lines = self.statistics, []
         for joint in sorted(self.critical[one]):
             limb, place = statistics.anatomy.limb_of[joint], joint
@@ -269,14 +269,14 @@ class Teller:
         return "\n".join(lines)
 
     def key_features(self, one: int) -> str:
-        """Round 5."""
+        """By what the class is recognised, in one sentence."""
         facts = [str(fact) for fact in self.outstanding(one, None, 4)] or ["it moves much like the others"]
         while _length(_join(facts)) > _DISTINCTION_TOKENS - _NAME_TOKENS:
             facts.pop()
         return f"The key features of {self.name(one)} are that {_join(facts)}."
 
     def distinction(self, one: int, similar: list[int]) -> str:
-        """Round 6: facts against the similar classes, most against the first, within the length of a CLIP text."""
+        """What distinguishes it: facts against the similar classes, most against the first, as long as a CLIP text."""
         said: set[str] = set()
         clauses: list[str] = []
         for other, count in zip(similar, (3, 2, 1), strict=False):
@@ -351,7 +351,7 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _length(text: str) -> int:
-    """Tokens of a text at eight letters a token, as the limits here were chosen; more where the Selector's bound says
+    """Tokens of a text at eight letters a token, as the limits here were chosen; more where `token_bound` says
     that it would not fit.
     """
     return max(token_bound(text, letters=8), token_bound(text) - MAX_TOKENS + _DISTINCTION_TOKENS)

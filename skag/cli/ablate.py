@@ -100,8 +100,8 @@ def ablate(
 
     output = Output(as_json, quiet)
     names = [name.strip() for name in rows.split(",")] if rows else []
-    rows_of = method(method_of(recipe, method_name)).ROWS
-    chosen = ablation.choose_rows(rows_of, names, own_rows or [])
+    of_method = method(method_of(recipe, method_name))
+    script, chosen = of_method.SCRIPT, ablation.choose_rows(of_method.ROWS, names, own_rows or [])
     if against not in [row.name for row in chosen]:
         raise typer.BadParameter(f"--against {against} is none of the rows: {', '.join(row.name for row in chosen)}.")
     where = choose_device(device.value).type
@@ -123,7 +123,7 @@ def ablate(
         for cell in cells:
             ablation.check_cell(cell, clips, llm)
         if not only_finished and any(method(cell.config.method).uses_knowledge(cell.config) for cell in cells):
-            ablation.describe_classes(clips, protocols, source, output.note)
+            ablation.describe_classes(clips, script, protocols, source, output.note)
         fingerprint, num_classes = clips.fingerprint, len(clips.classes)
     if only_finished:
         results = [result for cell in cells if (result := ablation.finished(cell)) is not None]

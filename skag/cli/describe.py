@@ -92,13 +92,14 @@ def describe(
     from ..dialogue.replay import identities_of, replay
     from ..dialogue.store import DialogueStore, check_apart
     from ..errors import BackendError, DialogueError
+    from ..methods.skeleton_agent.script import SCRIPT
     from ..skeleton.store import SkeletonStore
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     output = Output(as_json, quiet)
     check_apart(store, data)
-    texts = load_prompts(prompts)
+    texts = load_prompts(SCRIPT, prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}
         given = {"store": clips, "protocol": protocol, "timeout": timeout, "tell": output.note, **options}
@@ -143,12 +144,12 @@ def describe(
                 fallback=None if second is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, clips.classes, clips.layout) if report.missing else []
+        known = described_with(dialogues, clips.classes, clips.layout, SCRIPT) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
     output.line(
-        f"{store}: rounds 1 to {report.rounds} for {counted(report.classes, 'class')} by {llm}; "
+        f"{store}: {SCRIPT.span} for {counted(report.classes, 'class')} by {llm}; "
         f"{counted(report.asked, 'question')} asked, {report.cached} answered before"
     )
     if report.by_fallback:
@@ -238,7 +239,9 @@ def _tell_plan(output: Output, store: Path, llm: str, report: DescribeReport, sh
             for message in question.messages:
                 output.line(f"[{message['role']}]\n{message['content']}")
             if later := question.rounds_left[1:]:
-                output.line(f"=== {question.class_name}: rounds {later[0]} to 5 also hold the answers before them")
+                output.line(
+                    f"=== {question.class_name}: rounds {later[0]} to {later[-1]} also hold the answers before them"
+                )
         document["questions"] = [
             {
                 "class": each.class_name,

@@ -14,6 +14,8 @@ from .terminal import as_typed
 
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Exchange
+    from ..dialogue.inventory import ToldClass
+    from ..dialogue.script import Script
 
 dialogues = typer.Typer(
     name="dialogues",
@@ -28,14 +30,6 @@ app.add_typer(dialogues)
 LlmOption = Annotated[
     str | None, typer.Option("--llm", help="Answers of this backend alone, as `list` calls it.  [default: of all]")
 ]
-ROUND_TITLES = {
-    1: "the whole movement",
-    2: "by parts of the body",
-    3: "critical joints",
-    4: "how they move",
-    5: "key features",
-    6: "what distinguishes it",
-}
 
 
 @dialogues.command("list", epilog="Example: skag dialogues list")
@@ -44,10 +38,11 @@ def list_(
 ) -> None:
     """Who has told what of which classes. Reads the dialogue store."""
     from ..dialogue.inventory import inventory, open_existing
+    from ..methods.skeleton_agent.script import SCRIPT
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
-        found = inventory(kept, llm)
+        found = inventory(kept, SCRIPT, llm)
     output.table(
         f"{store}: {counted(sum(by.exchanges for by in found), 'exchange')}",
         ["", "told by", "classes", "complete", "latest"],
@@ -55,9 +50,16 @@ def list_(
     )
     output.table(
         "Classes",
-        ["", "class", "rounds", "of round 6", "did not fit", "critical joints"],
         [
-            [number, name, _span(told.rounds), told.distinctions, told.asked_again, ", ".join(told.joints)]
+            "",
+            "class",
+            "rounds",
+            f"of round {', '.join(str(each.number) for each in SCRIPT.later)}",
+            "did not fit",
+            "critical joints",
+        ],
+        [
+            [number, name, _span(told, SCRIPT), told.distinctions, told.asked_again, ", ".join(told.joints)]
             for number, by in enumerate(found, 1)
             for name, told in sorted(by.classes.items())
         ],
@@ -90,8 +92,9 @@ def list_(
     )
 
 
-def _span(rounds: set[int]) -> str:
-    return "1 to 5" if len(rounds) == 5 else ", ".join(map(str, sorted(rounds))) or "none"
+def _span(told: ToldClass, script: Script) -> str:
+    whole = f"{script.first.number} to {script.last.number}"
+    return whole if told.complete else ", ".join(map(str, sorted(told.rounds))) or "none"
 
 
 @dialogues.command(epilog='Example: skag dialogues show "sit down" --llm measured')
@@ -99,7 +102,7 @@ def show(
     class_name: Annotated[str, typer.Argument(metavar="CLASS", help="Name of the class.")],
     store: StoreOption = DIALOGUES,
     llm: LlmOption = None,
-    number: Annotated[int | None, typer.Option("--round", min=1, max=6, help="This round alone.")] = None,
+    number: Annotated[int | None, typer.Option("--round", min=1, help="This round alone.")] = None,
     questions: Annotated[bool, typer.Option("--questions", help="The questions too.")] = False,
     everyone: Annotated[bool, typer.Option("--all", help="By all who told of it, not only the last.")] = False,
     as_json: JsonOption = False,
@@ -107,7 +110,11 @@ def show(
 ) -> None:
     """The dialogue about one class, by whoever told of it last. Reads the dialogue store."""
     from ..dialogue.inventory import exchanges_of, open_existing
+    from ..methods.skeleton_agent.script import SCRIPT
 
+    if number is not None and SCRIPT.find(number) is None:
+        known = ", ".join(str(each.number) for each in SCRIPT.all)
+        raise typer.BadParameter(f"there is no round {number}: rounds are {known}.", param_hint="--round")
     output = Output(as_json, quiet)
     class_name = as_typed(class_name)
     with open_existing(store) as kept:
@@ -118,15 +125,17 @@ def show(
         output.line(f"{class_name}, told by {by}")
         for exchange in exchanges:
             if number in (None, exchange.round):
-                _show_exchange(output, exchange, questions)
+                _show_exchange(output, exchange, SCRIPT, questions)
                 records.append(exchange.to_record())
     if len(found) > len(shown):
         output.note(f"{len(found) - 1} others told of it too, the latest of them {found[1][0]}: add --all.")
     output.document({"class": class_name, "exchanges": records})
 
 
-def _show_exchange(output: Output, exchange: Exchange, questions: bool) -> None:
-    title = f"Round {exchange.round}: {ROUND_TITLES[exchange.round]}"
+def _show_exchange(output: Output, exchange: Exchange, script: Script, questions: bool) -> None:
+    title, asked = f"Round {exchange.round}", script.find(exchange.round)
+    if asked is not None:
+        title += f": {asked.title}"
     if exchange.similar:
         title += f" from {', '.join(exchange.similar)}"
     parts = [exchange.answer]
@@ -200,6 +209,7 @@ def import_(
     from ..dialogue import transfer
     from ..dialogue.store import DialogueStore
     from ..dialogue.text_folders import read_folder
+    from ..methods.skeleton_agent.script import SCRIPT
     from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
@@ -209,7 +219,7 @@ def import_(
             raise typer.BadParameter("a folder needs --data DATA.h5, whose classes and joints it is matched with.")
         name = name or source.resolve().name
         with SkeletonStore(data) as clips:
-            exchanges = read_folder(source, name, clips.classes, clips.layout, by_number=by_number)
+            exchanges = read_folder(source, name, clips.classes, clips.layout, SCRIPT, by_number=by_number)
         llm = f"imported/{name}"
     elif data or name or by_number:
         raise typer.BadParameter("--data, --name and --by-number belong to a folder.")
@@ -246,6 +256,7 @@ def verify(
     from ..dialogue.inventory import open_existing
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
+    from ..methods.skeleton_agent.script import SCRIPT
     from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
@@ -254,7 +265,7 @@ def verify(
         with SkeletonStore(data) as clips:
             of = {"classes": clips.classes, "layout": clips.layout}
     with open_existing(store) as kept, output.progress("Checking") as update:
-        count, findings = run_verify(kept, llm=llm, progress=update, **of)
+        count, findings = run_verify(kept, SCRIPT, llm=llm, progress=update, **of)
     problems = [finding for finding in findings if finding.is_problem]
     for title, group in (
         ("Problems", problems),
@@ -317,6 +328,7 @@ def template(
     from ..dialogue.exchanges import named
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
+    from ..methods.skeleton_agent.script import SCRIPT
     from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
@@ -325,8 +337,8 @@ def template(
     told = []
     if llm is not None:
         with open_existing(store) as kept:
-            conversations = load(kept, classes, layout, identity=named(llm))
-        told = [as_told(conversation, layout) for conversation in conversations]
+            conversations = load(kept, classes, layout, SCRIPT, identity=named(llm))
+        told = [as_told(conversation, layout, SCRIPT) for conversation in conversations]
     try:
         with out.open("x", encoding="utf-8", newline="\n") as file:
             file.write(form(classes, layout, told))

@@ -1,4 +1,5 @@
-"""Rounds 1 to 5: what every action looks like, asked once per class as one conversation, and found again."""
+"""The rounds before training: what every action looks like, asked once per class as one conversation, and found
+again."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from typing import Any
 
 from ..backends import Backend, Message, Topic
 from ..errors import BackendError, DialogueError
-from ..methods.skeleton_agent.selector import FormatProblem
 from ..skeleton.layouts import Layout
 from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
+from .formats import FormatProblem
 from .interview import Interview, NotStored, Question, Respondent, in_parallel
-from .prompts import ROUNDS, Prompts
+from .prompts import Prompts
+from .script import Script
 from .store import DialogueStore
 
 
@@ -54,15 +56,16 @@ def describe(
     fallback: Respondent | None = None,
     structured: bool = False,
 ) -> DescribeReport:
-    """Ask rounds 1 to 5 of every class, `jobs` classes at a time.
+    """Ask the rounds before training of every class, `jobs` classes at a time.
 
     What the backend refuses or answers unusably is asked of `fallback`; later rounds go to the backend again.
     A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
     rounds and may be called from any thread. Without a backend, the store alone answers for `identity` (by default
     the backend's own). Raises `BackendError` where no question can be asked at all.
     """
-    done = iter(range(1, len(classes) * len(ROUNDS) + 1))  # next() of it is atomic
-    step = (lambda: progress(next(done), len(classes) * len(ROUNDS))) if progress else None
+    rounds = prompts.script.rounds
+    done = iter(range(1, len(classes) * len(rounds) + 1))  # next() of it is atomic
+    step = (lambda: progress(next(done), len(classes) * len(rounds))) if progress else None
     label_set = label_set_id(classes, layout)
     first = Respondent(backend, [] if identity is None else [identity])
     _ = first.identities  # a backend without one can be asked nothing
@@ -72,9 +75,9 @@ def describe(
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)
         exchanges = {}
         try:
-            for number in ROUNDS:
-                exchanges[number] = interview.ask(Topic(index, classes[index], number), history)
-                history = exchanges[number].after
+            for each in rounds:
+                exchanges[each.number] = interview.ask(Topic(index, classes[index], each.number, each.kind), history)
+                history = exchanges[each.number].after
         except (BackendError, FormatProblem) as error:
             return error
         return Conversation(index, classes[index], exchanges)
@@ -82,7 +85,7 @@ def describe(
     results = in_parallel(one, range(len(classes)), jobs)
     return DescribeReport(
         classes=len(classes),
-        rounds=len(ROUNDS),
+        rounds=len(rounds),
         asked=interview.asked,
         cached=interview.cached,
         failed=tuple(
@@ -102,32 +105,36 @@ def describe(
 
 
 def load(
-    store: DialogueStore, classes: Sequence[str], layout: Layout, *, identity: dict[str, Any] | None = None
+    store: DialogueStore,
+    classes: Sequence[str],
+    layout: Layout,
+    script: Script,
+    *,
+    identity: dict[str, Any] | None = None,
 ) -> tuple[Conversation, ...]:
-    """Rounds 1 to 5 of all classes from the store, in class order; asks nobody.
+    """The rounds before training of all classes from the store, in class order; asks nobody.
 
     `identity` narrows the choice to backends with these values, such as `{"backend": "ollama", "model": "llama3.2"}`
     or a whole `Backend.identity()`; of several complete sets the one answered last is taken. Raises `DialogueError`
     that names all missing classes.
     """
-    sets = _stored_sets(store, classes, layout, identity or {})
+    sets = _stored_sets(store, classes, layout, script, identity or {})
     best = sets[0][1] if sets else {}
     if missing := [name for name in classes if name not in best]:
-        first = _first_missing(store, classes, layout, identity or {})
+        first = _first_missing(store, classes, layout, script, identity or {})
         names = ", ".join(f"{name!r} from round {first[name]} on" if name in first else repr(name) for name in missing)
         by = f" by {spec_of(identity)}" if identity and "backend" in identity else ""
         raise DialogueError(
-            f"{store.path} lacks rounds 1 to 5{by} of {len(missing)} of {len(classes)} classes ({names}): "
+            f"{store.path} lacks {script.span}{by} of {len(missing)} of {len(classes)} classes ({names}): "
             "run `skag describe DATA.h5 --llm BACKEND/MODEL`."
         )
     return tuple(Conversation(index, name, best[name]) for index, name in enumerate(classes))
 
 
-def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout) -> list[str]:
+def described_with(store: DialogueStore, classes: Sequence[str], layout: Layout, script: Script) -> list[str]:
     """Backends that have described all of the classes, as `--llm` takes them, the latest first."""
-    specs = [
-        spec_of(owner) for owner, found in _stored_sets(store, classes, layout, {}) if len(found) == len(set(classes))
-    ]
+    sets = _stored_sets(store, classes, layout, script, {})
+    specs = [spec_of(owner) for owner, found in sets if len(found) == len(set(classes))]
     return list(dict.fromkeys(specs))
 
 
@@ -140,61 +147,67 @@ def unusable_before(store: DialogueStore, used: Collection[Exchange]) -> list[Ex
 
 
 def _usable(
-    store: DialogueStore, classes: Sequence[str], identity: dict[str, Any]
+    store: DialogueStore, classes: Sequence[str], script: Script, identity: dict[str, Any]
 ) -> tuple[list[tuple[dict[str, Any], Exchange]], dict[tuple[int, str], Exchange]]:
-    """Exchanges of rounds 1 to 5 that can be used, each with the identity of the backend whose conversation it belongs
-    to, and the same by round and the conversation after them."""
+    """Exchanges of the rounds before training that can be used, each with the identity of the backend whose
+    conversation it belongs to, and the same by round and the conversation after them."""
     usable = [
         (owner, exchange)
-        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=ROUNDS))
+        for owner, exchange in _with_owners(store.find(class_names=set(classes), rounds=script.numbers))
         if all(owner.get(name) == value for name, value in identity.items())
     ]
     return usable, {(exchange.round, _digest(owner, exchange.after)): exchange for owner, exchange in usable}
 
 
 def _first_missing(
-    store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
+    store: DialogueStore, classes: Sequence[str], layout: Layout, script: Script, identity: dict[str, Any]
 ) -> dict[str, int]:
     """Class -> the round from which on it has no answers, of classes that have some and not all."""
-    usable, after = _usable(store, classes, identity)
+    usable, after = _usable(store, classes, script, identity)
     label_set, reached = label_set_id(classes, layout), set()
-    first: dict[str, int] = {}
-    for owner, exchange in sorted(usable, key=lambda item: item[1].round):
-        before = after.get((exchange.round - 1, _digest(owner, exchange.base[:-1])))
-        fits = exchange.round != 3 or exchange.label_set == label_set or _asked_for(layout, exchange)
-        if fits and (exchange.round == 1 or (before is not None and before.key in reached)):
+    done: dict[str, int] = {}  # class -> rounds that follow one another from the first on
+    for owner, exchange in sorted(usable, key=lambda item: script.numbers.index(item[1].round)):
+        earlier = script.before(exchange.round)
+        before = after.get((earlier, _digest(owner, exchange.base[:-1])))
+        fits = script[exchange.round] != script.lists_joints or exchange.label_set == label_set
+        if (fits or _asked_for(layout, exchange)) and (
+            earlier is None or (before is not None and before.key in reached)
+        ):
             reached.add(exchange.key)
-            first[exchange.class_name] = max(first.get(exchange.class_name, 1), exchange.round + 1)
-    return {name: number for name, number in first.items() if number <= ROUNDS[-1]}
+            done[exchange.class_name] = max(done.get(exchange.class_name, 0), script.numbers.index(exchange.round) + 1)
+    return {name: script.numbers[count] for name, count in done.items() if count < len(script.numbers)}
 
 
 def _stored_sets(
-    store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict[str, Any]
+    store: DialogueStore, classes: Sequence[str], layout: Layout, script: Script, identity: dict[str, Any]
 ) -> list[tuple[dict[str, Any], dict[str, dict[int, Exchange]]]]:
     """Sets of conversations (class -> round -> exchange), each with one backend and one wording of the prompts.
 
     Each comes with its backend's identity; the sets with most classes first, and of those the latest.
     """
-    usable, after = _usable(store, classes, identity)
+    usable, after = _usable(store, classes, script, identity)
     label_set = label_set_id(classes, layout)
     sets: dict[tuple[str, str], dict[str, dict[int, Exchange]]] = {}
     for owner, last in usable:
-        if last.round != ROUNDS[-1]:
+        if last.round != script.last.number:
             continue
-        chain = {last.round: last}
-        while (number := min(chain)) > 1:
-            before = after.get((number - 1, _digest(owner, chain[number].base[:-1])))
+        chain, link = {last.round: last}, last
+        while (earlier := script.before(link.round)) is not None:
+            before = after.get((earlier, _digest(owner, link.base[:-1])))
             if before is None:
                 break
-            chain[before.round] = before
+            chain[earlier] = link = before
         # The same class can stand in several label sets, and is asked once: what counts is the joint list it was given.
-        if len(chain) == len(ROUNDS) and (last.label_set == label_set or _asked_for(layout, chain[3])):
+        lists = script.lists_joints
+        if len(chain) == len(script.rounds) and (
+            lists is None or last.label_set == label_set or _asked_for(layout, chain[lists.number])
+        ):
             found = sets.setdefault((json.dumps(owner, sort_keys=True), last.prompt_hash), {})
             if last.class_name not in found or found[last.class_name][last.round].created <= last.created:
                 found[last.class_name] = chain
     latest_first = sorted(
         sets.items(),
-        key=lambda item: (len(item[1]), max(chain[ROUNDS[-1]].created for chain in item[1].values())),
+        key=lambda item: (len(item[1]), max(chain[script.last.number].created for chain in item[1].values())),
         reverse=True,
     )
     return [(json.loads(owner), found) for (owner, _), found in latest_first]
@@ -225,7 +238,7 @@ def _with_owners(exchanges: Sequence[Exchange]) -> list[tuple[dict[str, Any], Ex
 
 
 def _asked_for(layout: Layout, exchange: Exchange) -> bool:
-    """Whether the question of round 3 gave the joint list of this layout, and not that of a longer one."""
+    """Whether the question gave the joint list of this layout, and not that of a longer one."""
     question, joints = exchange.base[-1]["content"], layout.numbered()
     return joints in question and f"{joints}\n{layout.num_joints + 1}-" not in question
 

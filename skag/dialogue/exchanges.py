@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..backends.names import LanguageModel
 from ..skeleton.layouts import Layout
 
 KEY_VERSION = 1
@@ -23,12 +24,12 @@ class Exchange:
     key: str  # SHA-256 of identity, messages and schema: `exchange_key`
     label_set: str  # `label_set_id` of the classes it was first asked for
     class_name: str
-    round: int  # 1 to 6
+    round: int  # its number in the script of the method that asked
     identity: dict  # the backend's: backend, model, digest, options given; no secrets
     messages: tuple[dict[str, str], ...]  # all that was sent, the question last
     prompt_hash: str  # of the prompt files of this round and those before it
     answer: str  # as it came
-    similar: tuple[str, ...] = ()  # names of the similar classes, most confused first (round 6)
+    similar: tuple[str, ...] = ()  # names of the similar classes, most confused first (of a distinction)
     schema: dict | None = None
     repaired: str = ""  # what is used instead of an answer that did not quite fit
     thoughts: str = ""
@@ -131,12 +132,9 @@ def label_set_id(classes: Sequence[str], layout: Layout) -> str:
 
 def spec_of(identity: dict) -> str:
     """Who an identity is, as `--llm` takes it: `measured`, `ollama/MODEL`, `file:NAME`."""
-    parts = [str(identity[name]) for name in ("backend", "model") if name in identity]
-    return (":" if parts[:1] == ["file"] else "/").join(parts)
+    return LanguageModel.of(identity).spec
 
 
 def named(spec: str) -> dict[str, str]:
     """What every identity has that `spec_of` calls so."""
-    mark = ":" if spec.startswith("file:") else "/"
-    backend, _, model = spec.partition(mark)
-    return {"backend": backend, "model": model} if model else {"backend": backend}
+    return LanguageModel.parse(spec).identity

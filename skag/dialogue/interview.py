@@ -18,12 +18,10 @@ from typing import Any, TypeVar
 
 from ..backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
 from ..errors import BackendError
-from ..methods.skeleton_agent import selector
-from ..methods.skeleton_agent.selector import FormatProblem
 from ..skeleton.layouts import Layout
-from . import schemas
 from .exchanges import Exchange, Usage, exchange_key, spec_of
-from .prompts import ROUNDS, Prompts
+from .formats import Format, FormatProblem
+from .prompts import Prompts
 from .store import DialogueStore
 
 MAX_REASKS = 2
@@ -42,12 +40,8 @@ class Question:
     class_name: str
     round: int
     messages: tuple[Message, ...]  # all that would be sent, the question last
-    similar: tuple[str, ...] = ()
-
-    @property
-    def rounds_left(self) -> list[int]:
-        """Its round, and of rounds 1 to 5 those after it, which depend on its answer."""
-        return list(range(self.round, max(self.round, ROUNDS[-1]) + 1))
+    similar: tuple[str, ...]
+    rounds_left: list[int]  # its round, and those before training that come after it and depend on its answer
 
 
 class NotStored(BackendError):
@@ -187,14 +181,17 @@ class Interview:
     def _stored_or_asked(
         self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
     ) -> Exchange:
-        schemas_of = [(identity, self._schema(identity, topic.round)) for identity in asked.identities]
-        for identity, schema in schemas_of:
+        form = self.prompts.script[topic.round].format
+        schemas = [(identity, self._schema(identity, form)) for identity in asked.identities]
+        for identity, schema in schemas:
             stored = self.store.get(exchange_key(identity, messages, schema))
             if stored is not None:
                 return self._counted(stored, asked=False)
         if asked.backend is None:
-            raise NotStored(Question(topic.class_name, topic.round, tuple(messages), similar))
-        identity, schema = schemas_of[0]
+            raise NotStored(
+                Question(topic.class_name, topic.round, tuple(messages), similar, self.prompts.script.left(topic.round))
+            )
+        identity, schema = schemas[0]
         key = exchange_key(identity, messages, schema)
         with self.store.asking(key) as stored:
             if stored is not None:  # another process asked for it
@@ -204,7 +201,7 @@ class Interview:
             text = clean(answer.text)
             if len(text) > MAX_ANSWER:
                 raise BackendError(f"{asked.spec} answered with {len(text)} characters: choose another model.")
-            repaired, notes = self._judge(topic.round, text, answer.refused, schema is not None, attempt == MAX_REASKS)
+            repaired, notes = self._judge(form, text, answer.refused, schema is not None, attempt == MAX_REASKS)
             exchange = Exchange(
                 key=key,
                 label_set=self.label_set,
@@ -238,8 +235,8 @@ class Interview:
             self._down[backend.spec] = error
             raise
 
-    def _schema(self, identity: dict, number: int) -> dict | None:
-        return schemas.of_round(number, self.layout) if self.structured and takes_schema(identity) else None
+    def _schema(self, identity: dict, form: Format) -> dict | None:
+        return form.schema(self.layout) if self.structured and takes_schema(identity) else None
 
     def _counted(self, exchange: Exchange, asked: bool) -> Exchange:
         with self._lock:
@@ -247,16 +244,16 @@ class Interview:
             self.seen[exchange.key] = exchange
         return exchange
 
-    def _judge(self, number: int, text: str, refused: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
+    def _judge(self, form: Format, text: str, refused: str, as_json: bool, last: bool) -> tuple[str, tuple[str, ...]]:
         """(text to use instead, notes) for an answer: it fits, or is rejected, or at last repaired."""
         if refused:
             return "", (f"refused: {refused}",)
-        read = schemas.as_text(number, text) if as_json else None  # None too where the server ignored the schema
+        read = form.as_text(text) if as_json else None  # None too where the server ignored the schema
         plain = text if read is None else read
         try:
-            selector.check(number, plain, self.layout)
+            form.check(plain, self.layout)
         except FormatProblem as problem:
-            mended = selector.repair(number, plain, self.layout) if last else None
+            mended = form.repair(plain, self.layout) if last else None
             if mended is None:
                 return "", (f"rejected: {problem}",)
             return mended[0], (f"repaired: {mended[1]}, since {problem}",)

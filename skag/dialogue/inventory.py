@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DialogueError
 from .exchanges import Exchange, spec_of
-from .prompts import ROUNDS
+from .script import Script
 from .store import DialogueStore
 
 _LINE = re.compile(r"(?m)^ *[0-9]{1,4} ?- ?([^:\n]{1,100}?) ?:")
@@ -22,15 +22,16 @@ _LINE = re.compile(r"(?m)^ *[0-9]{1,4} ?- ?([^:\n]{1,100}?) ?:")
 class ToldClass:
     """What one backend has told of one class."""
 
-    rounds: set[int] = field(default_factory=set)  # of 1 to 5, those with a usable answer
-    distinctions: int = 0  # usable answers to round 6
+    wanted: frozenset[int]  # numbers of the rounds before training
+    rounds: set[int] = field(default_factory=set)  # of those, the ones with a usable answer
+    distinctions: int = 0  # usable answers to rounds asked while training
     asked_again: int = 0  # answers that did not fit
     repaired: int = 0
-    joints: tuple[str, ...] = ()  # critical joints, of the latest round 4
+    joints: tuple[str, ...] = ()  # critical joints, of the latest answer that says how they move
 
     @property
     def complete(self) -> bool:
-        return self.rounds == set(ROUNDS)
+        return self.rounds == self.wanted
 
 
 @dataclass
@@ -73,24 +74,29 @@ def open_existing(path: Path) -> DialogueStore:
     return store
 
 
-def inventory(store: DialogueStore, llm: str | None = None) -> list[ToldBy]:
-    """Everyone who has told anything, the latest first; of one backend where `llm` is given. Raises `DialogueError`."""
+def inventory(store: DialogueStore, script: Script, llm: str | None = None) -> list[ToldBy]:
+    """Everyone who has told anything, the latest first; of one backend where `llm` is given. Raises `DialogueError`.
+
+    What is complete is told by the `script`; exchanges of another one are counted and no more.
+    """
+    wanted, movements = frozenset(script.numbers), script.of("joint_movements")
     found: dict[str, ToldBy] = {}
     for exchange in store:
         by = found.setdefault(json.dumps(exchange.identity, sort_keys=True), ToldBy(exchange.identity))
         by.exchanges += 1
         by.first = min(by.first or exchange.created, exchange.created)
         by.last = max(by.last, exchange.created)
-        told = by.classes.setdefault(exchange.class_name, ToldClass())
+        told = by.classes.setdefault(exchange.class_name, ToldClass(wanted))
         if exchange.rejected is not None:
             told.asked_again += 1
             continue
         told.repaired += any(note.startswith("repaired: ") for note in exchange.notes)
-        if exchange.round in ROUNDS:
+        asked = script.find(exchange.round)
+        if asked in script.rounds:
             told.rounds.add(exchange.round)
-        else:
+        elif asked is not None:
             told.distinctions += 1
-        if exchange.round == 4:
+        if asked is not None and asked == movements:
             told.joints = critical_joint_names(exchange.text)
     chosen = [by for by in found.values() if llm in (None, by.llm)]
     if not chosen:
@@ -99,7 +105,7 @@ def inventory(store: DialogueStore, llm: str | None = None) -> list[ToldBy]:
 
 
 def critical_joint_names(text: str) -> tuple[str, ...]:
-    """The joints of a round 4 as they are called in it, whatever the layout."""
+    """The joints of such an answer as they are called in it, whatever the layout."""
     return tuple(_LINE.findall(text))
 
 

@@ -13,22 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DialogueError
+from .script import Script
 
-ROUNDS = (1, 2, 3, 4, 5)  # before training; round 6 follows in training
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_COMMON = frozenset({"class_name", "joints"})
-# file -> (variables it may use, variables it must use). A required variable is one without which the
-# questions for two classes, layouts or refreshes would read the same, and so share one stored answer.
-_FILES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "system": (frozenset(), frozenset()),
-    "round1": (_COMMON, frozenset({"class_name"})),
-    "round2": (_COMMON, frozenset()),
-    "round3": (_COMMON, frozenset({"joints"})),
-    "round4": (_COMMON, frozenset()),
-    "round5": (_COMMON, frozenset()),
-    "round6": (_COMMON | {"similar"}, frozenset({"similar"})),
-    "again": (frozenset({"reason"}), frozenset({"reason"})),
-}
+_NONE = frozenset()
+_REASON = frozenset({"reason"})
 
 
 @dataclass(frozen=True)
@@ -36,13 +25,15 @@ class Prompts:
     """The texts of one prompt folder, checked."""
 
     texts: dict[str, str]  # file name without .txt -> text
+    script: Script  # the questions that they word
 
     def system(self) -> str:
         return self.texts["system"]
 
     def question(self, number: int, **values: str) -> str:
-        """The question of round `number` (1 to 6), its variables filled in."""
-        return fill(self.texts[f"round{number}"], values, f"round{number}.txt")
+        """The question of round `number`, its variables filled in."""
+        name = self.script[number].prompt
+        return fill(self.texts[name], values, f"{name}.txt")
 
     def again(self, reason: str) -> str:
         """What is said after an answer that does not fit."""
@@ -50,7 +41,7 @@ class Prompts:
 
     def hash(self, number: int) -> str:
         """Content hash of every text that shapes an answer in round `number`: all rounds up to it."""
-        names = ("system", "again", *(f"round{n}" for n in range(1, number + 1)))
+        names = ("system", "again", *(each.prompt for each in self.script.up_to(number)))
         texts = json.dumps({name: self.texts[name] for name in names}, sort_keys=True)
         return hashlib.sha256(texts.encode()).hexdigest()[:16]
 
@@ -66,34 +57,38 @@ def fill(template: str, values: dict[str, str], where: str) -> str:
     return _VARIABLE.sub(value, template)
 
 
-def prompt_folder() -> Path:
-    """Where skag's own prompts are: inside an installed package, at the top of a checkout."""
+def prompt_folder(script: Script) -> Path:
+    """Where skag's own prompts for a script are: inside an installed package, at the top of a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "prompt_files"
-    return installed if installed.is_dir() else package.parent / "prompts"
+    return (installed if installed.is_dir() else package.parent / "prompts") / script.name
 
 
-def load_prompts(folder: str | Path | None = None) -> Prompts:
-    """Read the prompts, skag's own by default. Raises `DialogueError` naming the file and the variable."""
-    folder = prompt_folder() if folder is None else Path(folder)
-    texts = {}
-    for name, (allowed, required) in _FILES.items():
-        path = folder / f"{name}.txt"
-        try:
-            text = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise DialogueError(
-                f"{path} cannot be read ({error.strerror}): copy the missing file from {prompt_folder()}."
-            ) from None
-        except UnicodeDecodeError:
-            raise DialogueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
-        if not text:
-            raise DialogueError(f"{path} is empty: write a prompt, or copy it from {prompt_folder()}.")
-        used = set(_VARIABLE.findall(text))
-        if unknown := sorted(used - allowed):
-            known = ", ".join(f"{{{n}}}" for n in sorted(allowed)) or "none"
-            raise DialogueError(f"{path}: unknown variable {{{unknown[0]}}}; this file may use: {known}.")
-        if missing := sorted(required - used):
-            raise DialogueError(f"{path}: the variable {{{missing[0]}}} is missing; the question needs it.")
-        texts[name] = text
-    return Prompts(texts)
+def load_prompts(script: Script, folder: str | Path | None = None) -> Prompts:
+    """Read the prompts of a script, skag's own by default. Raises `DialogueError` naming the file and the variable."""
+    own = prompt_folder(script)
+    folder = own if folder is None else Path(folder)
+    # file -> (variables it may use, variables it must use)
+    files = {"system": (_NONE, _NONE), "again": (_REASON, _REASON)}
+    files |= {each.prompt: (each.variables, each.required) for each in script.all}
+    texts = {name: _read(folder / f"{name}.txt", own, *variables) for name, variables in files.items()}
+    return Prompts(texts, script)
+
+
+def _read(path: Path, own: Path, allowed: frozenset[str], required: frozenset[str]) -> str:
+    """The text of one file, checked."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise DialogueError(f"{path} cannot be read ({error.strerror}): copy the missing file from {own}.") from None
+    except UnicodeDecodeError:
+        raise DialogueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    if not text:
+        raise DialogueError(f"{path} is empty: write a prompt, or copy it from {own}.")
+    used = set(_VARIABLE.findall(text))
+    if unknown := sorted(used - allowed):
+        known = ", ".join(f"{{{n}}}" for n in sorted(allowed)) or "none"
+        raise DialogueError(f"{path}: unknown variable {{{unknown[0]}}}; this file may use: {known}.")
+    if missing := sorted(required - used):
+        raise DialogueError(f"{path}: the variable {{{missing[0]}}} is missing; the question needs it.")
+    return text

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..backends import open_backend
 from ..backends.knowledge import is_there
+from ..backends.names import LanguageModel
 from ..errors import DialogueError
 from ..skeleton.layouts import Layout
 from ..skeleton.store import SkeletonStore
@@ -36,11 +37,12 @@ def identities_of(
     with than those of `options`. `measured` and knowledge files are what they are now; a knowledge file that is gone
     is looked up like a server's model.
     """
-    if llm == "measured" or is_there(llm):
+    name = LanguageModel.parse(llm)
+    if name.is_measured or (name.is_file and is_there(name.model)):
         return [open_backend(llm, store=store, protocol=protocol).identity()]
-    if llm.startswith("file:"):
-        name = llm.removeprefix("file:")
-        stored = _stored(llm, dialogues, {}) or _stored(f"file:{Path(name).stem}", dialogues, {})
+    if name.is_file:
+        kept_as = LanguageModel.of({**name.identity, "model": Path(name.model).stem})
+        stored = _stored(llm, dialogues, {}) or _stored(kept_as.spec, dialogues, {})
         return stored or [open_backend(llm, store=store, protocol=protocol).identity()]
     return _stored(llm, dialogues, options or {})
 
@@ -64,7 +66,7 @@ def replay(
     fallback: Respondent | None = None,
     structured: bool = False,
 ) -> DescribeReport:
-    """Rounds 1 to 5 of all classes from the store alone, by the one identity that answered most of them.
+    """The rounds before training of all classes from the store alone, by the one identity that answered most of them.
 
     Of several the first; without any, everything is missing. `fallback` and `structured` as for `describe`.
     """
@@ -76,10 +78,11 @@ def replay(
 
 
 def missing_distinctions(questions: Sequence[Question]) -> DialogueError:
-    """One line that names every question of round 6 that a store does not answer."""
+    """One line that names every question asked while training that a store does not answer."""
     against = (f"{question.class_name!r} against {', '.join(map(repr, question.similar))}" for question in questions)
     each = list(dict.fromkeys(against))
+    rounds = ", ".join(map(str, dict.fromkeys(question.round for question in questions)))
     return DialogueError(
-        f"{len(each)} questions of round 6 are not in the dialogue store ({'; '.join(each)}), and their classes kept "
-        "the sentences they had: train without --offline, or as the run to be repeated was trained."
+        f"{len(each)} questions of round {rounds} are not in the dialogue store ({'; '.join(each)}), and their "
+        "classes kept the sentences they had: train without --offline, or as the run to be repeated was trained."
     )

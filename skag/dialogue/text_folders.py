@@ -22,17 +22,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import DialogueError
-from ..methods.skeleton_agent import selector
-from ..methods.skeleton_agent.selector import FormatProblem
 from ..skeleton.layouts import Layout
 from .describe import load
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
+from .formats import FormatProblem
 from .interview import MAX_ANSWER, clean
-from .prompts import ROUNDS
+from .script import Round, Script
 from .store import DialogueStore
 from .transfer import RULE
 
-DISTINCTION_ROUND = 6
 _LARGEST_FILE = 1 << 20  # bytes; the published ones have four thousand
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 _FILE = re.compile(r"([0-9]{3,6})_(.+)\.txt", re.DOTALL)
@@ -52,7 +50,7 @@ class Block:
 
 
 def read_folder(
-    folder: Path, name: str, classes: Sequence[str], layout: Layout, *, by_number: bool = False
+    folder: Path, name: str, classes: Sequence[str], layout: Layout, script: Script, *, by_number: bool = False
 ) -> list[Exchange]:
     """The exchanges of a folder for the classes of a data set, as the dialogue `imported/NAME`.
 
@@ -71,22 +69,23 @@ def read_folder(
     problems: list[str] = []
     for class_name, path, text in zip(classes, paths, texts, strict=True):
         try:
-            blocks = parse(text)
-            joints = _joint_names(blocks[2].question, layout)
+            blocks = dict(zip(script.all, parse(text, script), strict=False))
+            listed = script.lists_joints
+            joints = {} if listed is None else _joint_names(blocks[listed].question, layout, listed.number)
             history: tuple[dict[str, str], ...] = ()
-            for number, block in enumerate(blocks, 1):
-                answer, repaired, notes = _usable(number, block.answer, joints, layout)
+            for asked, block in blocks.items():
+                answer, repaired, notes = _usable(asked, block.answer, joints, layout)
                 messages = (*history, {"role": "user", "content": block.question})
                 exchange = Exchange(
                     key=exchange_key(identity, messages),
                     label_set=label_set,
                     class_name=class_name,
-                    round=number,
+                    round=asked.number,
                     identity=identity,
                     messages=messages,
                     prompt_hash="",
                     answer=answer,
-                    similar=_similar(block.question, classes) if number == DISTINCTION_ROUND else (),
+                    similar=_similar(block.question, classes) if "similar" in asked.required else (),
                     repaired=repaired,
                     created=created,
                     notes=notes,
@@ -94,7 +93,7 @@ def read_folder(
                 )
                 if (other := first_asked.setdefault(exchange.key, class_name)) != class_name:
                     raise FormatProblem(
-                        f"round {number} asks what it asks of {other!r}: name the class in the question"
+                        f"round {asked.number} asks what it asks of {other!r}: name the class in the question"
                     )
                 exchanges.append(exchange)
                 history = exchange.after
@@ -108,18 +107,19 @@ def read_folder(
 
 
 def load_imported(
-    store: DialogueStore, classes: Sequence[str], layout: Layout, identity: dict
+    store: DialogueStore, classes: Sequence[str], layout: Layout, script: Script, identity: dict
 ) -> tuple[Conversation, ...]:
-    """An imported dialogue from the store: rounds 1 to 5 of all classes, and round 6 where it was imported."""
-    conversations = load(store, classes, layout, identity=identity)
-    found = store.find(class_names=set(classes), rounds=[DISTINCTION_ROUND])
-    after = {exchange_key(exchange.identity, exchange.base[:-1]): exchange for exchange in found}
+    """An imported dialogue from the store: the rounds before training of all classes, and those asked while training
+    where they were imported."""
+    conversations = load(store, classes, layout, script, identity=identity)
+    found = store.find(class_names=set(classes), rounds=[each.number for each in script.later])
+    after = {(each.round, exchange_key(each.identity, each.base[:-1])): each for each in found}
     whole = []
     for told in conversations:
-        last = told.exchanges[ROUNDS[-1]]
-        sixth = after.get(exchange_key(last.identity, last.after))
-        exchanges = told.exchanges if sixth is None else {**told.exchanges, DISTINCTION_ROUND: sixth}
-        whole.append(Conversation(told.class_index, told.class_name, exchanges))
+        last = told.exchanges[script.last.number]
+        place = exchange_key(last.identity, last.after)
+        later = {each.number: after[each.number, place] for each in script.later if (each.number, place) in after}
+        whole.append(Conversation(told.class_index, told.class_name, told.exchanges | later))
     return tuple(whole)
 
 
@@ -174,8 +174,8 @@ def _read(path: Path) -> str:
         raise DialogueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
 
 
-def parse(text: str) -> list[Block]:
-    """The rounds of a file, five or six. Raises `FormatProblem` naming the round that is wrong."""
+def parse(text: str, script: Script) -> list[Block]:
+    """The rounds of a file: those before training, or all. Raises `FormatProblem` naming the round that is wrong."""
     blocks: list[Block] = []
     lines: list[str] = []
     for line in text.split("\n"):
@@ -186,8 +186,10 @@ def parse(text: str) -> list[Block]:
         lines = []
     if any(line.strip() for line in lines):
         raise FormatProblem(f"round {len(blocks) + 1} does not end with a line of 80 '=': the file is cut off")
-    if len(blocks) not in (len(ROUNDS), DISTINCTION_ROUND):
-        raise FormatProblem(f"the file has {len(blocks)} rounds, and must have 5 or 6")
+    counts = (len(script.rounds), len(script.all))
+    if len(blocks) not in counts:
+        must = " or ".join(map(str, dict.fromkeys(counts)))
+        raise FormatProblem(f"the file has {len(blocks)} rounds, and must have {must}")
     return blocks
 
 
@@ -208,7 +210,7 @@ def _block(lines: list[str], number: int) -> Block:
 
 
 def _similar(question: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes that the published round 6 lists, in its order."""
+    """The classes that the published question of what distinguishes them lists, in its order."""
     listed = _SIMILAR.search(question)
     return tuple(name for name in listed[1][1:-1].split("', '") if name in classes) if listed else ()
 
@@ -216,23 +218,25 @@ def _similar(question: str, classes: Sequence[str]) -> tuple[str, ...]:
 # ---- joints
 
 
-def _joint_names(question: str, layout: Layout) -> dict[int, str]:
-    """The joint list of round 3's question, number -> name. Raises `FormatProblem` where it is not the layout's.
+def _joint_names(question: str, layout: Layout, number: int) -> dict[int, str]:
+    """The joint list of round `number`'s question, number -> name. Raises `FormatProblem` where it is not the layout's.
 
     The layout may have fewer joints (the published lists add three to the 17 of COCO), never others: names must have
     the same side, and the words of the one must be among those of the other ("tip of the left hand", "left hand tip").
     """
     listed: dict[int, str] = {}
-    for number, name in _JOINT.findall(question):
-        if int(number) == len(listed) + 1:
-            listed[int(number)] = " ".join(name.split())
+    for digits, name in _JOINT.findall(question):
+        if int(digits) == len(listed) + 1:
+            listed[int(digits)] = " ".join(name.split())
     if len(listed) < layout.num_joints:
-        raise FormatProblem(f"round 3 lists {len(listed)} joints, and layout {layout.name!r} has {layout.num_joints}")
-    for number, joint in enumerate(layout.joints, 1):
-        theirs, ours = _words(listed[number]), _words(joint)
+        raise FormatProblem(
+            f"round {number} lists {len(listed)} joints, and layout {layout.name!r} has {layout.num_joints}"
+        )
+    for index, joint in enumerate(layout.joints, 1):
+        theirs, ours = _words(listed[index]), _words(joint)
         if theirs & _SIDES != ours & _SIDES or not (theirs <= ours or ours <= theirs):
             raise FormatProblem(
-                f"round 3 calls joint {number} {listed[number]!r}, and layout {layout.name!r} {joint!r}"
+                f"round {number} calls joint {index} {listed[index]!r}, and layout {layout.name!r} {joint!r}"
             )
     return listed
 
@@ -241,18 +245,18 @@ def _words(joint: str) -> set[str]:
     return {_SAME_WORDS.get(word, word) for word in _plain(joint)} - _SMALL_WORDS
 
 
-def _usable(number: int, answer: str, joints: dict[int, str], layout: Layout) -> tuple[str, str, tuple[str, ...]]:
+def _usable(asked: Round, answer: str, joints: dict[int, str], layout: Layout) -> tuple[str, str, tuple[str, ...]]:
     """(answer, what is used instead, notes) of an imported answer.
 
     Nobody can be asked again, so what does not fit is mended at once.
     """
-    text = _in_layout_names(answer, joints, layout) if number == 4 else answer
+    text = _in_layout_names(answer, joints, layout) if asked.kind == "joint_movements" else answer
     try:
-        selector.check(number, text, layout)
+        asked.format.check(text, layout)
     except FormatProblem as problem:
-        mended = selector.repair(number, text, layout)
+        mended = asked.format.repair(text, layout)
         if mended is None:
-            raise FormatProblem(f"round {number}: {problem}") from None
+            raise FormatProblem(f"round {asked.number}: {problem}") from None
         return answer, mended[0], (f"repaired: {mended[1]}, since {problem}",)
     if text != answer:
         return answer, text, (f"repaired: joints called as in layout {layout.name}",)
@@ -260,7 +264,7 @@ def _usable(number: int, answer: str, joints: dict[int, str], layout: Layout) ->
 
 
 def _in_layout_names(answer: str, joints: dict[int, str], layout: Layout) -> str:
-    """Round 4 with the layout's names of joints in the places of the list's own."""
+    """How joints move, with the layout's names of joints in the places of the list's own."""
     lines = []
     for line in answer.split("\n"):
         label, colon, movement = line.strip().partition(":")

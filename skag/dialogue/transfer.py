@@ -20,6 +20,7 @@ from .file import ROLES
 from .store import DialogueStore
 
 RULE = "=" * 80  # ends a block of text, as in the published code
+MOST_ROUNDS = 99  # the largest number of a round that a script may give
 _BATCH = 500  # exchanges that are put on the disk together
 _LONGEST_LINE = 32 << 20  # bytes; an exchange has some ten thousand
 _EXACT = 1 << 53  # whole numbers that a float holds
@@ -164,7 +165,7 @@ def _problem(record: Any) -> str | None:
                 return f"it has no {name}"
         elif not _FITS[each.type](record[name]):
             return f"its {name} is of the wrong kind"
-    if not 1 <= record["round"] <= 6 or not 0 <= 2 * record.get("attempt", 0) < len(record["messages"]):
+    if not 1 <= record["round"] <= MOST_ROUNDS or not 0 <= 2 * record.get("attempt", 0) < len(record["messages"]):
         return "its round or attempt is out of range"
     if any(message["role"] not in ROLES for message in record["messages"]):
         return "a message has an unknown role"

@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from ..methods.skeleton_agent import selector
-from ..methods.skeleton_agent.selector import FormatProblem
 from ..skeleton.layouts import Layout
 from .exchanges import Exchange, exchange_key, label_set_id, spec_of
-from .prompts import ROUNDS
+from .formats import FormatProblem
+from .script import Script
 from .store import DialogueStore
 
 PROBLEMS = ("broken", "missing", "malformed")
@@ -49,6 +48,7 @@ class Finding:
 
 def verify(
     store: DialogueStore,
+    script: Script,
     *,
     llm: str | None = None,
     classes: Sequence[str] | None = None,
@@ -57,26 +57,28 @@ def verify(
 ) -> tuple[int, list[Finding]]:
     """(number of exchanges looked at, findings), of all exchanges or those of `llm` and of `classes`.
 
+    Of exchanges of another script than `script` only the keys and texts are checked.
     With the classes and the layout of a data set, who has told of some of its classes must have told of all.
     """
     damaged, total, count = store.damaged(), len(store), 0
     findings: list[Finding] = []
-    chains = _Chains()
+    chains = _Chains(script)
     for done, exchange in enumerate(store, 1):
         if progress:
             progress(done, total)
         if (llm and spec_of(exchange.identity) != llm) or (classes is not None and exchange.class_name not in classes):
             continue
         count += 1
-        findings += _of_exchange(exchange, exchange.key in damaged)
-        chains.add(exchange)
+        findings += _of_exchange(exchange, script, exchange.key in damaged)
+        if script.find(exchange.round) is not None:
+            chains.add(exchange)
     label_set = None if classes is None else label_set_id(classes, layout)
     findings += chains.unanswered() + chains.equal_joints(label_set)
     findings += chains.gaps(() if classes is None else classes, label_set, llm)
     return count, findings
 
 
-def _of_exchange(exchange: Exchange, damaged: bool) -> list[Finding]:
+def _of_exchange(exchange: Exchange, script: Script, damaged: bool) -> list[Finding]:
     def found(kind: str, text: str) -> Finding:
         return Finding(kind, spec_of(exchange.identity), exchange.class_name, exchange.round, text)
 
@@ -89,25 +91,27 @@ def _of_exchange(exchange: Exchange, damaged: bool) -> list[Finding]:
         findings.append(found("asked again", exchange.rejected))
         return findings
     findings += [found("repaired", note.removeprefix("repaired: ")) for note in exchange.notes if "repaired: " in note]
-    if problem := _misfit(exchange):
+    if problem := _misfit(exchange, script):
         findings.append(found("malformed", problem))
     return findings
 
 
-def _misfit(exchange: Exchange) -> str | None:
+def _misfit(exchange: Exchange, script: Script) -> str | None:
     """Why an answer in use does not fit its format, as far as can be told without the layout."""
-    joints = _joints_of(exchange)
-    if exchange.round in (3, 4) and joints is None:
+    asked, joints = script.find(exchange.round), _joints_of(exchange)
+    if asked is None:
+        return None
+    if asked.format.names_joints and joints is None:
         return "its question has no joint list to check it by"
     try:
-        selector.check(exchange.round, exchange.text, _layout_of(joints or ("joint",)))
+        asked.format.check(exchange.text, _layout_of(joints or ("joint",)))
     except FormatProblem as problem:
         return str(problem)
     return None
 
 
 def _joints_of(exchange: Exchange) -> tuple[str, ...] | None:
-    """The joints that an answer may name: those listed in round 3's question, or those it was imported for."""
+    """The joints that an answer may name: those listed in a question, or those it was imported for."""
     imported = exchange.details.get("joints")
     if isinstance(imported, list) and all(isinstance(name, str) for name in imported):
         return _distinct(tuple(imported))
@@ -138,24 +142,25 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=64)
 def _layout_of(joints: tuple[str, ...]) -> Layout:
-    """A layout of these joints, for the Selector, which only looks at their names."""
+    """A layout of these joints, for a format, which only looks at their names."""
     first, *others = joints
     return Layout("listed", 3, joints, dict.fromkeys(others, first), first, {"all": joints})
 
 
 class _Chains:
-    """Which answers follow which: rounds 1 to 5 of a class are a chain of exchanges, each with those before it.
+    """Which answers follow which: the rounds before training are one chain per class, each exchange with those before.
 
     An answer that a second model gave where the first one had none that can be used is a link in the first one's chain.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, script: Script) -> None:
+        self._script = script
         self._early: list[_Link] = []
         self._answered: dict[str, bool] = {}  # question -> has it a usable answer
         self._refused: dict[str, Finding] = {}  # question -> what was wrong with its last answer
         self._unusable: dict[tuple[str, str], tuple[str, str]] = {}  # (identity, what was asked) -> (llm, group)
-        self._asked: dict[str, str] = {}  # question of round 6 -> what was asked, whoever was
-        self._told: set[str] = set()  # what was asked in round 6 and has a usable answer by anybody
+        self._asked: dict[str, str] = {}  # question asked while training -> what was asked, whoever was
+        self._told: set[str] = set()  # what was asked while training and has a usable answer by anybody
         self._followed: dict[_Place, str] = {}  # conversation -> why the question after it has no usable answer
 
     def add(self, exchange: Exchange) -> None:
@@ -169,8 +174,8 @@ class _Chains:
             self._refused[question] = Finding(
                 "malformed", spec_of(exchange.identity), exchange.class_name, exchange.round, text
             )
-        if exchange.round in ROUNDS:
-            link = _Link.of(exchange)
+        if exchange.round in self._script.numbers:
+            link = _Link.of(exchange, self._script)
             if usable:
                 self._early.append(link)
             else:
@@ -182,11 +187,13 @@ class _Chains:
             self._asked[question] = _digest(exchange.base)
 
     def unanswered(self) -> list[Finding]:
-        """Questions of round 6 that never got a usable answer: their classes kept the sentences they had."""
+        """Questions asked while training that never got a usable answer: their classes kept the sentences they had."""
         return [
             finding
             for question, finding in self._refused.items()
-            if finding.round not in ROUNDS and not self._answered[question] and self._asked[question] not in self._told
+            if finding.round not in self._script.numbers
+            and not self._answered[question]
+            and self._asked[question] not in self._told
         ]
 
     @cached_property
@@ -206,22 +213,23 @@ class _Chains:
     def _reached(self) -> dict[_Place, _Link]:
         """Conversation -> its last exchange, of those without a gap."""
         reached: dict[_Place, _Link] = {}
-        for link in sorted(self._links[0], key=lambda link: link.round):
+        for link in sorted(self._links[0], key=lambda link: link.place):
             before = reached.get(link.before)
-            if link.round == 1 or (before is not None and before.round == link.round - 1):
-                joints = link.joints if link.round <= 4 or before is None else before.joints
+            if link.place == 1 or (before is not None and before.place == link.place - 1):
+                joints = link.joints or (before.joints if before is not None and link.place > 1 else frozenset())
                 reached[link.after] = replace(link, joints=joints)
         return reached
 
     def gaps(self, classes: Sequence[str], label_set: str | None, llm: str | None) -> list[Finding]:
         """Classes of which a round is missing."""
         reached, (links, lent) = self._reached, self._links
+        numbers = self._script.numbers
         continued = {link.before for link in reached.values()}
-        whole = {(link.group, link.class_name) for link in reached.values() if link.round == ROUNDS[-1]}
-        ends = [link for link in reached.values() if link.round < ROUNDS[-1] and link.after not in continued]
+        whole = {(link.group, link.class_name) for link in reached.values() if link.place == len(numbers)}
+        ends = [link for link in reached.values() if link.place < len(numbers) and link.after not in continued]
         begun = {(link.identity, link.class_name) for link in reached.values()}
         ends += {
-            (link.identity, link.class_name): replace(link, round=0, told="")
+            (link.identity, link.class_name): replace(link, place=0, told="")
             for link in links
             if (link.identity, link.class_name) not in begun
         }.values()
@@ -229,10 +237,9 @@ class _Chains:
         for end in ends:
             if (end.identity, end.asked) in lent:
                 continue  # it was asked for that answer alone
-            left = ", ".join(str(number) for number in ROUNDS if number > end.round)
-            text = f"no answers of rounds {left}" + (f": {why}" if (why := self._followed.get(end.after)) else "")
+            text = self._lacks(end.place) + (f": {why}" if (why := self._followed.get(end.after)) else "")
             kind = "unfinished" if (end.group, end.class_name) in whole else "missing"
-            findings.append(Finding(kind, end.llm, end.class_name, end.round + 1, text))
+            findings.append(Finding(kind, end.llm, end.class_name, numbers[end.place], text))
         if label_set is not None:
             own = [link for link in links if (link.identity, link.asked) not in lent]
             anybody = {link.identity: link.llm for link in own}
@@ -240,14 +247,18 @@ class _Chains:
             known = {(link.identity, link.class_name) for link in links}
             for identity, spec in (told or {"": llm or "nobody"}).items():
                 absent = [name for name in classes if (identity, name) not in known]
-                findings += [Finding("missing", spec, name, 1, "no answers of rounds 1, 2, 3, 4, 5") for name in absent]
+                findings += [Finding("missing", spec, name, numbers[0], self._lacks(0)) for name in absent]
         return findings
+
+    def _lacks(self, place: int) -> str:
+        return f"no answers of rounds {', '.join(map(str, self._script.numbers[place:]))}"
 
     def equal_joints(self, label_set: str | None) -> list[Finding]:
         """Classes that one backend gave the same critical joints."""
         groups: dict[tuple[str, str, frozenset[str]], dict[str, _Link]] = {}
+        movements = self._script.of("joint_movements")
         for link in self._reached.values():
-            if link.round == ROUNDS[-1] and link.joints:
+            if link.place == len(self._script.numbers) and link.joints:
                 group = (link.identity, label_set or link.label_set, link.joints)
                 groups.setdefault(group, {})[link.class_name] = link
         findings = []
@@ -255,7 +266,7 @@ class _Chains:
             if len(links) > 1:
                 first, *others = links
                 text = f"the same as {', '.join(others)}: {', '.join(sorted(joints))}"
-                findings.append(Finding("equal", links[first].llm, first, 4, text))
+                findings.append(Finding("equal", links[first].llm, first, movements and movements.number, text))
         return findings
 
 
@@ -272,11 +283,11 @@ class _Link:
     group: str  # identities with the same one differ in options alone
     label_set: str
     class_name: str
-    round: int
+    place: int  # of its round among those before training, from 1
     history: str  # digests, whoever was asked: of the conversation before the question
     asked: str  # with the question
     told: str  # and with the answer
-    joints: frozenset[str]  # of round 4
+    joints: frozenset[str]  # the critical ones
 
     @property
     def before(self) -> _Place:
@@ -287,10 +298,10 @@ class _Link:
         return self.identity, self.told
 
     @classmethod
-    def of(cls, exchange: Exchange) -> _Link:
+    def of(cls, exchange: Exchange, script: Script) -> _Link:
         identity = exchange.identity
         joints: frozenset[str] = frozenset()
-        if exchange.round == 4:
+        if script[exchange.round].kind == "joint_movements":
             joints = frozenset(re.findall(r"(?m)^ *[0-9]{1,4} ?- ?([^:\n]{1,100}?) ?:", exchange.text.casefold()))
         return cls(
             spec_of(identity),
@@ -298,7 +309,7 @@ class _Link:
             json.dumps({name: identity.get(name) for name in _SAME_BACKEND}),
             exchange.label_set,
             exchange.class_name,
-            exchange.round,
+            script.numbers.index(exchange.round) + 1,
             _digest(exchange.base[:-1]),
             _digest(exchange.base),
             _digest(exchange.after),

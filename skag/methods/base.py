@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and configurations and reci
     from torch import Tensor, nn
 
     from ..dialogue.interview import Question
+    from ..dialogue.script import Script
     from ..inference.loaded import Run
     from ..inference.scores import Predictions
     from ..results.analysis import Pair
@@ -226,6 +227,7 @@ class Method(Protocol):
 
     CONFIG: type[Config]
     RECIPES: Mapping[str, Card]
+    SCRIPT: Script  # what it asks of a language model
     ROWS: Mapping[str, Row]  # of `skag ablate`, the baseline first
     REPEATABLE: tuple[str, ...]  # FIELD=VALUE: changes that make runs of one seed the same
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from .. import recipes, runs
+from ..backends.names import LanguageModel
 from ..config import Config, override
 from ..device import multiplies_bf16
 from ..dialogue.interview import Question
@@ -102,7 +103,7 @@ def train_run(
         return train(store, config, run, knowledge, device, watcher, source=source, resume=resume), ()
     with open_knowledge(store, config, source, device.type, note) as knowledge:
         if knowledge.active and source.repeat is None:
-            fixed = ", which answers no further questions" if knowledge.llm.startswith("imported/") else ""
+            fixed = ", which answers no further questions" if LanguageModel.parse(knowledge.llm).is_imported else ""
             alone = ", from the store alone" if source.offline else ""
             note(f"Dialogues by {knowledge.llm}{fixed}{alone}.")
             source = dataclasses.replace(source, llm=knowledge.llm)

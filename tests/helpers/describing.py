@@ -8,13 +8,14 @@ from skag.backends import Answer, BackendError, Message, Topic
 from skag.dialogue.describe import DescribeReport, describe
 from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.store import DialogueStore
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 
 from .servers import ScriptedBackend, good_answer
 
 CLASSES = ["pick up", "throw <b>[red]{joints}", "carry"]
 LAYOUT = load_layout("kinect-v1")
-PROMPTS = load_prompts()
+PROMPTS = load_prompts(SCRIPT)
 
 
 def good(topic: Topic, messages: list[Message]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from skag.backends import Answer, BackendError, Message, Topic
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import Layout
 
 
@@ -150,6 +151,11 @@ def reply_by_round(messages: list[Message]) -> str:
     """What a model answers that keeps to the formats; it knows the round by the number of questions."""
     number = sum(message["role"] == "user" for message in messages)
     return ROUND_TEXTS[min(number, len(ROUND_TEXTS)) - 1]
+
+
+def about(index: int, class_name: str, number: int, similar: tuple[int, ...] = ()) -> Topic:
+    """What a round of SkeletonAgent is about."""
+    return Topic(index, class_name, number, SCRIPT[number].kind, similar)
 
 
 def good_answer(topic: Topic, layout: Layout) -> str:

@@ -10,6 +10,7 @@ from skag.backends import open_backend
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
+from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
@@ -52,5 +53,7 @@ def write_tiny_store(path: Path) -> None:
 def described(store: SkeletonStore, path: Path) -> None:
     """Write a dialogue store in which `measured` has described the classes of a skeleton store."""
     with DialogueStore(path) as kept:
-        report = describe(open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts())
+        report = describe(
+            open_backend("measured", store=store), kept, store.classes, store.layout, load_prompts(SCRIPT)
+        )
     assert not report.failed

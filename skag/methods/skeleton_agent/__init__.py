@@ -12,6 +12,7 @@ from ..base import Classifier, Facts, Findings, Knowledge, KnowledgeSource, Note
 from .config import SkeletonAgentConfig as CONFIG
 from .recipes import RECIPES, derived, faithful, sources
 from .rows import REPEATABLE, ROWS
+from .script import SCRIPT
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from .agents import Agents
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "derived", "faithful", "import_checkpoint", "load", "make_findings",
-    "make_task", "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge", "without_knowledge",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "faithful", "import_checkpoint", "load",
+    "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge",
+    "without_knowledge",
 ]  # fmt: skip
 
 

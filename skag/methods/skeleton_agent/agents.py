@@ -16,8 +16,9 @@ import numpy as np
 
 from ... import runs, text
 from ...backends import Backend, open_backend, open_fallback
+from ...backends.names import LanguageModel
 from ...dialogue.describe import described_with, load, unusable_before
-from ...dialogue.exchanges import Conversation, Exchange, named
+from ...dialogue.exchanges import Conversation, Exchange
 from ...dialogue.interview import Question, Respondent
 from ...dialogue.prompts import load_prompts
 from ...dialogue.replay import identities_of
@@ -39,6 +40,7 @@ from .questioner import (
     release_similar_classes,
     similar_classes,
 )
+from .script import SCRIPT
 
 REFRESHES = "refreshes.jsonl"  # of a run folder
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
@@ -330,8 +332,8 @@ def open_agents(
     with DialogueStore(source.dialogues) as kept:
         answering = _Answering.open(config, store, source, kept, note)
         load_stored = load_imported if answering.imported and source.asks_again else load
-        conversations = load_stored(kept, classes, layout, identity=answering.identity)
-        texts = load_prompts(source.prompts)
+        conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity)
+        texts = load_prompts(SCRIPT, source.prompts)
 
         def ask(
             conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]], budget: int | None
@@ -390,33 +392,30 @@ class _Answering:
         """Open who `source` names, by default whoever described the classes last. Raises `DialogueError`."""
         protocol, llm, offline = config.data.protocol, source.llm, source.offline
         if llm is None:
-            known = described_with(kept, store.classes, store.layout)
+            known = described_with(kept, store.classes, store.layout, SCRIPT)
             if not known:
                 raise DialogueError(
                     f"{source.dialogues} has no dialogue about the classes of {store.path}: "
                     f"run `skag describe {store.path} --llm measured --store {source.dialogues}` first."
                 )
             llm = known[0]
-        name, _, model = llm.partition("/")
-        imported = name == "imported" and model != ""
+        name = LanguageModel.parse(llm)
         backend, identities = None, []
-        if offline and not imported:
+        if offline and not name.is_imported:
             identities = identities_of(llm, kept, store=store, protocol=protocol)
-        elif not imported:
-            patience = {"base_url": source.base_url, "timeout": source.timeout}
-            backend = open_backend(llm, store=store, protocol=protocol, tell=note, **patience)
+        elif not name.is_imported:
+            backend = open_backend(
+                llm, store=store, protocol=protocol, base_url=source.base_url, timeout=source.timeout, tell=note
+            )
         second = open_fallback(source.fallback, llm, store=store, protocol=protocol, timeout=source.timeout, tell=note)
         fallback = None
         if second is not None:
             others = identities_of(source.fallback, kept, store=store, protocol=protocol) if offline else []
             fallback = Respondent(None if offline else second, others)
-        if model and not llm.startswith("file:"):
-            # Named models are looked up by name, so that a server that is down does not stop a run from starting.
-            identity = named(llm)
-        else:
-            identity = identities[0] if offline else backend.identity()
-        is_server = model != "" and not llm.startswith("file:") and not imported and not offline
-        return cls(llm, imported, is_server, backend, identities, identity, fallback)
+        # Named models are looked up by name, so that a server that is down does not stop a run from starting.
+        by_name = name.is_server or name.is_imported
+        identity = name.identity if by_name else identities[0] if backend is None else backend.identity()
+        return cls(llm, name.is_imported, name.is_server and not offline, backend, identities, identity, fallback)
 
 
 def without_knowledge(config: SkeletonAgentConfig, store: SkeletonStore) -> Agents:

@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any
 
 from ...dialogue.exchanges import Exchange, spec_of
+from ...dialogue.formats import FormatProblem, read_critical_joints
 from ...inference.loaded import Run
 from ...results.report import Texts, plain
 from .class_knowledge import ClassKnowledge
 from .refreshes import RefreshRecord, pair_changes
-from .selector import FormatProblem, read_critical_joints
+from .script import MOVEMENTS
 
 
 def page_parts(
@@ -59,9 +60,11 @@ def _said(exchange: Exchange, texts: Texts) -> dict[str, Any]:
 def _critical(known: ClassKnowledge, rounds: dict[int, Exchange], run: Run, texts: Texts) -> dict[str, Any]:
     """A class's sentence and critical joints, these with how they move where round 4 says so."""
     moves = {}
-    if 4 in rounds:
+    if MOVEMENTS.number in rounds:
         with suppress(FormatProblem):
-            moves = {each.joint: each.movement for each in read_critical_joints(rounds[4].text, run.layout)}
+            moves = {
+                each.joint: each.movement for each in read_critical_joints(rounds[MOVEMENTS.number].text, run.layout)
+            }
     joints = [run.layout.index[joint] for joint in known.joints]
     return {"sentence": texts(known.sentence), "joints": [[joint, texts(moves.get(joint))] for joint in joints]}
 

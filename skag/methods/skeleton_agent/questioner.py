@@ -12,14 +12,15 @@ import numpy as np
 
 from ...backends import Backend, Topic
 from ...dialogue.exchanges import Conversation, Exchange, label_set_id
+from ...dialogue.formats import FormatProblem
 from ...dialogue.interview import MAX_REASKS, BudgetSpent, Interview, NotStored, Question, Respondent, in_parallel
-from ...dialogue.prompts import ROUNDS, Prompts
+from ...dialogue.prompts import Prompts
 from ...dialogue.store import DialogueStore
 from ...errors import BackendError
 from ...skeleton.layouts import Layout
-from .selector import FormatProblem
+from .script import DISTINCTION, SCRIPT
 
-DISTINCTION_ROUND = 6
+DISTINCTION_ROUND = DISTINCTION.number
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def ask_distinctions(
 
     def one(index: int) -> Exchange | BackendError | FormatProblem:
         others = tuple(int(other) for other in similar[index])
-        topic = Topic(index, names[index], DISTINCTION_ROUND, others)
-        history = conversations[index].exchanges[ROUNDS[-1]].after
+        topic = Topic(index, names[index], DISTINCTION_ROUND, DISTINCTION.kind, others)
+        history = conversations[index].exchanges[SCRIPT.last.number].after
         try:
             return interview.ask(topic, history, tuple(names[other] for other in others))
         except (BackendError, FormatProblem) as error:
