@@ -1,13 +1,10 @@
-"""skag: skeleton-based action recognition that asks a language model what tells look-alike actions apart.
+"""skag: skeleton-based action recognition that uses what language knows about actions.
 
-    convert -> skeleton store -> transforms -> model -> losses -> train -> run folder -> evaluate -> analysis
-                                                  ^                |
-    selector (mask), text encoder (embeddings) ---+                v  every query period
-             ^                                                 questioner
-             |                                                     |
-    dialogue store <- backends (Ollama, OpenAI-compatible, measured) <- prompts
+    recordings -> readers -> skeleton store -> training -> run folder -> inference -> results
+                                                 ^   |
+                      dialogue store, text, lm --+   +-- methods: a folder each, behind the protocols of methods.base
 
-Imports run one way: cli -> train, evaluate, analysis -> model and dialogue -> data -> layouts, errors.
+Imports run one way: cli, ablation, methods, results, inference and training, dialogue and encoders, skeleton, ground.
 """
 
 from __future__ import annotations
@@ -15,10 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .inference.recogniser import TrainedRecogniser
 
-__version__ = "0.1.0"
+
+__all__ = ["__version__", "load"]
 
 
 def load(run: str | Path, device: str = "cpu") -> TrainedRecogniser:

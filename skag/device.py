@@ -26,6 +26,11 @@ def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device)
 
 
+def is_traced() -> bool:
+    """Whether an export or a compiler reads along: then only plain operations of fixed shapes are used."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def trains_in_bf16(precision: str, device: torch.device) -> bool:
     """What `train.precision` comes to on a device: "auto" is bf16 on a GPU that has instructions for it."""
     if precision != "auto":

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from . import __version__
 from .text.weights import one_line
+from .version import __version__
 
 # What pyproject.toml lists (a test compares them), since an installed package's own list may be older than its code.
 REQUIRED = (

@@ -35,11 +35,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
 from .config import Config, config_from_dict
 from .errors import RunError, cause
 from .methods import DEFAULT, method
 from .suggestions import did_you_mean
+from .version import __version__
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
     import torch

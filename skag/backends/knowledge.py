@@ -39,7 +39,7 @@ from ..skeleton.layouts import Layout
 if TYPE_CHECKING:
     from ..dialogue.exchanges import Conversation
     from ..dialogue.script import Script
-    from . import Answer, Message, Topic
+    from .base import Answer, Message, Topic
 
 KNOWLEDGE_FOLDER = Path(__file__).parent / "knowledge_files"
 PARTS = ("head", "hand", "arm", "hip", "leg", "foot")
@@ -131,7 +131,7 @@ class FileBackend:
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         """Answer what `topic` asks for, whatever the wording. Raises `BackendError` where no field says it."""
-        from . import Answer
+        from .base import Answer
 
         started = time.perf_counter()
         knowledge, name = self._knowledge, self._classes[topic.class_index]

@@ -19,7 +19,7 @@ from .wording import Teller
 
 if TYPE_CHECKING:
     from ..skeleton.store import SkeletonStore
-    from . import Answer, Message, Topic
+    from .base import Answer, Message, Topic
 
 
 class MeasuredBackend:
@@ -52,7 +52,7 @@ class MeasuredBackend:
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         """Answer what `topic` asks for. Raises `BackendError` for a class without clips and for what no clip says."""
-        from . import Answer
+        from .base import Answer
 
         started = time.perf_counter()
         teller, one = self.teller, topic.class_index

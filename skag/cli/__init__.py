@@ -11,6 +11,22 @@ from .app import app
 from .interruption import Interrupted
 from .terminal import prepare_streams
 
+# Importing a module registers its commands; help lists them in this order, the order of use.
+# isort: off
+from . import recordings  # noqa: F401
+from . import inspect  # noqa: F401
+from . import describe  # noqa: F401
+from . import train  # noqa: F401
+from . import recipes  # noqa: F401
+from . import evaluate  # noqa: F401
+from . import ablate  # noqa: F401
+from . import runs  # noqa: F401
+from . import export  # noqa: F401
+from . import predict  # noqa: F401
+from . import dialogues  # noqa: F401
+from . import doctor  # noqa: F401
+# isort: on
+
 __all__ = ["app", "main"]
 
 _SMALLER_BATCHES = {

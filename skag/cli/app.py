@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from ..version import __version__
 from .interruption import Group
 
 app = typer.Typer(
@@ -49,19 +49,3 @@ def _root(
 ) -> None:
     if context.invoked_subcommand is None:
         print(WELCOME, end="")
-
-
-# Importing a module registers its commands; help lists them in this order, the order of use.
-# isort: off
-from . import recordings  # noqa: E402, F401
-from . import inspect  # noqa: E402, F401
-from . import describe  # noqa: E402, F401
-from . import train  # noqa: E402, F401
-from . import recipes  # noqa: E402, F401
-from . import evaluate  # noqa: E402, F401
-from . import ablate  # noqa: E402, F401
-from . import runs  # noqa: E402, F401
-from . import export  # noqa: E402, F401
-from . import predict  # noqa: E402, F401
-from . import dialogues  # noqa: E402, F401
-from . import doctor  # noqa: E402, F401

@@ -19,6 +19,7 @@ from .options import (
     FallbackOption,
     JobsOption,
     JsonOption,
+    MethodOption,
     OfflineOption,
     PromptsOption,
     QuietOption,
@@ -45,6 +46,7 @@ def describe(
             "deepseek, qwen, gemini, claude, vllm, llama.cpp and lmstudio.",
         ),
     ] = "measured",
+    method: MethodOption = None,
     store: StoreOption = DIALOGUES,
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
@@ -92,14 +94,16 @@ def describe(
     from ..dialogue.replay import identities_of, replay
     from ..dialogue.store import DialogueStore, check_apart
     from ..errors import BackendError, DialogueError
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT
+    from ..methods import method as find_method
     from ..skeleton.store import SkeletonStore
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     output = Output(as_json, quiet)
     check_apart(store, data)
-    texts = load_prompts(SCRIPT, prompts)
+    script = find_method(method or DEFAULT).SCRIPT
+    texts = load_prompts(script, prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}
         given = {"store": clips, "protocol": protocol, "timeout": timeout, "tell": output.note, **options}
@@ -144,12 +148,12 @@ def describe(
                 fallback=None if second is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, clips.classes, clips.layout, SCRIPT) if report.missing else []
+        known = described_with(dialogues, clips.classes, clips.layout, script) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
     output.line(
-        f"{store}: {SCRIPT.span} for {counted(report.classes, 'class')} by {llm}; "
+        f"{store}: {script.span} for {counted(report.classes, 'class')} by {llm}; "
         f"{counted(report.asked, 'question')} asked, {report.cached} answered before"
     )
     if report.by_fallback:

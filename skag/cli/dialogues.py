@@ -38,11 +38,13 @@ def list_(
 ) -> None:
     """Who has told what of which classes. Reads the dialogue store."""
     from ..dialogue.inventory import inventory, open_existing
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT, method
+
+    script = method(DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
-        found = inventory(kept, SCRIPT, llm)
+        found = inventory(kept, script, llm)
     output.table(
         f"{store}: {counted(sum(by.exchanges for by in found), 'exchange')}",
         ["", "told by", "classes", "complete", "latest"],
@@ -54,12 +56,19 @@ def list_(
             "",
             "class",
             "rounds",
-            f"of round {', '.join(str(each.number) for each in SCRIPT.later)}",
+            f"of round {', '.join(str(each.number) for each in script.later)}",
             "did not fit",
             "critical joints",
         ],
         [
-            [number, name, _span(told, SCRIPT), told.distinctions, told.asked_again, ", ".join(told.joints)]
+            [
+                number,
+                name,
+                _span(told, script),
+                told.distinctions,
+                told.asked_again,
+                ", ".join(told.joints),
+            ]
             for number, by in enumerate(found, 1)
             for name, told in sorted(by.classes.items())
         ],
@@ -110,10 +119,12 @@ def show(
 ) -> None:
     """The dialogue about one class, by whoever told of it last. Reads the dialogue store."""
     from ..dialogue.inventory import exchanges_of, open_existing
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT, method
 
-    if number is not None and SCRIPT.find(number) is None:
-        known = ", ".join(str(each.number) for each in SCRIPT.all)
+    script = method(DEFAULT).SCRIPT
+
+    if number is not None and script.find(number) is None:
+        known = ", ".join(str(each.number) for each in script.all)
         raise typer.BadParameter(f"there is no round {number}: rounds are {known}.", param_hint="--round")
     output = Output(as_json, quiet)
     class_name = as_typed(class_name)
@@ -125,7 +136,7 @@ def show(
         output.line(f"{class_name}, told by {by}")
         for exchange in exchanges:
             if number in (None, exchange.round):
-                _show_exchange(output, exchange, SCRIPT, questions)
+                _show_exchange(output, exchange, script, questions)
                 records.append(exchange.to_record())
     if len(found) > len(shown):
         output.note(f"{len(found) - 1} others told of it too, the latest of them {found[1][0]}: add --all.")
@@ -209,8 +220,10 @@ def import_(
     from ..dialogue import transfer
     from ..dialogue.store import DialogueStore
     from ..dialogue.text_folders import read_folder
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT, method
     from ..skeleton.store import SkeletonStore
+
+    script = method(DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
     llm = None
@@ -219,7 +232,7 @@ def import_(
             raise typer.BadParameter("a folder needs --data DATA.h5, whose classes and joints it is matched with.")
         name = name or source.resolve().name
         with SkeletonStore(data) as clips:
-            exchanges = read_folder(source, name, clips.classes, clips.layout, SCRIPT, by_number=by_number)
+            exchanges = read_folder(source, name, clips.classes, clips.layout, script, by_number=by_number)
         llm = f"imported/{name}"
     elif data or name or by_number:
         raise typer.BadParameter("--data, --name and --by-number belong to a folder.")
@@ -256,8 +269,10 @@ def verify(
     from ..dialogue.inventory import open_existing
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT, method
     from ..skeleton.store import SkeletonStore
+
+    script = method(DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
     of = {}
@@ -265,7 +280,7 @@ def verify(
         with SkeletonStore(data) as clips:
             of = {"classes": clips.classes, "layout": clips.layout}
     with open_existing(store) as kept, output.progress("Checking") as update:
-        count, findings = run_verify(kept, SCRIPT, llm=llm, progress=update, **of)
+        count, findings = run_verify(kept, script, llm=llm, progress=update, **of)
     problems = [finding for finding in findings if finding.is_problem]
     for title, group in (
         ("Problems", problems),
@@ -328,8 +343,10 @@ def template(
     from ..dialogue.exchanges import named
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
-    from ..methods.skeleton_agent.script import SCRIPT
+    from ..methods import DEFAULT, method
     from ..skeleton.store import SkeletonStore
+
+    script = method(DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as clips:
@@ -337,8 +354,8 @@ def template(
     told = []
     if llm is not None:
         with open_existing(store) as kept:
-            conversations = load(kept, classes, layout, SCRIPT, identity=named(llm))
-        told = [as_told(conversation, layout, SCRIPT) for conversation in conversations]
+            conversations = load(kept, classes, layout, script, identity=named(llm))
+        told = [as_told(conversation, layout, script) for conversation in conversations]
     try:
         with out.open("x", encoding="utf-8", newline="\n") as file:
             file.write(form(classes, layout, told))

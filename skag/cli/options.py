@@ -64,7 +64,9 @@ FaithfulOption = Annotated[
 ]
 MethodOption = Annotated[
     str | None,
-    typer.Option("--method", help="Published method to train.  [default: the recipe's]", autocompletion=method_names),
+    typer.Option(
+        "--method", help="Published method.  [default: skeleton-agent, or the recipe's]", autocompletion=method_names
+    ),
 ]
 
 # ---- of everything that asks a language model

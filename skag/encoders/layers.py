@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
-def is_traced() -> bool:
-    """Whether an export or a compiler reads along: then only plain operations of fixed shapes are used."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+from ..device import is_traced
 
 
 class Pointwise(nn.Conv2d):

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import BatchNorm, Pointwise, add_mean_joint, is_traced, norm_relu, refined_graph, with_mean_joint
+from ..device import is_traced
+from .layers import BatchNorm, Pointwise, add_mean_joint, norm_relu, refined_graph, with_mean_joint
 
 NUM_SUBSETS = 8  # learned graphs per block
 NUM_BRANCHES = 6  # temporal branches: four dilated, one max-pool, one plain

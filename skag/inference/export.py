@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import __version__, runs
+from .. import runs
 from ..config import DataConfig
 from ..errors import DataError, RunError
 from ..methods.base import Classifier
@@ -39,6 +39,7 @@ from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore, write_store
 from ..targets import check_target, start_of
 from ..text.weights import one_line
+from ..version import __version__
 from .loaded import Run, choose_split, load_run, open_run, split_clips
 from .scores import predict_prepared
 

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, metrics, runs
+from .. import metrics, runs
 from ..errors import DataError, RunError
 from ..inference.loaded import Run
 from ..inference.scores import Predictions
 from ..methods.base import Findings
 from ..skeleton.store import SkeletonStore
+from ..version import __version__
 from . import analysis
 from .drawing import FRAME_RATE, view
 

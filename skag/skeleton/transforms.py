@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device import send
-from ..encoders.layers import is_traced
+from ..device import is_traced, send
 from ..errors import DataError
 from .layouts import Layout
 
