@@ -14,7 +14,6 @@ import skag
 from skag import recipes
 from skag.errors import RunError
 from skag.methods.skeleton_agent import published
-from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton.layouts import load_layout
 
 from .helpers.golden import golden, published_state
