@@ -21,9 +21,12 @@ from skag.inference import evaluate
 from skag.inference.fusion import fit_weights, fuse_streams, stream_weight
 from skag.inference.loaded import check_same_clips, held_out_clips, load_run, split_clips
 from skag.inference.scores import Predictions, load_predictions, predict_split, save_predictions
+from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.skeleton.store import SkeletonStore
 
+from .helpers.commands import failure
 from .helpers.runs import untrained
+from .helpers.tiny import CLASSES
 
 CPU = torch.device("cpu")
 
@@ -287,6 +290,31 @@ def change_shape(folder: Path, **changes: object) -> None:
     facts = json.loads((folder / "config.json").read_text())
     facts["model"] |= changes
     (folder / "config.json").write_text(json.dumps(facts))
+
+
+def test_a_run_of_version_0_1_0_is_loaded_where_nothing_it_used_is_gone(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path, config = run_folder / "config.json", runs.read_config(run_folder)
+    facts = json.loads(path.read_text())
+    del facts["method"]  # there was one
+    for name, harmless in SkeletonAgentConfig.removed.items():
+        section, field = name.split(".")
+        facts["config"][section][field] = harmless
+    facts["model"]["motion_features"] = 0
+    path.write_text(json.dumps(facts))
+    run = load_run(run_folder, CPU)
+    assert run.config == config and run.classes == CLASSES
+    facts["config"]["agents"]["gamma"] = 3.0
+    path.write_text(json.dumps(facts))
+    code, printed = failure(monkeypatch, capsys, "eval", run_folder)
+    assert code == 1 and printed.count("\n") == 1
+    assert "agents.gamma is set, which this version no longer has: skag 0.1.0 reads this run." in printed
+    facts["config"]["agents"]["gamma"] = 0.0
+    facts["model"]["motion_features"] = 17
+    path.write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="has a head for motion, .* skag 0.1.0 reads this run"):
+        load_run(run_folder, CPU)
 
 
 class Evil:
