@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -16,15 +15,16 @@ import pytest
 
 from skag import ablation
 from skag.ablation import CellResult, choose_protocols, choose_rows, markdown, plan, summarise, write_section
-from skag.config import AgentConfig, flat
+from skag.config import flat
 from skag.errors import DataError, RunError
-from skag.methods.skeleton_agent.agents import open_agents
+from skag.methods.skeleton_agent.config import SkeletonAgentConfig
+from skag.methods.skeleton_agent.rows import ROWS
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
 from .helpers.commands import document, failure, invoke
 from .helpers.tiny import CLASSES, described, tiny_clip
-from .helpers.training import refresh
+from .helpers.training import agents_of, refresh
 
 SMALL = ("network.channels=16,16", "network.strides=1,2", "data.num_frames=8", "data.val_fraction=0.25")
 SETTINGS = [part for change in (*SMALL, "train.epochs=3", "agents.query_period=1") for part in ("--set", change)]
@@ -35,20 +35,17 @@ def result(row: str, seed: int, top1: float, protocol: str | None = None, log_lo
 
 
 def test_rows_change_what_their_names_say(tiny_store: Path, tmp_path: Path) -> None:
-    rows = choose_rows([], ["cool:agents.temperature=0.5,train.lr=0.1"])
+    rows = choose_rows(ROWS, [], ["cool:agents.temperature=0.5,train.lr=0.1"])
     with SkeletonStore(tiny_store) as store:
         cells = plan(store, rows, [None], [4, 5], tmp_path, recipe="nw-ucla-small", changes=["train.epochs=7"])
-    assert [cell.folder.name for cell in cells[:8]] == [
-        *(
-            f"{name}-seed4"
-            for name in ("baseline", "stage-1", "constraint", "alignment", "all", "motion", "shuffled", "cool")
-        )
+    assert [cell.folder.name for cell in cells[:7]] == [
+        *(f"{name}-seed4" for name in ("baseline", "stage-1", "constraint", "alignment", "all", "shuffled", "cool"))
     ]
-    assert all(cell.config.train.seed == cell.seed for cell in cells) and len(cells) == 16
-    base = flat(next(cell for cell in cells if cell.row == "all").config)
+    assert all(cell.config.train.seed == cell.seed for cell in cells) and len(cells) == 14
+    base = flat(next(cell for cell in cells if cell.row.name == "all").config)
     changed = {
-        cell.row: {name: value for name, value in flat(cell.config).items() if value != base[name]}
-        for cell in cells[:8]
+        cell.row.name: {name: value for name, value in flat(cell.config).items() if value != base[name]}
+        for cell in cells[:7]
     }
     assert changed == {
         "baseline": {"agents.alpha": 0.0, "agents.beta": 0.0},
@@ -56,10 +53,11 @@ def test_rows_change_what_their_names_say(tiny_store: Path, tmp_path: Path) -> N
         "constraint": {"agents.beta": 0.0},
         "alignment": {"agents.alpha": 0.0},
         "all": {},
-        "motion": {"agents.gamma": 3.0},
-        "shuffled": {"agents.shuffled": True},
+        "shuffled": {},
         "cool": {"agents.temperature": 0.5, "train.lr": 0.1},
     }
+    assert [row.name for row in rows if row.shuffled] == ["shuffled"]
+    assert [row.name for row in rows if not row.asks_again] == ["stage-1"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +72,7 @@ def test_rows_change_what_their_names_say(tiny_store: Path, tmp_path: Path) -> N
 )
 def test_rows_that_cannot_be(names: list[str], own: list[str], says: str) -> None:
     with pytest.raises(RunError, match=says):
-        choose_rows(names, own)
+        choose_rows(ROWS, names, own)
 
 
 @pytest.fixture
@@ -96,7 +94,7 @@ def test_every_protocol_has_cells_of_its_own(two_folds: Path, tmp_path: Path) ->
         for names in ([], ["c"]):
             with pytest.raises(DataError, match="protocol"):
                 choose_protocols(store, names)
-        cells = plan(store, choose_rows(["baseline"], []), ["a", "b"], [1], tmp_path)
+        cells = plan(store, choose_rows(ROWS, ["baseline"], []), ["a", "b"], [1], tmp_path)
     assert [(cell.folder.name, cell.config.data.protocol) for cell in cells] == [
         ("baseline-a-seed1", "a"),
         ("baseline-b-seed1", "b"),
@@ -188,17 +186,17 @@ def test_the_command_trains_keeps_and_goes_on(
 def test_shuffled_answers_are_those_of_other_classes(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
-        options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5"}
-        with open_agents(AgentConfig(), store, **options) as agents:
-            joints, text, sentences = agents.joints, agents.text, agents.sentences
-        with open_agents(dataclasses.replace(AgentConfig(), shuffled=True), store, **options) as agents:
+        config = SkeletonAgentConfig("x")
+        with agents_of(config, store, tmp_path / "d.h5") as agents:
+            joints, text, sentences = agents.joints, agents.text_vectors, agents.sentences
+        with agents_of(config, store, tmp_path / "d.h5", shuffled=True) as agents:
             np.testing.assert_array_equal(agents.joints, joints[[2, 3, 0, 1]])
-            np.testing.assert_array_equal(agents.text, text[[2, 3, 0, 1]])
+            np.testing.assert_array_equal(agents.text_vectors, text[[2, 3, 0, 1]])
             assert agents.sentences == [sentences[k] for k in (2, 3, 0, 1)]
             counts = np.zeros((4, 4), int)
             counts[0, 1] = 2
             record = refresh(agents, counts, epoch=1)
-            assert [change["class"] for change in record["changed"]] == [store.classes[2]]
+            assert record["changed"] == [store.classes[2]]
 
 
 def test_a_cell_ends_with_the_process_that_started_it(tmp_path: Path) -> None:

@@ -9,30 +9,33 @@ import pytest
 
 from skag import text
 from skag.backends import open_backend
-from skag.config import AgentConfig
+from skag.config import replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
+from skag.methods.base import KnowledgeSource
 from skag.methods.skeleton_agent.agents import Agents, open_agents
-from skag.methods.skeleton_agent.questioner import Refresh
+from skag.methods.skeleton_agent.config import AgentConfig, SkeletonAgentConfig
+from skag.methods.skeleton_agent.questioner import RefreshAnswers
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
 from .helpers.servers import reply_by_round, serve
 from .helpers.tiny import described
-from .helpers.training import refresh
+from .helpers.training import agents_of, refresh
 
 REFUSAL = "I'm sorry, but I can't describe that."
 LAYOUT = load_layout("kinect-v1")
+CONFIG = SkeletonAgentConfig("x")
 
 
 def test_inactive_agents_find_every_joint_critical() -> None:
     agents = Agents(AgentConfig(alpha=0, beta=0), LAYOUT, 3)
     assert not agents.active
     assert agents.mask("j").tolist() == np.ones((3, 20)).tolist()
-    assert agents.text.shape == (3, agents.text_width)
+    assert agents.text_vectors.shape == (3, agents.text_width)
 
 
 def test_a_bone_is_critical_when_either_end_is() -> None:
@@ -45,31 +48,11 @@ def test_a_bone_is_critical_when_either_end_is() -> None:
     assert found["k"] == ["right elbow", "right hand"]  # to the joint before the last
 
 
-def test_a_constraint_over_the_mean_weighs_classes_alike() -> None:
-    agents = Agents(AgentConfig(constraint_over="mean"), LAYOUT, 2)
-    agents.joints = np.zeros((2, 20), np.uint8)
-    agents.joints[0, :2] = agents.joints[1, :5] = 1
-    np.testing.assert_allclose(agents.mask("j"), agents.joints / [[2], [5]])
-
-
-def test_on_both_sides_the_mirror_image_of_a_critical_joint_is_critical(tiny_store: Path, tmp_path: Path) -> None:
-    with SkeletonStore(tiny_store) as store:
-        described(store, tmp_path / "d.h5")
-        options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5"}
-        with open_agents(AgentConfig(), store, **options) as agents:
-            one_side = agents.joints
-        with open_agents(AgentConfig(both_sides=True), store, **options) as agents:
-            mirrored = one_side[:, store.layout.mirror_index]
-            assert (one_side != mirrored).any()
-            np.testing.assert_array_equal(agents.joints, np.maximum(one_side, mirrored))
-
-
 def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
-        opened = open_agents(AgentConfig(), store, llm=None, protocol=None, dialogues=tmp_path / "d.h5")
-        with opened as agents:
-            text = agents.text.copy()
+        with agents_of(CONFIG, store, tmp_path / "d.h5") as agents:
+            text = agents.text_vectors.copy()
             counts = np.diag([9, 9, 9, 9])
             counts[0, 1], counts[0, 3], counts[1, 0] = 2, 5, 1
             record = refresh(agents, counts, epoch=7)
@@ -78,9 +61,9 @@ def test_a_refresh_takes_over_what_was_answered_and_keeps_the_rest(tiny_store: P
                 store.classes[1]: [store.classes[0]],
             }
             assert (record["epoch"], record["asked"], record["cached"]) == (7, 2, 0)
-            changed = (agents.text != text).any(1)
+            changed = (agents.text_vectors != text).any(1)
             assert changed.tolist() == [True, True, False, False]
-            assert [change["class"] for change in record["changed"]] == store.classes[:2]
+            assert record["changed"] == store.classes[:2]
             again = refresh(agents, counts, epoch=8)
             assert (again["asked"], again["cached"], again["changed"]) == (0, 0, [])  # the same sets
             assert agents.num_refreshes == 2 and agents.num_asked == 2
@@ -96,8 +79,8 @@ def test_sentences_that_are_long_for_the_text_encoder_are_noted_once(
     notes: list[str] = []
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
-        options = {"llm": None, "protocol": None, "dialogues": tmp_path / "d.h5", "note": notes.append}
-        with open_agents(AgentConfig(shuffled=shuffled), store, **options) as agents:
+        source = KnowledgeSource(tmp_path / "d.h5", shuffled=shuffled)
+        with open_agents(CONFIG, store, source, "cpu", notes.append) as agents:
             assert len(notes) == 1 and notes[0].startswith("Note: lexical reads 1 tokens")
             assert all(name in notes[0] for name in store.classes)
             counts = np.zeros((4, 4), int)
@@ -113,27 +96,26 @@ def test_who_is_similar_is_configured(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
         a, b, c, d = store.classes
-        for config, similar in (
-            (AgentConfig(), {a: [b, c, d], b: [a], c: [d, b]}),
-            (AgentConfig(min_confusions=3), {a: [b], c: [d, b]}),
-            (AgentConfig(max_similar=1), {a: [b], b: [a], c: [d]}),
+        for settings, similar in (
+            ({}, {a: [b, c, d], b: [a], c: [d, b]}),
+            ({"min_confusions": 3}, {a: [b], c: [d, b]}),
+            ({"max_similar": 1}, {a: [b], b: [a], c: [d]}),
         ):
-            with open_agents(config, store, llm=None, protocol=None, dialogues=tmp_path / "d.h5") as agents:
+            with agents_of(replace(CONFIG, "agents", **settings), store, tmp_path / "d.h5") as agents:
                 assert refresh(agents, counts, epoch=1)["similar"] == similar
 
 
 def test_a_backend_that_fails_leaves_masks_and_sentences_as_they_are(tiny_store: Path, tmp_path: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
-        opened = open_agents(AgentConfig(), store, llm=None, protocol=None, dialogues=tmp_path / "d.h5")
-        with opened as agents:
-            agents.ask = lambda conversations, similar, budget: Refresh(
+        with agents_of(CONFIG, store, tmp_path / "d.h5") as agents:
+            agents.ask = lambda conversations, similar, budget: RefreshAnswers(
                 tuple(conversations), (), 0, 0, (("x", "down"),)
             )
-            text, joints = agents.text.copy(), agents.joints.copy()
+            text, joints = agents.text_vectors.copy(), agents.joints.copy()
             record = refresh(agents, np.ones((4, 4), int), epoch=1)
             assert record["failed"] == [["x", "down"]] and not record["changed"]
-            np.testing.assert_array_equal(agents.text, text)
+            np.testing.assert_array_equal(agents.text_vectors, text)
             np.testing.assert_array_equal(agents.joints, joints)
 
 
@@ -145,18 +127,18 @@ def test_what_is_refused_in_training_is_asked_of_the_fallback(tiny_store: Path, 
         with DialogueStore(path) as kept:
             backend = open_backend("openai/tiny", base_url=url)
             describe(backend, kept, store.classes, store.layout, load_prompts(SCRIPT))
-        options = {"llm": "openai/tiny", "protocol": None, "dialogues": path, "base_url": url}
+        options = {"llm": "openai/tiny", "base_url": url}
         for asked in (1, 0):  # the second time from the store
-            with open_agents(AgentConfig(), store, fallback="measured", **options) as agents:
-                counts = np.diag([9, 9, 9, 9])
+            with agents_of(CONFIG, store, path, fallback="measured", **options) as agents:
+                counts, before = np.diag([9, 9, 9, 9]), agents.sentences[0]
                 counts[0, 1] = 2
                 record = refresh(agents, counts, epoch=5)
                 assert (record["asked"], record["failed"]) == (2 * asked, [])
-                assert [change["class"] for change in record["changed"]] == store.classes[:1]
-                assert record["changed"][0]["sentence"] != REFUSAL
+                assert record["changed"] == store.classes[:1]
+                assert agents.sentences[0] not in (REFUSAL, before)
                 assert agents.conversations[0].exchanges[6].identity["backend"] == "measured"
                 assert [item.refused for item in agents.exchanges.values() if item.refused] == ["it declines to answer"]
-        with open_agents(AgentConfig(), store, **options) as agents:
+        with agents_of(CONFIG, store, path, **options) as agents:
             assert "declines to answer" in refresh(agents, counts, epoch=5)["failed"][0][1]
 
 
@@ -164,6 +146,6 @@ def test_answers_measured_on_other_clips_are_not_taken(tiny_store: Path, tmp_pat
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
         store.fingerprint = "another"
-        opened = open_agents(AgentConfig(), store, llm="measured", protocol=None, dialogues=tmp_path / "d.h5")
+        opened = agents_of(CONFIG, store, tmp_path / "d.h5", llm="measured")
         with pytest.raises(DialogueError, match="lacks rounds 1 to 5"), opened:
             pass

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import skag
 from skag.cli import app, main
 from skag.cli.output import Output
-from skag.cli.train import _Terminal
+from skag.cli.progress import Terminal, _losses
 from skag.errors import DataError
 from skag.methods.skeleton_agent.network import ModelConfig
 
@@ -144,7 +144,7 @@ def test_a_processor_that_bf16_slows_down_is_told_of(recordings: Path, monkeypat
     invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
     options = ["train", "tiny.h5", "--recipe", "demo", "--alpha", "0", "--beta", "0", "--epochs", "1"]
     for has, precision in ((False, "bf16"), (True, "bf16"), (None, "bf16"), (False, "float32")):
-        monkeypatch.setattr("skag.device.multiplies_bf16", lambda has=has: has)
+        monkeypatch.setattr("skag.training.start.multiplies_bf16", lambda has=has: has)
         out = f"{precision}-{has}"
         setting = f"train.precision={precision}"
         result = CliRunner().invoke(app, [*options, "--device", "cpu", "--set", setting, "--out", out])
@@ -380,12 +380,12 @@ def test_a_file_where_a_folder_is_wanted(tmp_path: Path, monkeypatch, capsys) ->
 @pytest.mark.parametrize(("threads", "notes"), [(1, 0), (2, 1)])
 def test_a_run_that_waits_for_cores_says_so_once(threads, notes, monkeypatch, capsys) -> None:
     now = 0.0
-    monkeypatch.setattr("skag.cli.train.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("skag.cli.progress.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("skag.device.seconds_kept_waiting", lambda: 0.5 * now)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     metrics = {"epoch": 1, "val_top1": 50.0, "train_top1": 40.0, "seconds": 1.0, "loss": 1.0}
-    metrics |= {f"loss_{name}": 0.5 for name in ("cls", "con", "align", "motion", "mix")}
-    with _Terminal(Output(as_json=False, quiet=False), torch.device("cpu")) as terminal:
+    metrics |= {f"loss_{name}": 0.5 for name in ("cls", "con", "align", "mix")}
+    with Terminal(Output(as_json=False, quiet=False), torch.device("cpu")) as terminal:
         for epoch in (1, 2):
             terminal.epoch_started(epoch, 2, 1)
             now += 8
@@ -419,7 +419,7 @@ def test_interrupted_training_names_the_command_that_goes_on(recordings, monkeyp
             (run / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skag.training.loop.train", interrupted)
+    monkeypatch.setattr("skag.training.start.train", interrupted)
     monkeypatch.setattr("skag.cli.restart_without_small_caches", lambda: None)
     invoke("convert", recordings, "tiny.h5", "--classes", "classes.txt", "--quiet")
     for run, processes, ends in (
@@ -562,7 +562,5 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
 
 
 def test_the_terminal_names_the_terms_that_there_are() -> None:
-    from skag.cli.train import _losses
-
-    means = {"loss": 3.5, "loss_cls": 1.25, "loss_con": 0.0, "loss_align": 0.0, "loss_motion": 0.75, "loss_mix": 0.0}
-    assert _losses(means) == "loss 3.500 (cls 1.250 motion 0.750)"
+    means = {"loss": 3.5, "loss_cls": 1.25, "loss_con": 0.0, "loss_align": 0.75, "loss_mix": 0.0}
+    assert _losses(means) == "loss 3.500 (cls 1.250 align 0.750)"

@@ -10,19 +10,21 @@ from pathlib import Path
 import pytest
 
 from skag import recipes
-from skag.config import Config, config_from_dict, flat, override, replace
+from skag.config import config_from_dict, flat, override, replace
 from skag.errors import RunError
+from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.methods.skeleton_agent.network import ModelConfig
+from skag.methods.skeleton_agent.recipes import PUBLISHED, derived, faithful, sources
 from skag.skeleton.layouts import STREAMS, load_layout
 from skag.skeleton.store import SkeletonStore
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", recipes.cards())
 @pytest.mark.parametrize("stream", ["j", "bm"])
 def test_recipes_survive_json(name: str, stream: str) -> None:
     config = recipes.recipe(name, stream)
     assert config.recipe == name and config.data.stream == stream
-    assert config_from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+    assert config_from_dict(type(config), json.loads(json.dumps(config.to_dict())), "here") == config
 
 
 def test_the_nearest_recipe_is_named() -> None:
@@ -42,11 +44,50 @@ def test_the_nearest_recipe_is_named() -> None:
 )
 def test_strange_fields_are_named(change: dict, message: str) -> None:
     with pytest.raises(RunError, match=message):
-        config_from_dict({"recipe": "x"} | change, "here")
+        config_from_dict(SkeletonAgentConfig, {"recipe": "x"} | change, "here")
+
+
+HARMLESS = SkeletonAgentConfig.removed  # fields of version 0.1.0 with the values that changed nothing
+
+
+def of_version_0_1_0(**changes: object) -> dict:
+    """What version 0.1.0 wrote into config.json, with every field that it had and this version has not."""
+    values = json.loads(json.dumps(recipes.recipe("demo", "j").to_dict()))
+    for path, value in (HARMLESS | changes).items():
+        section, name = path.split(".")
+        values[section][name] = value
+    return values
+
+
+def test_fields_that_changed_nothing_are_read_over() -> None:
+    assert {"agents.gamma", "agents.motion_of", "agents.constraint_over", "agents.both_sides"} < set(HARMLESS)
+    assert {"agents.recall_distinctions", "agents.shuffled", "augment.jitter"} < set(HARMLESS)
+    values = of_version_0_1_0()
+    before = json.dumps(values)
+    assert config_from_dict(SkeletonAgentConfig, values, "here") == recipes.recipe("demo", "j")
+    assert json.dumps(values) == before  # what was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("agents.gamma", 3.0),
+        ("agents.motion_of", "all"),
+        ("agents.constraint_over", "mean"),
+        ("agents.both_sides", True),
+        ("agents.recall_distinctions", True),
+        ("agents.shuffled", True),
+        ("augment.jitter", 0.01),
+    ],
+)
+def test_a_field_that_changed_something_names_the_version_that_has_it(path: str, value: object) -> None:
+    with pytest.raises(RunError, match=f"here: {path} is set, .* skag 0.1.0 reads this run") as caught:
+        config_from_dict(SkeletonAgentConfig, of_version_0_1_0(**{path: value}), "here")
+    assert "\n" not in str(caught.value)
 
 
 def test_replacing_changes_one_section_and_none_is_no_change() -> None:
-    config = Config("x")
+    config = SkeletonAgentConfig("x")
     changed = replace(config, "agents", alpha=0.0, beta=None)
     assert changed.agents == dataclasses.replace(config.agents, alpha=0.0)
     assert changed.train == config.train
@@ -55,23 +96,23 @@ def test_replacing_changes_one_section_and_none_is_no_change() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_derived_recipe_fits_the_data(tiny_store: Path, device: str) -> None:
     with SkeletonStore(tiny_store) as store:
-        config, reasons = recipes.derived(store, "xsub_train", "j", device)
+        config, reasons = derived(store, "xsub_train", "j", device)
         assert config.data.num_bodies == 1 and config.data.num_frames == 32
         assert config.train.repeats == 6  # 64 clips are few
         assert config.augment.mirror == 0  # "raise right hand" and "raise left hand" must not become one
         store.classes = ["a", "b", "c", "d"]
-        assert recipes.derived(store, "xsub_train", "j", device)[0].augment.mirror == 0.5
+        assert derived(store, "xsub_train", "j", device)[0].augment.mirror == 0.5
         assert any("64 clips, 4 classes" in reason for reason in reasons)
         ModelConfig(4, 20, 1, channels=config.network.channels, strides=config.network.strides)
 
 
-@pytest.mark.parametrize("name", recipes.PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_published_recipes_have_a_source_for_every_value(name: str, stream: str) -> None:
     config = recipes.recipe(name, stream)
-    found = recipes.sources(config)
+    found = sources(config)
     assert set(found) == set(flat(config))
-    facts, base = recipes.PUBLISHED[name], "jbk".index(stream[0])
+    facts, base = PUBLISHED[name], "jbk".index(stream[0])
     assert f"configs/{facts.folder}/{stream}.py" in found["agents.alpha"]
     assert (config.agents.alpha, config.agents.beta) == (facts.alpha[base], facts.beta[base])
     assert config.augment.mix and config.data.test_views == 10 and config.train.select_on == "validation"
@@ -83,7 +124,7 @@ def test_published_recipes_have_a_source_for_every_value(name: str, stream: str)
 def test_paper_and_published_code_set_everything_in_which_they_differ() -> None:
     """The rows of the reference's table "where the code leaves the paper" that are choices of a run."""
     config = recipes.recipe("ntu60-xsub", "b")
-    paper, release = recipes.faithful(config, "paper", 3), recipes.faithful(config, "release", 3)
+    paper, release = faithful(config, "paper", 3), faithful(config, "release", 3)
     differ = {name for name, value in flat(paper).items() if value != flat(release)[name]}
     assert {
         "agents.alignment_scale", "agents.alignment_target", "agents.train_text_encoder", "agents.confusion_rule",
@@ -91,8 +132,8 @@ def test_paper_and_published_code_set_everything_in_which_they_differ() -> None:
     } <= differ  # fmt: skip
     assert (paper.agents.alpha, paper.agents.beta, paper.train.lr, paper.train.batch_size) == (0.2, 0.5, 0.1, 64)
     assert (release.agents.alpha, release.agents.beta, release.train.lr) == (0.2, 0.2, 0.025)  # the recipe's
-    assert recipes.faithful(config, "release", 2).augment.mirror_kind == "reflect"
-    for name, value in flat(recipes.faithful(recipes.recipe("demo", "j"), "paper", 3)).items():
+    assert faithful(config, "release", 2).augment.mirror_kind == "reflect"
+    for name, value in flat(faithful(recipes.recipe("demo", "j"), "paper", 3)).items():
         if name in ("train.epochs", "train.optimizer", "agents.query_period", "agents.max_similar"):
             assert value == flat(paper)[name]
 

@@ -11,9 +11,12 @@ import torch
 
 from skag.dialogue.transfer import to_line
 from skag.errors import RunError
-from skag.inference import evaluate
+from skag.inference.loaded import load_run
+from skag.inference.scores import Predictions, predict_split, save_predictions
+from skag.methods.skeleton_agent.findings import learned_topology
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
-from skag.results.confusion import analyze_confusion, learned_topology, typical_poses
+from skag.results.confusion import analyze_confusion
+from skag.results.poses import typical_poses
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
@@ -61,12 +64,12 @@ def run(tiny_store: Path, tmp_path: Path) -> Path:
 
 def predict_as(run: Path, predicted: list[int]) -> None:
     """Let a run's saved predictions be these classes, with 70 % each."""
-    opened = evaluate.load_run(run, CPU)
+    opened = load_run(run, CPU)
     with SkeletonStore(opened.store_path) as store:
-        made = evaluate.predict_split(opened, store, "xsub_test", CPU)
+        made = predict_split(opened, store, "xsub_test", CPU)
     probabilities = np.full(made.probabilities.shape, 0.1)
     probabilities[np.arange(16), predicted] = 0.7
-    evaluate.save_predictions(run, evaluate.Predictions(**{**vars(made), "probabilities": probabilities}))
+    save_predictions(run, Predictions(**{**vars(made), "probabilities": probabilities}))
 
 
 def test_a_run_with_agents_is_explained_and_drawn(run: Path) -> None:

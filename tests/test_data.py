@@ -18,6 +18,7 @@ from skag.skeleton import clips as data
 from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
+from skag.training.batches import epoch_order, hold_out, training_batches
 
 from .helpers.layouts import random_layouts
 
@@ -30,12 +31,12 @@ def test_whole_subjects_are_held_out(tiny_store: Path) -> None:
         numbers = store.splits["xsub_train"]
         seen = set()
         for seed in range(6):
-            training, validation = data.hold_out(store, numbers, 0.25, seed)
+            training, validation = hold_out(store, numbers, 0.25, seed)
             held = set(store.subjects[validation])
             assert sorted([*training, *validation]) == sorted(numbers)
             assert len(held) == 1 and not held & set(store.subjects[training])
             seen |= held
-            again = data.hold_out(store, numbers, 0.25, seed)
+            again = hold_out(store, numbers, 0.25, seed)
             assert np.array_equal(again[1], validation)
         assert len(seen) > 1
 
@@ -51,7 +52,7 @@ def store_of(path: Path, labels: list[int], subjects: list[int]) -> SkeletonStor
 
 def test_without_subjects_every_class_gives_its_share(tmp_path: Path) -> None:
     with store_of(tmp_path / "a.h5", [0] * 20 + [1] * 10 + [2], [-1] * 31) as store:
-        training, validation = data.hold_out(store, np.arange(31), 0.1, 0)
+        training, validation = hold_out(store, np.arange(31), 0.1, 0)
     assert np.bincount(store.labels[validation], minlength=3).tolist() == [2, 1, 0]
     assert len(training) == 28
 
@@ -59,13 +60,13 @@ def test_without_subjects_every_class_gives_its_share(tmp_path: Path) -> None:
 def test_a_subject_who_alone_shows_a_class_is_not_held_out(tmp_path: Path) -> None:
     with store_of(tmp_path / "a.h5", [0, 1, 0, 1, 0, 2], [1, 1, 2, 2, 3, 3]) as store:
         for seed in range(5):
-            training, _ = data.hold_out(store, np.arange(6), 0.3, seed)
+            training, _ = hold_out(store, np.arange(6), 0.3, seed)
             assert set(store.labels[training]) == {0, 1, 2}
 
 
 def test_too_few_clips_are_refused(tmp_path: Path) -> None:
     with store_of(tmp_path / "a.h5", [0, 1], [-1, -1]) as store, pytest.raises(DataError, match="too small"):
-        data.hold_out(store, np.arange(2), 0.1, 0)
+        hold_out(store, np.arange(2), 0.1, 0)
 
 
 def test_absent_and_surplus_bodies(tmp_path: Path) -> None:
@@ -82,40 +83,20 @@ def test_every_training_clip_is_shown_as_often_as_asked(tiny_store: Path) -> Non
     with SkeletonStore(tiny_store) as store:
         clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
         generator = torch.Generator().manual_seed(0)
-        batches = list(data.training_batches(clips, CONFIG, AugmentConfig(), 10, 3, generator))
+        batches = list(training_batches(clips, CONFIG, AugmentConfig(), 10, 3, generator))
     labels = torch.cat([batch.labels for batch in batches])
     assert torch.equal(labels.bincount(), 3 * clips.labels.bincount())
-    assert batches[0].x.shape == (10, 1, 8, 20, 3) and batches[0].motion is None
-
-
-def test_motion_comes_with_its_clip_and_whether_that_is_mirrored(tiny_store: Path) -> None:
-    augment = AugmentConfig(mirror=0.5, shortest_part=1.0)
-    with SkeletonStore(tiny_store) as store:
-        numbers = store.splits["xsub_train"]
-        clips = data.with_motion(data.prepare(store, numbers, CONFIG, CPU), store, numbers)
-    assert clips.motion.shape == (len(numbers), 20, 17)
-    known = clips.motion[~clips.motion.isnan()]
-    assert known.abs().max() <= 4 and known.mean().abs() < 0.1 and 0.7 < known.std() <= 1
-    plain = torch.cat(list(data.test_batches(clips, CONFIG, 64)))[:, 0]
-    both = torch.stack([plain, transforms.mirror(plain, clips.layout, "reflect")])  # 2 n ...
-    flips = 0
-    for x, _, motion, mirrored in data.training_batches(clips, CONFIG, augment, 8, 1, torch.Generator().manual_seed(0)):
-        for shown, told, flipped in zip(x, motion, mirrored, strict=True):
-            nearest = (both - shown).abs().amax((2, 3, 4, 5)).flatten().argmin()
-            assert bool(flipped) is bool(nearest // len(plain))
-            torch.testing.assert_close(told, clips.motion[nearest % len(plain)], equal_nan=True)
-            flips += int(flipped)
-    assert 0 < flips < len(numbers)
+    assert batches[0].x.shape == (10, 1, 8, 20, 3)
 
 
 def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_store: Path) -> None:
-    augment = AugmentConfig(heading=1, tilt=0.1, scale=0.1, mirror=0.5, shortest_part=0.5, jitter=0.01)
+    augment = AugmentConfig(heading=1, tilt=0.1, scale=0.1, mirror=0.5, shortest_part=0.5)
     with SkeletonStore(tiny_store) as store:
         clips = data.prepare(store, store.splits["xsub_train"], CONFIG, CPU)
         first, again = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
 
         def epoch(generator: torch.Generator) -> torch.Tensor:
-            batches = data.training_batches(clips, CONFIG, augment, 16, 1, generator)
+            batches = training_batches(clips, CONFIG, augment, 16, 1, generator)
             return torch.cat([batch.x for batch in batches])
 
         one = epoch(first)
@@ -128,7 +109,7 @@ def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) 
         clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
         chosen = torch.arange(len(clips))
         draw = torch.rand(len(clips), data.num_draws(CONFIG, AugmentConfig()))
-        plain = data.augmented(clips, chosen, CONFIG, AugmentConfig(), draw, 0)
+        plain = data.augmented(clips, chosen, CONFIG, AugmentConfig(), draw)
     tested = torch.cat(list(data.test_batches(clips, CONFIG, 5)))
     assert tested.shape == (16, 1, 1, 8, 20, 3)
     torch.testing.assert_close(tested[:, 0], plain)
@@ -188,9 +169,9 @@ def test_any_recording_reaches_the_network(
         face_forward=True, unit_height=True, mirror_views=True,
     )  # fmt: skip
     clips = as_clips(layout, clip, config)
-    augment = AugmentConfig(heading=3, tilt=0.3, scale=0.3, mirror=0.5, part_drop=0.5, shortest_part=0.5, jitter=0.1)
+    augment = AugmentConfig(heading=3, tilt=0.3, scale=0.3, mirror=0.5, part_drop=0.5, shortest_part=0.5)
     draw = torch.rand(1, data.num_draws(config, augment), generator=torch.Generator().manual_seed(seed))
-    trained = data.augmented(clips, torch.tensor([0]), config, augment, draw, seed)
+    trained = data.augmented(clips, torch.tensor([0]), config, augment, draw)
     tested = next(data.test_batches(clips, config, 4, num_views=3))
     assert trained.shape == (1, 2, 6, layout.num_joints, 3) and trained.isfinite().all()
     assert tested.shape == (1, 6, 2, 6, layout.num_joints, 3) and tested.isfinite().all()
@@ -242,7 +223,7 @@ def test_the_order_of_bodies_does_not_change_the_logits(recording: tuple[Layout,
 @pytest.mark.parametrize("balance, wanted", [(0.0, [80, 16, 4]), (0.5, [60, 27, 13]), (1.0, [33, 33, 33])])
 def test_rare_classes_are_shown_as_often_as_the_balance_says(balance: float, wanted: list[int]) -> None:
     labels = torch.tensor([0] * 80 + [1] * 16 + [2] * 4)
-    orders = [data.epoch_order(labels, 3, balance, torch.Generator().manual_seed(seed)) for seed in range(4)]
+    orders = [epoch_order(labels, 3, balance, torch.Generator().manual_seed(seed)) for seed in range(4)]
     for order in orders:
         assert len(order) == 300
         shown = order.bincount(minlength=100)
@@ -251,7 +232,7 @@ def test_rare_classes_are_shown_as_often_as_the_balance_says(balance: float, wan
             assert int(own.sum()) == pytest.approx(3 * percent, abs=6)
             assert own.max() - own.min() <= 1  # every clip of a class as often as the next, but for rounding
     assert not torch.equal(orders[0], orders[1])
-    again = data.epoch_order(labels, 3, balance, torch.Generator().manual_seed(0))
+    again = epoch_order(labels, 3, balance, torch.Generator().manual_seed(0))
     assert torch.equal(orders[0], again)
 
 
@@ -265,7 +246,7 @@ def test_clips_that_do_not_fit_stay_in_host_memory(tiny_store: Path, monkeypatch
     config = DataConfig(num_frames=8, stream="jm", mirror_views=True)
     augment = AugmentConfig(heading=0.3, scale=0.1, mirror=0.5, part_drop=0.2)
     chosen, draw = torch.arange(4), torch.rand(4, data.num_draws(config, augment))
-    x = data.augmented(clips, chosen, config, augment, draw, 0)
+    x = data.augmented(clips, chosen, config, augment, draw)
     assert x.device.type == "meta" and x.shape == (4, 2, 8, 20, 3)
     assert next(iter(data.test_batches(clips, config, 5, 2))).shape == (5, 4, 2, 8, 20, 3)
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from skag import runs
-from skag.config import AgentConfig, Config, replace
-from skag.methods.skeleton_agent.agents import Agents
+from skag.config import replace
+from skag.methods.skeleton_agent.agents import REFRESHES, Agents
+from skag.methods.skeleton_agent.config import AgentConfig, SkeletonAgentConfig
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
-from skag.skeleton.clips import Batch
-from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.training import distributed
-from skag.training.loop import _step, train
+from skag.training.batches import Batch
+from skag.training.loop import train
 
 from .helpers.commands import document
-from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, small, state_for_a_step
+from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, small, task_for_a_step
 from .helpers.two_processes import Pair
 
 OPTIONS = ["--recipe", "demo", "--epochs", "4", "--device", "cpu", "--json", "--quiet"]
@@ -69,7 +69,7 @@ def test_two_processes_train_what_one_does_with_the_double_batch(
     for both in zip(*metrics, strict=True):
         for name in ("loss", "loss_cls", "loss_align", "train_top1", "val_loss", "val_top1"):
             assert both[0][name] == pytest.approx(both[1][name], abs=1e-4)
-    records = [runs.read_lines(described / run / runs.REFRESHES) for run in ("two", "one")]
+    records = [runs.read_lines(described / run / REFRESHES) for run in ("two", "one")]
     for record in (*records[0], *records[1]):
         record.pop("seconds"), record.pop("asked"), record.pop("cached")
     assert records[0] == records[1] and records[0][0]["confusions"]
@@ -96,16 +96,12 @@ def compare_gradients() -> None:
     distributed.begin(torch.device("cpu"))
     torch.manual_seed(0)
     x, labels, text = torch.randn(15, 1, 8, 20, 3), torch.randint(0, 4, (15,)), torch.randn(4, 16).float()
-    shape = ModelConfig(4, 20, 1, channels=(16, 16), strides=(1, 2), embedding_dim=16, motion_features=3)
-    layout = load_layout("kinect-v1")
-    motion, mirrored = torch.randn(15, 20, 3), torch.arange(15) % 2 == 0
-    motion[:4, ::2] = torch.nan  # not known: the parts have different numbers of known ones
+    shape = ModelConfig(4, 20, 1, channels=(16, 16), strides=(1, 2), embedding_dim=16)
 
     def one_step(model: torch.nn.Module, forward: torch.nn.Module) -> dict[str, torch.Tensor]:
-        config = Config("", agents=AgentConfig(alpha=0.2, beta=0.5, gamma=2, motion_of="all"))
-        part = distributed.part_of(15)
-        batch = Batch(x[part], labels, motion[part].float(), mirrored[part])
-        _step(state_for_a_step(model, forward), config, layout, batch, text)
+        config = SkeletonAgentConfig("", agents=AgentConfig(alpha=0.2, beta=0.5))
+        task = task_for_a_step(config, model, text, forward)
+        task.step(Batch(x[distributed.part_of(15)], labels), torch.Generator()).loss.backward()
         return {name: weights.grad for name, weights in model.named_parameters()}
 
     models = []

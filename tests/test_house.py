@@ -28,7 +28,19 @@ FLOORS: tuple[frozenset[str], ...] = (
 )
 # What shared code knows of methods: their names, and the protocols.
 KNOWN_OF_METHODS = {"skag.methods", "skag.methods.base"}
-GROUND = {"config", "checks", "errors", "metrics", "device", "parallel", "runs", "suggestions", "targets", "recipes", "version"}
+GROUND = {
+    "config",
+    "checks",
+    "errors",
+    "metrics",
+    "device",
+    "parallel",
+    "runs",
+    "suggestions",
+    "targets",
+    "recipes",
+    "version",
+}
 TORCH_FREE = ("config", "recipes", "rows", "script", "agents", "questioner", "selector", "class_knowledge")
 
 
@@ -108,7 +120,9 @@ def test_shared_code_names_no_method() -> None:
     for name, path in KNOWN.items():
         if name.startswith("skag.methods"):
             continue
-        found = [other for other in IMPORTS[name] if other.startswith("skag.methods.") and other not in KNOWN_OF_METHODS]
+        found = [
+            other for other in IMPORTS[name] if other.startswith("skag.methods.") and other not in KNOWN_OF_METHODS
+        ]
         assert not found, f"{name} imports {found}"
         if name != "skag.cli.dialogues":
             text = path.read_text(encoding="utf-8")
@@ -135,6 +149,8 @@ def test_what_knows_no_torch_stays_so() -> None:
     wanted += [f"{method}.{name}" for method in wanted for name in TORCH_FREE if f"{method}.{name}" in KNOWN]
     wanted += [name for name in KNOWN if name.startswith(("skag.dialogue", "skag.backends"))]
     wanted += ["skag.config", "skag.recipes", "skag.runs", "skag.methods.base"]
-    code = f"import sys, importlib\nfor name in {wanted!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    code = (
+        f"import sys, importlib\nfor name in {wanted!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from skag.methods.skeleton_agent.losses import add_confusions, alignment_loss, mixing_loss, motion_loss
+from skag.methods.skeleton_agent.losses import add_confusions, alignment_loss, mixing_loss
 from skag.methods.skeleton_agent.questioner import release_similar_classes
 
 
@@ -69,15 +69,3 @@ def test_the_published_target_is_a_softmax() -> None:
     cosine = 2.5 * torch.nn.functional.normalize(clips) @ text.T
     both = sum((q * (q.log() - logits.log_softmax(1))).sum() / 3 for logits in (cosine, cosine.T)) / 2
     assert alignment_loss(clips, text, labels, 2.5, "softmax").item() == pytest.approx(both.item(), abs=1e-12)
-
-
-def test_motion_is_compared_where_it_is_known() -> None:
-    said = torch.tensor([[[0.5, 3.0], [7.0, 1.0]]], requires_grad=True)
-    motion = torch.tensor([[[0.0, 1.0], [math.nan, 1.0]]])
-    loss = motion_loss(said, motion)
-    assert loss.item() == pytest.approx((0.5 * 0.5**2 + (2 - 0.5) + 0) / 3)  # smooth L1: square up to 1, then linear
-    loss.backward()
-    torch.testing.assert_close(said.grad, torch.tensor([[[0.5, 1.0], [0.0, 0.0]]]) / 3)
-    nothing = motion_loss(said, torch.full_like(motion, math.nan))
-    nothing.backward()
-    assert nothing.item() == 0 and not said.grad.isnan().any()

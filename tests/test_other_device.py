@@ -18,9 +18,9 @@ from .helpers.commands import invoke
 SMALL = "--set network.channels=16,16 --set network.strides=1,2 --set data.num_frames=8 -q --json"
 TRAININGS = {
     "demo": "--set agents.query_period=1 --set train.optimizer=sgd --set train.lr=0.002",
-    "options": "--gamma 2 --set augment.mix=true --set train.ema=0.9 --set agents.confusion=val",
+    "options": "--set augment.mix=true --set train.ema=0.9 --set agents.confusion=val",
     "present": "--set network.present_bodies_only=true --set agents.alignment_scale=learned --set train.optimizer=sgd "
-    "--set augment.jitter=0.01 --set augment.part_drop=0.5 --set augment.heading=0.3 --set augment.scale=0.1",
+    "--set augment.part_drop=0.5 --set augment.heading=0.3 --set augment.scale=0.1",
     "motion": "--stream km --set train.balance=0.5 --set data.sampling=uniform-decode --set network.dropout=0.2 "
     "--set data.mirror_views=true",
 }

@@ -15,6 +15,10 @@ import skag
 from skag import runs
 from skag.errors import DataError, RunError
 from skag.inference import calibration, discriminant, evaluate, predict, recordings
+from skag.inference.fusion import stream_weight
+from skag.inference.loaded import load_run
+from skag.inference.scores import load_predictions
+from skag.methods.skeleton_agent import class_knowledge, sentences
 from skag.readers.source import Unusable
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
@@ -38,8 +42,8 @@ def test_a_stores_test_clips_are_predicted_as_by_evaluation(
 ) -> None:
     folders = [untrained(tiny_store, tmp_path / stream, stream, seed=n) for n, stream in enumerate(streams)]
     result = evaluate.evaluate_runs(folders, device=CPU)
-    saved = [evaluate.load_predictions(folder, result.split) for folder in folders]
-    weights = [evaluate.stream_weight(stream) for stream in streams]
+    saved = [load_predictions(folder, result.split) for folder in folders]
+    weights = [stream_weight(stream) for stream in streams]
     wanted = sum(w * one.probabilities for w, one in zip(weights, saved, strict=True)) / sum(weights)
     found = answers(opened(*folders, batch_size=batch_size), tiny_store, split=result.split, evidence=False)
     assert [one.name for one in found] == saved[0].names
@@ -48,7 +52,7 @@ def test_a_stores_test_clips_are_predicted_as_by_evaluation(
 
 def test_measured_motion_is_asked_as_by_evaluation(run_folder: Path, tiny_store: Path) -> None:
     result = evaluate.evaluate_runs([run_folder], kinematics=True, device=CPU)
-    saved, alone = evaluate.load_predictions(run_folder, result.split), opened(run_folder)
+    saved, alone = load_predictions(run_folder, result.split), opened(run_folder)
     predictor = opened(run_folder, kinematics=True)
     found = answers(predictor, tiny_store, split=result.split)
     with SkeletonStore(tiny_store) as store:
@@ -202,9 +206,10 @@ def test_joints_that_were_not_seen_stay_unseen_when_held_still() -> None:
 
 
 def test_sentences_are_those_that_the_kept_network_was_trained_with(run_folder: Path) -> None:
-    run = evaluate.load_run(run_folder, CPU)
+    run = load_run(run_folder, CPU)
     later = [key for record in runs.read_lines(run_folder / "refreshes.jsonl") for key in record["exchanges"]]
     assert later
+    (run_folder / class_knowledge.FILE).unlink()  # as a run of version 0.1.0
     refreshes = [
         {"epoch": 2, "exchanges": later, "changed": [{"class": CLASSES[0], "sentence": "early"}]},
         {"epoch": 3, "effective": 5, "exchanges": [], "changed": [{"class": CLASSES[0], "sentence": "late"}]},
@@ -214,17 +219,17 @@ def test_sentences_are_those_that_the_kept_network_was_trained_with(run_folder: 
     said = {}
     for kept in (2, 3, 5, 9):
         torch.save({"model": run.model.state_dict(), "epoch": kept}, run_folder / "best.pt")
-        said[kept] = predict.class_sentences(run)
+        said[kept] = sentences(load_run(run_folder, CPU))
         assert set(said[kept]) == set(CLASSES)
     assert [said[kept][CLASSES[0]] for kept in (3, 5)] == ["early", "late"]
     assert said[2][CLASSES[0]].startswith("The key features of raise right hand")
     assert said[9][CLASSES[1]] == "too late" and said[5][CLASSES[1]] == said[2][CLASSES[1]]
     (run_folder / "refreshes.jsonl").write_text("[]\n")
     with pytest.raises(RunError, match="damaged"):
-        predict.class_sentences(run)
+        sentences(run)
     for name in ("refreshes.jsonl", "dialogues.jsonl"):
         (run_folder / name).unlink()
-    assert predict.class_sentences(run) == {}
+    assert sentences(run) == {}
 
 
 def test_runs_of_other_classes_or_joints_are_not_fused(run_folder: Path, tiny_store: Path, tmp_path: Path) -> None:

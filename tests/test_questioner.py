@@ -15,9 +15,8 @@ from skag.dialogue.describe import describe
 from skag.dialogue.exchanges import Conversation
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
-from skag.dialogue.verify import verify
 from skag.methods.skeleton_agent import selector
-from skag.methods.skeleton_agent.questioner import Refresh, ask_distinctions, not_yet_told, similar_classes
+from skag.methods.skeleton_agent.questioner import RefreshAnswers, ask_distinctions, not_yet_asked, similar_classes
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
@@ -39,7 +38,9 @@ def good() -> ScriptedBackend:
     return ScriptedBackend(lambda topic, messages: good_answer(topic, LAYOUT))
 
 
-def ask(backend: ScriptedBackend, store: DialogueStore, told: tuple[Conversation, ...], **options: object) -> Refresh:
+def ask(
+    backend: ScriptedBackend, store: DialogueStore, told: tuple[Conversation, ...], **options: object
+) -> RefreshAnswers:
     return ask_distinctions(backend, store, told, options.pop("similar", SIMILAR), LAYOUT, PROMPTS, **options)
 
 
@@ -136,32 +137,10 @@ def test_measured_distinctions_fit_their_format(tiny_store: Path, store: Dialogu
         assert (mask.sum(axis=1) <= 10).all()
 
 
-def test_an_earlier_distinction_can_stand_before_the_question(
-    store: DialogueStore, told: tuple[Conversation, ...]
-) -> None:
-    """The last one alone, so that the conversation does not grow with every refresh."""
-    sent: list[list[Message]] = []
-
-    def answer(topic: Topic, messages: list[Message]) -> str:
-        sent.append(messages)
-        return good_answer(topic, LAYOUT)
-
-    backend, now = ScriptedBackend(answer), told
-    for others in ((1,), (2,), (3,)):
-        now = ask(backend, store, now, similar={0: others}, recall=True).conversations
-    first, second, third = sent
-    assert [len(messages) for messages in sent] == [len(first), len(first) + 2, len(first) + 2]
-    assert second[: len(first)] == first and second[len(first)]["role"] == "assistant"
-    assert CLASSES[2] in third[-3]["content"] and CLASSES[3] in third[-1]["content"]
-    plain = ask(ScriptedBackend(answer), store, now, similar={0: (1, 2)})
-    assert len(sent[-1]) == len(first) and plain.asked == 1
-    assert not any(finding.is_problem for finding in verify(store, SCRIPT)[1])
-
-
 def test_a_class_is_not_asked_again_about_the_same_set(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
-    assert not_yet_told(SIMILAR, told) == SIMILAR
+    assert not_yet_asked(SIMILAR, told) == SIMILAR
     after = ask(good(), store, told).conversations
-    assert not_yet_told({0: (1, 3), 1: (0,), 2: (0, 1)}, after) == {1: (0,), 2: (0, 1)}
+    assert not_yet_asked({0: (1, 3), 1: (0,), 2: (0, 1)}, after) == {1: (0,), 2: (0, 1)}
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skag.config import AgentConfig
 from skag.dialogue.transfer import to_line
 from skag.errors import RunError
+from skag.methods.skeleton_agent import class_knowledge
+from skag.methods.skeleton_agent.class_knowledge import History
 from skag.methods.skeleton_agent.refreshes import (
+    RefreshRecord,
     explain_pairs,
     pair_changes,
-    read_dialogue,
     read_refreshes,
     read_snapshots,
     summarise,
-    told_at,
 )
 from skag.results.analysis import Pair
 from skag.skeleton.layouts import load_layout
@@ -27,9 +27,6 @@ from .helpers.exchanges import exchange
 
 CLASSES = ["wave", "throw", "sit"]
 LAYOUT = load_layout("kinect-v1")
-CONFIG = AgentConfig(alpha=0.2, beta=0.5)
-
-
 LATER = {name: exchange(name, 6, f"Unlike the others, {name} is done later.", at=5) for name in CLASSES}
 
 
@@ -69,8 +66,16 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def history_of(run: Path) -> History:
+    return class_knowledge.read(run, CLASSES, LAYOUT, joints_from_distinctions=True)
+
+
+def refreshes_of(run: Path) -> list[RefreshRecord]:
+    return read_refreshes(run, CLASSES, class_knowledge.read_dialogue(run), history_of(run))
+
+
 def test_only_what_was_answered_was_asked_about(run):
-    first, second = read_refreshes(run, CLASSES, read_dialogue(run))
+    first, second = refreshes_of(run)
     assert (first.epoch, first.effective) == (5, 7)
     np.testing.assert_array_equal(first.asked, [[0, 1, 1], [0, 0, 0], [0, 0, 0]])
     assert not second.asked.any()  # told before: nobody was asked again
@@ -78,7 +83,7 @@ def test_only_what_was_answered_was_asked_about(run):
 
 
 def test_a_pair_is_followed_to_the_first_count_of_an_epoch_trained_with_the_answers(run):
-    refreshes = read_refreshes(run, CLASSES, read_dialogue(run))
+    refreshes = refreshes_of(run)
     (change,) = pair_changes(refreshes, 0, 1)
     assert (change.epoch, change.before, change.before_clips) == (5, 4, 10)
     assert (change.after_epoch, change.after, change.after_clips) == (10, 1, 10)
@@ -89,35 +94,31 @@ def test_a_pair_is_followed_to_the_first_count_of_an_epoch_trained_with_the_answ
 def test_answers_that_came_too_late_are_not_judged(run):
     text = (run / "refreshes.jsonl").read_text().replace('"effective": 7', '"effective": 11')
     (run / "refreshes.jsonl").write_text(text)
-    (change,) = pair_changes(read_refreshes(run, CLASSES, read_dialogue(run)), 0, 1)
+    (change,) = pair_changes(refreshes_of(run), 0, 1)
     assert (change.after, change.change) == (None, None)
 
 
 def test_refreshes_are_summed_up_beside_another_run_of_the_same_epochs(run):
-    first, second = summarise(read_refreshes(run, CLASSES, read_dialogue(run)), reference=run)
+    first, second = summarise(refreshes_of(run), reference=run)
     assert (first.classes, first.pairs, first.changed) == (1, 2, 1)
     assert (first.asked_before, first.asked_after) == pytest.approx((100 * 5 / 30, 100 * 1 / 30))
     assert (first.other_before, first.other_after) == pytest.approx((100 * 3 / 30, 0))
     assert (first.reference_before, first.reference_after) == (30, 5)
     assert (second.asked_after, second.reference_after) == (None, None)
-    assert summarise(read_refreshes(run, CLASSES, read_dialogue(run)))[0].reference_before is None
+    assert summarise(refreshes_of(run))[0].reference_before is None
 
 
 def test_a_class_is_told_what_was_effective_in_the_epoch(run):
-    dialogue = read_dialogue(run)
-    refreshes = read_refreshes(run, CLASSES, dialogue)
-    before = told_at(6, dialogue, refreshes, CLASSES, LAYOUT, CONFIG)
+    before = history_of(run).at(6)
     assert before[0].sentence == "The key features of wave." and before[0].joints == ("head",)
-    after = told_at(7, dialogue, refreshes, CLASSES, LAYOUT, CONFIG)
+    after = history_of(run).at(7)
     assert after[0].sentence == LATER["wave"].answer and after[0].joints == ("head", "left hand")
     assert after[1:] == before[1:]
 
 
 def test_a_pair_is_explained_by_both_sentences_and_the_joints_of_one(run):
-    dialogue = read_dialogue(run)
-    refreshes = read_refreshes(run, CLASSES, dialogue)
-    told = told_at(40, dialogue, refreshes, CLASSES, LAYOUT, CONFIG)
-    (found,) = explain_pairs([Pair("wave", "throw", 3, 30.0)], CLASSES, told, refreshes)
+    refreshes = refreshes_of(run)
+    (found,) = explain_pairs([Pair("wave", "throw", 3, 30.0)], CLASSES, history_of(run).at(40), refreshes)
     assert found.true.sentence == LATER["wave"].answer
     assert found.predicted.sentence == "The key features of throw."
     assert found.joints_apart == ("left hand",)
@@ -126,12 +127,11 @@ def test_a_pair_is_explained_by_both_sentences_and_the_joints_of_one(run):
 
 def test_a_run_without_agents_has_nothing_to_tell(tmp_path):
     (tmp_path / "dialogues.jsonl").touch()
-    dialogue = read_dialogue(tmp_path)
-    refreshes = read_refreshes(tmp_path, CLASSES, dialogue)
-    assert (dialogue, refreshes, read_snapshots(tmp_path), summarise(refreshes)) == ([], [], [], [])
-    told = told_at(40, dialogue, refreshes, CLASSES, LAYOUT, CONFIG)
-    assert told is None
-    (found,) = explain_pairs([Pair("wave", "throw", 3, 30.0)], CLASSES, told, refreshes)
+    dialogue, refreshes = class_knowledge.read_dialogue(tmp_path), refreshes_of(tmp_path)
+    assert (dialogue, refreshes, read_snapshots(tmp_path), summarise(refreshes)) == ({}, [], [], [])
+    known = history_of(tmp_path).at(40)
+    assert known is None
+    (found,) = explain_pairs([Pair("wave", "throw", 3, 30.0)], CLASSES, known, refreshes)
     assert (found.true, found.joints_apart, found.refreshes) == (None, (), ())
 
 
@@ -140,7 +140,7 @@ def test_records_of_an_earlier_skag_took_effect_at_once(run):
     for record in records:
         del record["effective"], record["over_budget"]
     (run / "refreshes.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert [each.effective for each in read_refreshes(run, CLASSES, read_dialogue(run))] == [6, 11]
+    assert [each.effective for each in refreshes_of(run)] == [6, 11]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_records_of_an_earlier_skag_took_effect_at_once(run):
 def test_a_damaged_file_is_one_line_that_names_it(run, name, text):
     (run / name).write_text(text)
     with pytest.raises(RunError, match=name) as caught:
-        summarise(read_refreshes(run, CLASSES, read_dialogue(run)), reference=run)
+        summarise(refreshes_of(run), reference=run)
     assert "\n" not in str(caught.value)
 
 

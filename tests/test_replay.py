@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
-from skag.config import AgentConfig
 from skag.dialogue.describe import describe, unusable_before
 from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.replay import identities_of, missing_distinctions, replay
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.verify import verify
 from skag.errors import DialogueError
-from skag.methods.skeleton_agent.agents import open_agents
+from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.methods.skeleton_agent.questioner import ask_distinctions
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
@@ -24,6 +23,7 @@ from skag.skeleton.store import SkeletonStore
 
 from .helpers.commands import failure, invoke
 from .helpers.servers import ScriptedBackend, Server, good_answer, serve
+from .helpers.training import agents_of
 
 CLASSES = ["pick up", "throw", "carry"]
 LAYOUT = load_layout("kinect-v1")
@@ -211,9 +211,8 @@ def test_training_offline_without_a_dialogue_names_classes_and_rounds(data: Path
     with DialogueStore("cache/dialogues.h5") as kept, SkeletonStore(data) as clips:
         backend = open_backend("ollama/tiny", base_url=ollama.address)
         describe(backend, kept, clips.classes, clips.layout, PROMPTS)
-        opened = open_agents(
-            AgentConfig(), clips, llm="ollama/tiny", protocol=None, dialogues=Path("cache/dialogues.h5"), offline=True
-        )
+        config, source = SkeletonAgentConfig("x"), {"llm": "ollama/tiny", "offline": True}
+        opened = agents_of(config, clips, Path("cache/dialogues.h5"), **source)
         with pytest.raises(DialogueError, match="'step' from round 4 on"), opened:
             pass
 

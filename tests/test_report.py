@@ -17,14 +17,18 @@ import numpy as np
 import pytest
 import torch
 
-from skag import metrics, recipes, runs
+from skag import metrics, runs
 from skag.dialogue.exchanges import Exchange, exchange_key
 from skag.dialogue.transfer import to_line
 from skag.errors import DataError, RunError
-from skag.inference.evaluate import Predictions, Run
-from skag.methods.skeleton_agent import refreshes
-from skag.methods.skeleton_agent.network import ModelConfig
-from skag.results import analysis, confusion, report
+from skag.inference.loaded import Run
+from skag.inference.scores import Predictions
+from skag.methods.skeleton_agent import make_findings
+from skag.methods.skeleton_agent.agents import REFRESHES
+from skag.methods.skeleton_agent.classifier import SkeletonAgentClassifier
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
+from skag.methods.skeleton_agent.recipes import nw_ucla_small
+from skag.results import analysis, report
 from skag.results.drawing import view
 from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
@@ -84,10 +88,11 @@ def dialogue(class_name: str, answers: dict[int, str] = ANSWERS) -> list[Exchang
 def make_run(folder: Path, store_path: Path, agents: bool = True) -> Path:
     """A run folder: with agents, its first class was asked about once and the others never."""
     folder.mkdir()
-    config = recipes.nw_ucla_small("j")
+    config = nw_ucla_small("j")
     with SkeletonStore(store_path) as store:
         shape = ModelConfig(num_classes=len(store.classes), num_joints=store.layout.num_joints, num_bodies=1)
-        runs.write_run_facts(folder, config, shape, store, np.arange(2), np.arange(2), torch.device("cpu"), {})
+        facts = {"model": asdict(shape)}
+        runs.write_run_facts(folder, config, facts, store, np.arange(2), np.arange(2), torch.device("cpu"), {})
         classes = store.classes
     for epoch in range(1, 5):
         runs.append_line(folder / runs.METRICS, {"epoch": epoch, "train_top1": 20.0 * epoch, "val_top1": 15.0 * epoch})
@@ -117,27 +122,27 @@ def make_run(folder: Path, store_path: Path, agents: bool = True) -> Path:
         ],
         "exchanges": [asked.key],
     }
-    runs.append_line(folder / runs.REFRESHES, refresh)
+    runs.append_line(folder / REFRESHES, refresh)
     nothing = {"similar": {}, "asked": 0, "cached": 0, "failed": [], "changed": [], "exchanges": []}
-    runs.append_line(folder / runs.REFRESHES, {"epoch": 4, "confusions": [[0, 0, 12], [0, 1, 2]], **nothing})
+    runs.append_line(folder / REFRESHES, {"epoch": 4, "confusions": [[0, 0, 12], [0, 1, 2]], **nothing})
     return folder
 
 
 def gather(folder: Path, store: SkeletonStore, epoch: int | None = 4) -> tuple:
     """What `confusion.analyze_confusion` hands to the report of a run that kept `epoch`."""
     predictions, config = predict(store), runs.read_config(folder)
-    run = Run(folder, config, torch.nn.Module(), store.classes, store.layout, store.path, store.fingerprint, epoch)
+    network = Recogniser(ModelConfig(len(store.classes), store.layout.num_joints, 1, channels=(8,), strides=(1,)))
+    classifier = SkeletonAgentClassifier(network, store.classes)
+    run = Run(folder, config, classifier, store.classes, store.layout, store.path, store.fingerprint, epoch)
     document = analysis.analyse(predictions.labels, predictions.probabilities, predictions.classes)
-    dialogue = refreshes.read_dialogue(folder)
-    history = refreshes.read_refreshes(folder, store.classes, dialogue)
-    told = refreshes.told_at(epoch or 4, dialogue, history, store.classes, store.layout, config.agents)
     predicted = predictions.probabilities.argmax(axis=1)
     matrix = metrics.confusion_matrix(predictions.labels, predicted, len(store.classes))
-    pairs = refreshes.explain_pairs(analysis.confused_pairs(matrix, store.classes), store.classes, told, history)
-    document["pairs"] = [confusion._pair_row(pair) for pair in pairs]
-    document["refreshes"] = [asdict(row) for row in refreshes.summarise(history)]
-    document["remarks"], document["missing"] = ["the clips chose the epoch"], ["embeddings: an earlier skag trained it"]
-    return run, store, predictions, document, dialogue, history, told
+    pairs = analysis.confused_pairs(matrix, store.classes)
+    findings = make_findings(run, store, predictions, pairs, None)
+    document["pairs"] = [asdict(pair) | row for pair, row in zip(pairs, findings.pairs, strict=True)]
+    document["refreshes"] = findings.document["refreshes"]
+    document["remarks"], document["missing"] = ["the clips chose the epoch"], list(findings.missing)
+    return run, store, predictions, document, findings
 
 
 def collected(folder: Path, store_path: Path, epoch: int | None = 4) -> dict[str, Any]:
@@ -264,7 +269,7 @@ def test_a_run_without_agents_and_one_of_imported_weights_have_a_page(tmp_path: 
 
 
 def test_an_unfinished_line_is_left_out_and_a_damaged_one_named(run_folder: Path, store_path: Path) -> None:
-    for name in (runs.REFRESHES, runs.METRICS):
+    for name in (REFRESHES, runs.METRICS):
         path = run_folder / name
         whole = path.read_text()
         path.write_text(whole + '{"epoch": 6, "conf')

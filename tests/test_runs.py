@@ -93,7 +93,7 @@ def test_imported_weights_are_neither_finished_nor_interrupted(tmp_path: Path) -
     [
         (runs.CONFIG, b"{", "config.json is damaged"),
         (runs.CONFIG, b"[1]", "config.json is damaged"),
-        (runs.CONFIG, b'{"config": 3}', "expected fields of Config"),
+        (runs.CONFIG, b'{"config": 3}', "expected fields of SkeletonAgentConfig"),
         (runs.CONFIG, None, "config.json is missing"),
         (runs.DATA, b"\xff\xfe", "data.json is damaged"),
         (runs.DATA, b"{}", "run: data.json or metrics.jsonl does not hold what skag writes: train"),
@@ -145,7 +145,7 @@ def test_lines_that_cannot_be_read_are_left_as_they_are(damage: bytes, tmp_path:
     path = made(tmp_path / "run", epochs=2) / runs.METRICS
     path.write_bytes(before := path.read_bytes() + damage)
     with pytest.raises(RunError, match="metrics.jsonl is damaged"):
-        runs.keep_epochs(tmp_path / "run", 1)
+        runs.keep_lines(path, lambda line: line["epoch"] <= 1)
     assert path.read_bytes() == before
 
 

@@ -11,21 +11,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skag.config import AgentConfig
 from skag.dialogue import transfer
 from skag.dialogue.formats import FormatProblem
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.text_folders import load_imported, parse, read_folder
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
-from skag.methods.skeleton_agent.agents import open_agents, recorded_agents
+from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.training.loop import train
 
 from .helpers.tiny import CLASSES as TINY_CLASSES
-from .helpers.training import CPU, Silent, refresh, small
+from .helpers.training import CPU, Silent, agents_of, refresh, repeated, small
 
 NTU, COCO = load_layout("nturgb+d"), load_layout("coco")
 CLASSES = ["nod head/bow", "shake head", "touch back (backache)"]
@@ -274,20 +273,17 @@ def import_tiny(tmp_path: Path, tiny_store: Path, distinctions: bool = False) ->
 
 def test_a_run_is_trained_with_it_offline(tmp_path: Path, tiny_store: Path) -> None:
     import_tiny(tmp_path, tiny_store)
+    config = SkeletonAgentConfig("x")
     with SkeletonStore(tiny_store) as data:
         for offline in (True, False):  # there is nobody to ask either way
-            opened = open_agents(
-                AgentConfig(), data, llm="imported/mine", protocol=None, dialogues=tmp_path / "d.h5", offline=offline
-            )
+            opened = agents_of(config, data, tmp_path / "d.h5", llm="imported/mine", offline=offline)
             with opened as agents:
                 assert agents.joints[:, 1:5].tolist() == np.eye(4, dtype=int).tolist()
-                text = agents.text.copy()
+                text = agents.text_vectors.copy()
                 record = refresh(agents, np.ones((4, 4), int), epoch=5)
                 assert (record["asked"], record["failed"], record["changed"]) == (0, [], []) and not agents.missing
-                assert (agents.text == text).all() and len(agents.exchanges) == 20
-        missing = open_agents(
-            AgentConfig(), data, llm="imported/other", protocol=None, dialogues=tmp_path / "d.h5", offline=True
-        )
+                assert (agents.text_vectors == text).all() and len(agents.exchanges) == 20
+        missing = agents_of(config, data, tmp_path / "d.h5", llm="imported/other", offline=True)
         with pytest.raises(DialogueError, match="by imported/other of 4 of 4 classes"), missing:
             pass
 
@@ -296,14 +292,13 @@ def test_an_imported_round_6_is_told_from_the_beginning_and_when_a_run_is_repeat
     tmp_path: Path, tiny_store: Path
 ) -> None:
     dialogues, config, run = import_tiny(tmp_path, tiny_store, distinctions=True), small(epochs=3), tmp_path / "run"
-    options = {"llm": "imported/mine", "protocol": None, "dialogues": dialogues}
     with SkeletonStore(tiny_store) as data:
-        with open_agents(config.agents, data, **options, asks_again=False) as agents:
+        with agents_of(config, data, dialogues, llm="imported/mine", asks_again=False) as agents:
             assert all(max(each.exchanges) == 5 for each in agents.conversations)  # what the row stage-1 means
-        with open_agents(config.agents, data, **options) as agents:
+        with agents_of(config, data, dialogues, llm="imported/mine") as agents:
             assert all(sentence.startswith("Only here the ") for sentence in agents.sentences)
             train(data, config, run, agents, CPU, Silent())
-        again = recorded_agents(run, data, dialogues=dialogues)
+        again = repeated(config, data, run, dialogues=dialogues)
         assert again.sentences == agents.sentences and (again.joints == agents.joints).all()
         train(data, config, tmp_path / "again", again, CPU, Silent())
     weights = [torch.load(path / "last.pt", weights_only=True)["model"] for path in (run, tmp_path / "again")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import threading
@@ -21,17 +22,20 @@ from skag.config import replace
 from skag.device import trains_in_bf16
 from skag.encoders.graph import GRAPHS
 from skag.errors import DialogueError, RunError
-from skag.inference import evaluate
-from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.inference.loaded import load_run
+from skag.inference.scores import predict_split, save_predictions
+from skag.methods.skeleton_agent import class_knowledge
+from skag.methods.skeleton_agent.agents import REFRESHES, Agents
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
-from skag.skeleton import clips as data
-from skag.skeleton.layouts import load_layout
+from skag.skeleton.clips import prepare
 from skag.skeleton.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
-from skag.training.loop import _Average, _step, train
+from skag.training.batches import Batch
+from skag.training.loop import Loop, train
+from skag.training.optim import Average
 
 from .helpers.text_towers import add_model
-from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, run_training, small, state_for_a_step
+from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, repeated, run_training, small, task_for_a_step
 
 
 def test_a_run_learns_asks_and_records(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -41,7 +45,7 @@ def test_a_run_learns_asks_and_records(tiny_store: Path, dialogues: Path, tmp_pa
     assert last["loss"] < first["loss"] and last["train_top1"] > 40
     assert last["loss"] == pytest.approx(last["loss_cls"] + 0.2 * last["loss_con"] + 0.5 * last["loss_align"], rel=1e-4)
     assert watcher.steps == 5 * watcher.promised
-    assert report.epochs == 5 and report.refreshes == len(watcher.records) == 2
+    assert report.epochs == 5 and report.of_method["refreshes"] == len(watcher.records) == 2
     assert [record["epoch"] for record in watcher.records] == [2, 4]
     assert runs.read_lines(run / runs.METRICS) == json.loads(json.dumps(watcher.metrics))
     highest = max(m["val_top1"] for m in watcher.metrics)
@@ -63,12 +67,12 @@ def test_the_last_of_near_equal_epochs_is_kept(
     numbers = [4, 8, 7, 3, 12, 10, 16, 15]  # of 16: 25, 50, 44, 19, 75 (error 10.2), 62.5, 100, 94 %
     right = iter(numbers)
 
-    def fake(model, clips, config, batch_size) -> np.ndarray:
+    def fake(classifier, clips, config, batch_size) -> np.ndarray:
         labels, correct = clips.labels.numpy(), next(right)
         shown = np.where(np.arange(16) < correct, labels, (labels + 1) % 4)
         return np.eye(4)[shown]
 
-    monkeypatch.setattr("skag.training.loop.predict", fake)
+    monkeypatch.setattr("skag.methods.skeleton_agent.task.predict_prepared", fake)
     kept = []
     for epochs in range(1, 9):
         right = iter(numbers)
@@ -93,10 +97,12 @@ def test_a_refresh_asks_about_the_classes_that_were_confused(tiny_store: Path, d
     for index, name in enumerate(classes):
         wrong = sorted((n for n in range(4) if n != index and counts[index, n]), key=lambda n: (-counts[index, n], n))
         assert record["similar"].get(name, []) == [classes[n] for n in wrong]
-    changed = {change["class"] for change in record["changed"]}
-    assert changed and changed <= set(record["similar"])
-    for change in record["changed"]:
-        assert change["sentence"] != change["sentence_before"] and change["joints"]
+    assert record["changed"] and set(record["changed"]) <= set(record["similar"])
+    first, later = runs.read_lines(tmp_path / "run" / class_knowledge.FILE)
+    assert (first["epoch"], list(first["classes"])) == (0, classes)
+    assert (later["epoch"], list(later["classes"])) == (record["effective"], record["changed"])
+    for name, known in later["classes"].items():
+        assert known["sentence"] != first["classes"][name]["sentence"] and known["joints"]
 
 
 def test_masks_of_the_checkpoint_are_the_selectors(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -156,7 +162,7 @@ def test_without_the_loss_terms_nobody_is_asked(tiny_store: Path, tmp_path: Path
     report, watcher = run_training(
         small(epochs=3, alpha=0.0, beta=0.0), tiny_store, tmp_path / "none.h5", tmp_path / "r"
     )
-    assert report.refreshes == report.asked == 0 and not watcher.records
+    assert report.of_method["refreshes"] == report.of_method["asked"] == 0 and not watcher.records
     assert watcher.metrics[0]["loss_con"] == watcher.metrics[0]["loss_align"] == 0
     assert not (tmp_path / "none.h5").exists()
 
@@ -182,24 +188,10 @@ def test_the_test_split_is_never_read(
 def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
     config = replace(small(epochs=8), "train", repeats=6)
     run_training(config, tiny_store, dialogues, tmp_path / "run")
-    run = evaluate.load_run(tmp_path / "run", CPU)
+    run = load_run(tmp_path / "run", CPU)
     with SkeletonStore(tiny_store) as store:
-        found = evaluate.predict_split(run, store, "xsub_test", CPU)
+        found = predict_split(run, store, "xsub_test", CPU)
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.6  # chance is 0.25
-
-
-@pytest.mark.parametrize("motion_of", ["critical", "all"])
-def test_joints_learn_to_tell_how_they_move(tiny_store: Path, dialogues: Path, tmp_path: Path, motion_of: str) -> None:
-    agents = {"alpha": 0.2, "beta": 0.5} if motion_of == "critical" else {"alpha": 0.0, "beta": 0.0}
-    config = replace(small(epochs=6, gamma=2.0, motion_of=motion_of, **agents), "train", repeats=4)
-    _, watcher = run_training(config, tiny_store, dialogues, tmp_path / "run")
-    first, last = watcher.metrics[0], watcher.metrics[-1]
-    assert last["loss_motion"] < 0.9 * first["loss_motion"]
-    terms = agents["alpha"] * last["loss_con"] + agents["beta"] * last["loss_align"] + 2 * last["loss_motion"]
-    assert last["loss"] == pytest.approx(last["loss_cls"] + terms, rel=1e-4)
-    run = evaluate.load_run(tmp_path / "run", CPU)
-    with SkeletonStore(tiny_store) as store:
-        evaluate.predict_split(run, store, "xsub_test", CPU)
 
 
 @pytest.mark.parametrize("as_on_a_gpu", [True, False])
@@ -208,11 +200,10 @@ def test_a_step_in_bf16_is_nearly_one_in_float32(as_on_a_gpu: bool, monkeypatch:
     if as_on_a_gpu:
         monkeypatch.setattr("skag.encoders.layers.is_traced", lambda: True)  # torch's own layers
     torch.manual_seed(0)
-    x, labels, motion = torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5)
+    x, labels = torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4
     x[:5, 1] = 0
-    shape = ModelConfig(4, 20, 2, channels=(16, 32), strides=(1, 2), present_bodies_only=True, motion_features=5)
-    config = small(alpha=0.2, beta=0.5, gamma=1.0, motion_of="all")
-    batch = data.Batch(x, labels, motion, torch.zeros(8, dtype=torch.bool))
+    shape = ModelConfig(4, 20, 2, channels=(16, 32), strides=(1, 2), present_bodies_only=True)
+    task = task_for_a_step(small(alpha=0.2, beta=0.5), Recogniser(shape), torch.eye(4, 512))
     terms, gradients = [], []
     for in_bf16 in (False, True):
         torch.manual_seed(1)
@@ -223,7 +214,10 @@ def test_a_step_in_bf16_is_nearly_one_in_float32(as_on_a_gpu: bool, monkeypatch:
                 part.register_forward_hook(lambda *of, between=between: between.add(of[2].dtype))
         for part in (model.to_joint_embedding, model.data_bn, model.class_head, model.constraint_head):
             part.register_forward_hook(lambda *of, outside=outside: outside.add(of[2].dtype))
-        terms.append(_step(state_for_a_step(model, model), config, load_layout("kinect-v1"), batch, torch.eye(4, 512)))
+        task.model = task.forward = model
+        step = task.step(Batch(x, labels), torch.Generator())
+        step.loss.backward()
+        terms.append(torch.stack([*step.terms.values()]))
         gradients.append({name: one.grad for name, one in model.named_parameters()})
     assert terms[0].tolist() == pytest.approx(terms[1].tolist(), rel=0.02) and not torch.equal(*terms)
     assert between == {torch.bfloat16}  # what lies between the blocks, the largest tensors
@@ -239,7 +233,7 @@ def test_a_refresh_records_some_of_many_clips(
 ) -> None:
     recorded = []
     for most in (2000, 5):
-        monkeypatch.setattr("skag.training.loop.MAX_CLIPS_RECORDED", most)
+        monkeypatch.setattr("skag.methods.skeleton_agent.task.MAX_CLIPS_RECORDED", most)
         run_training(small(epochs=1), tiny_store, dialogues, tmp_path / str(most))
         recorded.append(np.load(tmp_path / str(most) / "refreshes" / "epoch-000.npz"))
     every, some = recorded
@@ -249,7 +243,7 @@ def test_a_refresh_records_some_of_many_clips(
     np.testing.assert_array_equal(some["clip_labels"], every["clip_labels"][places])
 
 
-def test_a_step_reads_nothing_back() -> None:
+def test_a_step_reads_nothing_back(tiny_store: Path) -> None:
     """On a GPU the host would wait for the number, and the card for the host."""
 
     class Reads(TorchDispatchMode):
@@ -261,37 +255,18 @@ def test_a_step_reads_nothing_back() -> None:
                 self.found.append(name)
             return function(*arguments, **(options or {}))
 
-    model = Recogniser(ModelConfig(4, 20, 2, channels=(16,), strides=(1,), motion_features=5)).train()
-    state = state_for_a_step(model, model)
-    state.averaged = _Average(model, decay=0.9)
-    state.optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    batch = data.Batch(torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4, torch.randn(8, 20, 5), torch.ones(8).bool())
-    for rule in ("paper", "release"):
-        config = small(alpha=0.2, beta=0.5, gamma=1.0, confusion_rule=rule)
-        with Reads() as reads:
-            _step(state, config, load_layout("kinect-v1"), batch, torch.eye(4, 512))
-        assert reads.found == []
-    assert state.averaged.updates == 2 and state.confusions.sum() > 0
-
-
-def test_motion_is_asked_of_critical_joints_where_they_are_shown(tiny_store: Path) -> None:
-    """In a mirrored clip the joint that is critical stands, and moves, on the other side."""
+    batch = Batch(torch.randn(8, 2, 8, 20, 3), torch.arange(8) % 4)
     with SkeletonStore(tiny_store) as store:
-        numbers = store.splits["xsub_train"][:6]
-        clips = data.with_motion(data.prepare(store, numbers, small().data, CPU), store, numbers)
-    layout, V = clips.layout, clips.layout.num_joints
-    right, left = layout.index["right hand"], layout.index["left hand"]
-    config = small(alpha=0.0, beta=0.0, gamma=1.0)
-    model = Recogniser(ModelConfig(4, V, 1, channels=(16,), strides=(1,), motion_features=17)).train()
-    model.critical_joints.zero_()[:, right] = 1
-    said = {}
-    model.motion_head.register_full_backward_hook(lambda module, into, out: said.update(gradient=out[0]))
-    for mirrored, joint in ((False, right), (True, left)):
-        x = torch.randn(6, 1, 8, V, 3)
-        batch = data.Batch(x, clips.labels, clips.motion, torch.full((6,), mirrored))
-        _step(state_for_a_step(model, model), config, layout, batch, torch.zeros(4, 8))
-        touched = said["gradient"].abs().sum((0, 2)).nonzero().flatten().tolist()
-        assert touched == [joint]
+        clips = prepare(store, store.splits["xsub_train"], small().data, CPU)
+    for rule in ("paper", "release"):
+        config = small(alpha=0.2, beta=0.5, confusion_rule=rule)
+        model = Recogniser(ModelConfig(4, 20, 2, channels=(16,), strides=(1,))).train()
+        task = task_for_a_step(config, model, torch.eye(4, 512))
+        loop = Loop(task, config, dataclasses.replace(task.facts, training=clips), Silent(), ("train",), 0)
+        assert isinstance(loop.optimizer, torch.optim.AdamW)
+        with Reads() as reads:
+            loop._update(task.step(batch, loop.generator).loss)
+        assert reads.found == [] and loop.average.updates == 1 and task.confusions.sum() > 0
 
 
 def test_the_published_choices_train_too(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -376,7 +351,7 @@ def test_bodies_left_out_classes_balanced_and_blocks_compiled(
         report, _ = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / name)
         assert np.isfinite(report.val_top1)
         weights[name] = torch.load(tmp_path / name / "last.pt", weights_only=True)["training_model"]
-        assert evaluate.load_run(tmp_path / name, CPU).model.config.present_bodies_only
+        assert load_run(tmp_path / name, CPU).model.config.present_bodies_only
     assert weights["plain"].keys() == weights["compiled"].keys()
     for name, value in weights["plain"].items():
         torch.testing.assert_close(weights["compiled"][name], value, atol=1e-4, rtol=1e-3)
@@ -392,9 +367,9 @@ def test_the_text_encoder_can_be_trained_along(tiny_store: Path, dialogues: Path
     config = replace(small(epochs=3, **choices), "train", weight_decay=0.0, lr=0.01)
     with (
         SkeletonStore(tiny_store) as store,
-        open_agents(config.agents, store, llm=None, protocol=None, dialogues=dialogues, text_weights=weights) as agents,
+        agents_of(config, store, dialogues, text_weights=weights) as agents,
     ):
-        before = agents.text.copy()
+        before = agents.text_vectors.copy()
         sentences = agents.sentences
         train(store, config, tmp_path / "run", agents, CPU, Silent())
         np.testing.assert_array_equal(agents.embed(sentences), before)
@@ -418,7 +393,7 @@ def test_only_clip_can_be_trained_along() -> None:
 def test_kept_weights_are_an_average_that_follows_faster_at_first() -> None:
     shape = ModelConfig(4, 20, 1, channels=(16,), strides=(1,))
     model = Recogniser(shape)
-    average, expected = _Average(model, decay=0.3), None
+    average, expected = Average(model, decay=0.3), None
     for step in range(4):
         with torch.no_grad():
             for value in (*model.parameters(), *model.buffers()):
@@ -450,7 +425,7 @@ def test_the_learning_rate_rises_and_falls_and_targets_can_be_smoothed(
         return cross_entropy(logits, labels, **options)
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
-    monkeypatch.setattr("skag.training.loop.F.cross_entropy", counted)
+    monkeypatch.setattr("skag.methods.skeleton_agent.task.F.cross_entropy", counted)
     _, watcher = run_training(config, tiny_store, tmp_path / "none.h5", tmp_path / "run")
     steps, half = len(rates), len(rates) // 2
     expected = [0.1 * (n + 1) / half for n in range(half)]
@@ -484,7 +459,7 @@ def test_predictions_of_weights_that_are_gone_go_with_them(tiny_store: Path, tmp
     with SkeletonStore(tiny_store) as store, agents_of(config, store, tmp_path / "none.h5") as agents:
         with pytest.raises(Stop):
             train(store, config, run, agents, CPU, StopsAt("epoch", 3))
-        evaluate.save_predictions(run, evaluate.predict_split(evaluate.load_run(run, CPU), store, "xsub_test", CPU))
+        save_predictions(run, predict_split(load_run(run, CPU), store, "xsub_test", CPU))
         assert list(run.glob("predictions-*.npz"))
         train(store, config, run, agents, CPU, Silent(), resume=True)
     assert not list(run.glob("predictions-*.npz"))
@@ -508,9 +483,9 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
     event: str, count: int, tiny_store: Path, dialogues: Path, tmp_path: Path
 ) -> None:
     """Weights, optimiser, schedule, generators, metrics, dialogues and the budget of questions, which is spent in the
-    first refresh; dropout and jitter draw from theirs."""
+    first refresh; dropout and augmentation draw from theirs."""
     config = small(epochs=5, alignment_scale="learned", max_questions=3)
-    config = replace(replace(config, "network", dropout=0.3), "augment", jitter=0.01, mix=True)
+    config = replace(replace(config, "network", dropout=0.3), "augment", heading=0.1, mix=True)
 
     def run_in(run: Path, watcher: Silent, resume: bool) -> None:
         with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
@@ -521,12 +496,12 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
         run_in(tmp_path / "cut", StopsAt(event, count), resume=False)
     torch.manual_seed(99)  # another process has other generators
     run_in(tmp_path / "cut", Silent(), resume=True)
-    assert len(runs.read_lines(tmp_path / "whole" / runs.REFRESHES)[0]["over_budget"]) == 1
+    assert len(runs.read_lines(tmp_path / "whole" / REFRESHES)[0]["over_budget"]) == 1
     whole, cut = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
     whole["agents"].pop("num_asked"), cut["agents"].pop("num_asked")  # what was asked before is in the store now
     assert same(whole, cut)
     assert same(*(torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("whole", "cut")))
-    for file in (runs.METRICS, runs.REFRESHES):
+    for file in (runs.METRICS, REFRESHES):
         lines = [runs.read_lines(tmp_path / name / file) for name in ("whole", "cut")]
         for line in (line for one in lines for line in one):
             for name in ("seconds", "asked", "cached"):
@@ -555,14 +530,14 @@ class Gate(Silent):
         super().epoch_started(epoch, epochs, steps)
         if epoch == self.epoch:
             self.event.set()
-            wait([self.agents.on_its_way.answers])
+            wait([self.agents.pending.answers])
 
 
 def test_training_goes_on_while_questions_are_being_answered(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a run with late answers is repeated bit for bit, since the epoch at which each took effect is recorded."""
-    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.methods.skeleton_agent.task.STORED_ANSWERS_TAKE", 0)
     config = small(epochs=6)
     run, again = tmp_path / "run", tmp_path / "again"
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
@@ -578,11 +553,11 @@ def test_training_goes_on_while_questions_are_being_answered(
     vectors = np.load(run / "refreshes" / "epoch-002.npz")
     assert (vectors["text"] != vectors["text_before"]).any() and len(vectors["clip_labels"]) == 16
     with SkeletonStore(tiny_store) as store:
-        agents = recorded_agents(run, store, dialogues=tmp_path / "elsewhere.h5")
+        agents = repeated(config, store, run, dialogues=tmp_path / "elsewhere.h5")
         report = train(store, config, again, agents, CPU, Silent())
-    assert report.asked == 0
+    assert report.of_method["asked"] == 0
     assert same(*(torch.load(path / "last.pt", weights_only=True)["training_model"] for path in (run, again)))
-    effective = [[line["effective"] for line in runs.read_lines(path / runs.REFRESHES)] for path in (run, again)]
+    effective = [[line["effective"] for line in runs.read_lines(path / REFRESHES)] for path in (run, again)]
     assert effective[0] == effective[1]
     waiting = replace(config, "agents", wait_for_answers=True)
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
@@ -595,13 +570,13 @@ def test_training_goes_on_while_questions_are_being_answered(
 def test_what_was_on_its_way_is_asked_again_after_an_interruption(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.methods.skeleton_agent.task.STORED_ANSWERS_TAKE", 0)
     config, run = small(epochs=6), tmp_path / "run"
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         gate = Gate(agents, epoch=99)
         with pytest.raises(Stop):
             train(store, config, run, agents, CPU, StopsAt("epoch", 4))
-    assert gate.agents.on_its_way.epoch == 2 and not runs.read_lines(run / runs.REFRESHES)
+    assert gate.agents.pending.epoch == 2 and not runs.read_lines(run / REFRESHES)
     kept = torch.load(run / "last.pt", weights_only=True)["agents"]["confusions"].numpy()
     assert (kept == gate.counts[2]).all()  # and not those of the epoch that was trained meanwhile
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
@@ -636,7 +611,7 @@ def test_training_goes_on_without_its_model_and_asks_it_again_later(
     first, second = watcher.records
     assert first["failed"] and all(reason == "no server." for _, reason in first["failed"])
     assert (first["asked"], first["changed"], second["failed"]) == (0, [], [])
-    assert second["asked"] == report.asked > 0 and second["changed"] and report.epochs == 5
+    assert second["asked"] == report.of_method["asked"] > 0 and second["changed"] and report.epochs == 5
 
 
 def test_a_repetition_that_was_interrupted_goes_on(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -645,27 +620,27 @@ def test_a_repetition_that_was_interrupted_goes_on(tiny_store: Path, dialogues: 
     with SkeletonStore(tiny_store) as store:
 
         def repeat(watcher: Silent, resume: bool) -> None:
-            agents = recorded_agents(run, store, dialogues=dialogues)
+            agents = repeated(config, store, run, dialogues=dialogues)
             train(store, config, again, agents, CPU, watcher, resume=resume)
 
         with pytest.raises(Stop):
             repeat(StopsAt("epoch", 4), resume=False)
         repeat(Silent(), resume=True)
     assert same(*(torch.load(path / "last.pt", weights_only=True)["training_model"] for path in (run, again)))
-    effective = [[line["effective"] for line in runs.read_lines(path / runs.REFRESHES)] for path in (run, again)]
+    effective = [[line["effective"] for line in runs.read_lines(path / REFRESHES)] for path in (run, again)]
     assert effective == [[3, 5], [3, 5]]
 
 
 def test_answers_that_come_too_late_for_a_run_are_reported(
     tiny_store: Path, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skag.training.loop.STORED_ANSWERS_TAKE", 0)
+    monkeypatch.setattr("skag.methods.skeleton_agent.task.STORED_ANSWERS_TAKE", 0)
     config = small(epochs=3)
     with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
         gate = Gate(agents, epoch=99)
         report = train(store, config, tmp_path / "run", agents, CPU, gate)
         gate.event.set()
-    assert (report.too_late, report.refreshes) == (2, 0)
+    assert (report.of_method["too_late"], report.of_method["refreshes"]) == (2, 0)
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(tiny_store: Path, tmp_path: Path) -> None:
@@ -682,7 +657,7 @@ def test_a_damaged_checkpoint_is_named(tiny_store: Path, tmp_path: Path) -> None
     path = tmp_path / "run" / "last.pt"
     path.write_bytes(path.read_bytes()[:5000])
     with SkeletonStore(tiny_store) as store, agents_of(config, store, tmp_path / "none.h5") as agents:
-        with pytest.raises(RunError, match="cannot be gone on from"):
+        with pytest.raises(RunError, match="cannot be resumed from"):
             train(store, config, tmp_path / "run", agents, CPU, Silent(), resume=True)
         (tmp_path / "run" / "best.pt").unlink()
         with pytest.raises(RunError, match=r"best\.pt is missing"):

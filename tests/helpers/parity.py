@@ -556,7 +556,7 @@ def table() -> str:
         "",
         "- 16-bit recordings are centred and subtracted in 32 bits; the published code does both in 16 bits, whose",
         "  steps are 0.002 between 2 and 4 m. Rows of `float16` arrays and of the 3-D pipelines show it.",
-        "- `skag train` holds a validation part out of training; `--select-on test` does what the published code does.",
+        "- `skag train` holds a validation part out; with `train.select_on=test` it does what the published code does.",
         "- Random numbers are drawn in skag's own order; a seed of the published code does not give the same run.",
     ]
     return "\n".join(lines) + "\n"

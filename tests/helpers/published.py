@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from skag.encoders.protogcn import ModelConfig, Recogniser
 from skag.methods.skeleton_agent import published
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 
 SHAPE = ModelConfig(4, 25, 2, channels=(16, 24), strides=(1, 2), embedding_dim=6, learned_scale=True)
 

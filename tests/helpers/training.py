@@ -6,17 +6,21 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from skag import recipes
-from skag.config import Config, NetworkConfig, replace
-from skag.encoders.protogcn import Recogniser
-from skag.methods.skeleton_agent.agents import Agents, open_agents
+from skag.config import replace
+from skag.methods.base import Facts, KnowledgeSource
+from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.methods.skeleton_agent.config import NetworkConfig, SkeletonAgentConfig
+from skag.methods.skeleton_agent.network import Recogniser
+from skag.methods.skeleton_agent.recipes import nw_ucla_small
+from skag.methods.skeleton_agent.task import SkeletonAgentTask
+from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
-from skag.training.loop import TrainReport, _State, train
+from skag.training.loop import TrainReport, train
 
 CPU = torch.device("cpu")
 
@@ -46,37 +50,49 @@ class Silent:
         self.records.append(record)
 
 
-def small(epochs: int = 4, **agents: object) -> Config:
-    config = replace(recipes.nw_ucla_small("j"), "data", num_frames=8, val_fraction=0.25)
+def quiet(text: str) -> None:
+    """Takes a note, and tells nobody."""
+
+
+def small(epochs: int = 4, **agents: object) -> SkeletonAgentConfig:
+    config = replace(nw_ucla_small("j"), "data", num_frames=8, val_fraction=0.25)
     config = dataclasses.replace(config, network=NetworkConfig(channels=(16, 16), strides=(1, 2)))
     config = replace(config, "train", epochs=epochs, ema=0.8)
     return replace(config, "agents", **({"query_period": 2} | agents))
 
 
 @contextmanager
-def agents_of(config: Config, store: SkeletonStore, dialogues: Path) -> Iterator[Agents]:
-    with open_agents(config.agents, store, llm=None, protocol=None, dialogues=dialogues) as agents:
+def agents_of(config: SkeletonAgentConfig, store: SkeletonStore, dialogues: Path, **source: object) -> Iterator[Agents]:
+    """The agents that a dialogue store opens; `source` are further fields of the `KnowledgeSource`."""
+    with open_agents(config, store, KnowledgeSource(dialogues, **source), "cpu", quiet) as agents:
         yield agents
 
 
-def run_training(config: Config, store_path: Path, dialogues: Path, run: Path) -> tuple[TrainReport, Silent]:
+def repeated(config: SkeletonAgentConfig, store: SkeletonStore, run: Path, **source: object) -> Agents:
+    """The agents that say what they said in `run`; no dialogue store is read."""
+    source = {"dialogues": run / "nowhere.h5"} | source
+    return recorded_agents(config, store, KnowledgeSource(repeat=run, **source), "cpu", quiet)
+
+
+def run_training(
+    config: SkeletonAgentConfig, store_path: Path, dialogues: Path, run: Path, **source: object
+) -> tuple[TrainReport, Silent]:
     watcher = Silent()
-    with SkeletonStore(store_path) as store, agents_of(config, store, dialogues) as agents:
+    with SkeletonStore(store_path) as store, agents_of(config, store, dialogues, **source) as agents:
         report = train(store, config, run, agents, CPU, watcher)
     return report, watcher
 
 
-def state_for_a_step(model: Recogniser, forward: torch.nn.Module) -> _State:
-    """What one step needs that is to leave gradients and no other weights."""
-    return _State(
-        model=model,
-        averaged=None,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        scheduler=SimpleNamespace(step=lambda: None),
-        generator=torch.Generator(),
-        confusions=torch.zeros(4, 4, dtype=torch.long),
-        forward=forward,
-    )
+def task_for_a_step(
+    config: SkeletonAgentConfig, model: Recogniser, text: Tensor, forward: torch.nn.Module | None = None
+) -> SkeletonAgentTask:
+    """A task of `text` `[K, D]` and Kinect v1 bodies, of which only `step` is called, with the network given."""
+    layout, nothing = load_layout("kinect-v1"), np.zeros(0, np.int64)
+    classes = tuple(f"class {k}" for k in range(len(text)))
+    facts = Facts(classes, layout, Path("nowhere"), None, None, nothing, nothing)
+    task = SkeletonAgentTask(config, facts, Agents(config.agents, layout, len(classes)), CPU)
+    task.model, task.forward, task.text = model, forward or model, text
+    return task
 
 
 class Stop(Exception):

@@ -11,6 +11,7 @@ is the first that was trained so. `dialogue` names the exchanges about the class
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,23 @@ class History:
 
 def append(run: Path, epoch: int, known: dict[str, ClassKnowledge]) -> None:
     """Add what is trained with from `epoch` on, of the classes that change."""
+    runs.append_line(run / FILE, _line(epoch, known))
+
+
+def write_worked_out(run: Path, classes: Sequence[str], layout: Layout, joints_from_distinctions: bool) -> None:
+    """Give a run of version 0.1.0 the record that it lacks, so that it can go on. Raises `RunError` for a damaged
+    file."""
+    entries = _worked_out(run, classes, layout, joints_from_distinctions).entries
+    lines = [json.dumps(_line(epoch, known), ensure_ascii=False) + "\n" for epoch, known in entries]
+    runs.write_lines(run / FILE, lines)
+
+
+def _line(epoch: int, known: dict[str, ClassKnowledge]) -> dict[str, Any]:
     classes = {
         name: {"sentence": each.sentence, "joints": list(each.joints), "dialogue": each.dialogue}
         for name, each in known.items()
     }
-    runs.append_line(run / FILE, {"epoch": epoch, "classes": classes})
+    return {"epoch": epoch, "classes": classes}
 
 
 def read_dialogue(run: Path) -> dict[str, Exchange]:

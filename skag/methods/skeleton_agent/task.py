@@ -189,8 +189,7 @@ class SkeletonAgentTask:
                 runs.append_line(self.facts.run / REFRESHES, record)
                 now = agents.class_knowledge()
                 changed = {name: each for name, each in now.items() if each != known[name]}
-                if (self.facts.run / class_knowledge.FILE).exists():  # an earlier version's run has none
-                    class_knowledge.append(self.facts.run, record["effective"], changed)
+                class_knowledge.append(self.facts.run, record["effective"], changed)
                 self._record_vectors(record["epoch"], before, network)
                 watcher.refreshed(record)
 
@@ -252,6 +251,9 @@ class SkeletonAgentTask:
             kept = {_RENAMED.get(name, name): value for name, value in state["agents"].items()}
             agents.restore(kept | {name: kept[name].numpy() for name in ("text", "joints", "confusions")}, exchanges)
         if distributed.leads():
+            if agents.active and not (run / class_knowledge.FILE).exists():  # of version 0.1.0
+                from_distinctions = self.config.agents.joints_from_distinctions
+                class_knowledge.write_worked_out(run, self.facts.classes, self.facts.layout, from_distinctions)
             # What takes effect in the next epoch was written in the last one.
             runs.keep_lines(run / REFRESHES, lambda record: record["effective"] <= epoch + 1)
             runs.keep_lines(run / class_knowledge.FILE, lambda known: known["epoch"] <= epoch + 1)
