@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -81,3 +82,31 @@ def test_links_of_the_pages_beside_the_readme_lead_somewhere() -> None:
     for page in (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
         for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert target.startswith("https:") or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_words_are_the_usual_ones(page: Path) -> None:
+    """pending, resumed, continues, asked; not a private turn of phrase for the same."""
+    text = " ".join(prose.sentences(page.read_text(encoding="utf-8")))
+    retired = r"gone on with|go(?:es)? on with|on (?:its|their) way|(?:is|are|was|were) told|hears?|put again"
+    assert not re.findall(rf"\b(?:{retired})\b", text)
+
+
+def test_names_of_the_package_in_the_pages_exist() -> None:
+    found = set()
+    for page in PAGES:
+        if page.stem != "CHANGELOG":  # it names what was
+            text = page.read_text(encoding="utf-8")
+            found |= set(re.findall(r"\bskag(?:\.[a-z_]+)+\b", text))
+            for module, names in re.findall(r"^from (skag[\w.]*) import (.+)$", text, re.MULTILINE):
+                found |= {f"{module}.{name}" for name in names.split(", ")}
+    assert "skag.load" in found
+    for name in sorted(found):
+        assert pkgutil.resolve_name(name), name
+
+
+def test_paths_in_the_guide_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"(?<![\w/])(?:skag|benchmarks|tests|docs|prompts|\.ci)/[\w./-]*", text))
+    assert len(paths) > 15
+    assert not [path for path in paths if not (ROOT / path).exists()]

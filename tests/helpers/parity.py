@@ -1,6 +1,6 @@
 """Every reference array against what skag computes: for the tests, and `python -m tests.helpers.parity docs/parity.md`.
 
-A comparison is a row: the array's file and name, the largest absolute the largest difference, and what is tolerated. Random draws
+A comparison is a row: the array's file and name, the largest absolute difference, and what is tolerated. Random draws
 are inputs of skag's functions; here they are made as the reference's seeds made them, with the legacy generators of
 numpy and Python.
 """
