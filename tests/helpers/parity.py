@@ -525,9 +525,10 @@ def table() -> str:
         "# Parity with the published code",
         "",
         "Written by `python -m tests.helpers.parity docs/parity.md`; the tests make the same comparisons.",
-        "Every array that the published code (github.com/firework8/SkeletonAgent, run on a CPU) computed is compared",
-        "with skag's: the number of arrays of that name (over layouts, seeds, lengths and cases), the largest",
-        "difference, and what is tolerated.",
+        "The published code (github.com/firework8/SkeletonAgent) ran on a CPU, and every array that it computed is",
+        "compared with skag's. A row has the number of arrays of that name (over layouts, seeds, lengths and cases),",
+        "the largest difference, and what is tolerated.",
+        "",
         'Differences are absolute; with "of scale" they are divided by the largest number of the array. Frame numbers,',
         "partners and counts are equal exactly. `_f64` arrays were computed in double precision.",
     ]
@@ -556,7 +557,7 @@ def table() -> str:
         "",
         "- 16-bit recordings are centred and subtracted in 32 bits; the published code does both in 16 bits, whose",
         "  steps are 0.002 between 2 and 4 m. Rows of `float16` arrays and of the 3-D pipelines show it.",
-        "- `skag train` holds a validation part out; with `train.select_on=test` it does what the published code does.",
+        "- `skag train` holds clips out of training; `train.select_on=test` does what the published code does.",
         "- Random numbers are drawn in skag's own order; a seed of the published code does not give the same run.",
     ]
     return "\n".join(lines) + "\n"
