@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skag.encoders.layers import BatchNorm, Pointwise
 from skag.encoders.protogcn import SpatialGraph, TemporalBranches
 from skag.methods.skeleton_agent.losses import alignment_loss
-from skag.methods.skeleton_agent.network import ModelConfig, Output, Recogniser
+from skag.methods.skeleton_agent.network import ModelConfig, NetworkOutput, Recogniser
 from skag.text.weights import mend_torchvision
 from skag.training.allocator import keep_freed_memory, without_small_caches
 
@@ -104,7 +104,7 @@ class Plain(Recogniser):
             if isinstance(module, Pointwise | BatchNorm):
                 module.__class__ = nn.Conv2d if isinstance(module, Pointwise) else nn.BatchNorm2d
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor) -> NetworkOutput:
         per_joint = self.features(x).mean(3).flatten(0, 1)  # NM C V
         pooled = per_joint.unflatten(0, (len(x), M)).mean((1, 3))
         matrices = self.critical_joints[:, :, None].expand(K, V, V)
@@ -112,7 +112,7 @@ class Plain(Recogniser):
         projected = F.conv2d(critical.transpose(1, 2).flatten(3), self.constraint_head.weight[..., None, None])
         projected = projected + self.constraint_head.bias  # NM 1 K V
         constraint = projected.squeeze(1).mean(2).unflatten(0, (len(x), M)).mean(1)
-        return Output(self.class_head(pooled), constraint, self.embedding_head(pooled))
+        return NetworkOutput(self.class_head(pooled), constraint, self.embedding_head(pooled))
 
 
 def text_tower() -> nn.Module:

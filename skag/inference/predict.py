@@ -29,7 +29,7 @@ from . import calibration, discriminant
 from .calibration import Calibration
 from .fusion import stream_weight
 from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
-from .recordings import Failure, Recording, cleaned, of_array
+from .recordings import Failure, InputRecording, cleaned, of_array
 from .scores import predict_clips, predict_prepared
 
 NONE_OF_THESE = "none of these"
@@ -294,7 +294,7 @@ def held_still(rows: torch.Tensor, joints: Sequence[int], layout: Layout) -> tor
 
 def predict_recordings(
     predictor: Predictor,
-    items: Iterable[Recording | Failure],
+    items: Iterable[InputRecording | Failure],
     *,
     abstain: float | None = None,
     evidence: bool = True,
@@ -302,7 +302,7 @@ def predict_recordings(
     """Predict recordings as they come (`recordings.each_recording`), a batch of them in memory at a time; the results
     are in their order. Arguments and errors as for `Predictor.predict`."""
     predictor.threshold(abstain)  # before anything is read
-    batch: list[Recording] = []
+    batch: list[InputRecording] = []
 
     def predicted() -> Iterator[Predicted | Failure]:
         found = predictor.predict([item.clip for item in batch], abstain=abstain, evidence=evidence)
@@ -317,7 +317,7 @@ def predict_recordings(
     frames = 0
     for item in items:
         try:
-            if isinstance(item, Recording):
+            if isinstance(item, InputRecording):
                 item = replace(item, clip=cleaned(item.clip, predictor.layout))
         except Unusable as unusable:
             item = Failure(item.path, printable(item.clip.name, 255), str(unusable))
@@ -345,7 +345,7 @@ def predict_array(
     evidence: bool = True,
 ) -> Prediction:
     """Predict one recording, see `recogniser.TrainedRecogniser.predict`. Raises `DataError` and `RunError`."""
-    item = Recording(Path(), of_array(keypoints, confidence, predictor.layout))
+    item = InputRecording(Path(), of_array(keypoints, confidence, predictor.layout))
     (found,) = predict_recordings(predictor, [item], abstain=abstain, evidence=evidence)
     if isinstance(found, Failure):
         raise DataError(f"{found.name} {found.reason}.")

@@ -31,7 +31,7 @@ FRAME_RATES = {"ntu": 30.0, "sbu": 15.0, "msr-action3d": 15.0, "utd-mhad": 30.0}
 
 
 @dataclass(frozen=True)
-class Recording:
+class InputRecording:
     """One recording as it comes; `cleaned` makes its clip ready. The label in it means nothing."""
 
     path: Path  # of the source that it lies in
@@ -55,7 +55,7 @@ class Failure:
 
 def each_recording(
     paths: Iterable[Path], layout: Layout, *, format: str | None = None, split: str | None = None
-) -> Iterator[Recording | Failure]:
+) -> Iterator[InputRecording | Failure]:
     """The recordings of several sources, one in memory at a time; see `open_recordings`. Nothing is raised for one
     that cannot be used: it is a `Failure`, and the others follow."""
     for path in paths:
@@ -86,7 +86,7 @@ def _without_warnings(items: Iterator[Any]) -> Iterator[Any]:
 @contextmanager
 def open_recordings(
     path: Path, layout: Layout, *, format: str | None = None, split: str | None = None
-) -> Iterator[Iterator[Recording | Skipped]]:
+) -> Iterator[Iterator[InputRecording | Skipped]]:
     """The recordings of a file, folder or archive, or of a skeleton store (of one `split` of it), in `layout`.
 
     Raises `DataError` where nothing can be read at all, or where the joints are not those of `layout`.
@@ -95,12 +95,12 @@ def open_recordings(
         if _is_hdf5(path):
             store = stack.enter_context(SkeletonStore(path))
             _check_layout(printable(str(path), 400), store.layout, layout)
-            yield (Recording(path, clip) for clip in _of_store(store, split))
+            yield (InputRecording(path, clip) for clip in _of_store(store, split))
             return
         if split is not None:
             raise DataError(f"{printable(str(path), 400)} is no skeleton store and has no splits: leave --split out.")
         if path.suffix.lower() == ".npy" and path.is_file() and path.stat().st_size > MAX_ROW:
-            yield iter([Recording(path, _mapped(path, layout))])
+            yield iter([InputRecording(path, _mapped(path, layout))])
             return
         files = Files(path)
         module = reader(files, format)
@@ -111,7 +111,7 @@ def open_recordings(
         source = read(files, format, options, module)
         _check_layout(files.shown, source.layout, layout)
         rate = FRAME_RATES.get(next(name for name, known in FORMATS.items() if known is module))
-        yield (item if isinstance(item, Skipped) else Recording(path, item, rate) for item in source.clips)
+        yield (item if isinstance(item, Skipped) else InputRecording(path, item, rate) for item in source.clips)
 
 
 def _is_hdf5(path: Path) -> bool:

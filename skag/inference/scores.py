@@ -27,7 +27,7 @@ class Predictions:
     labels: np.ndarray  # [n]
     probabilities: np.ndarray  # [n, K]
     classes: list[str]
-    num_clips_per_sample: int
+    num_views: int
     fingerprint: str
 
 
@@ -82,7 +82,7 @@ def save_predictions(folder: Path, predictions: Predictions) -> Path:
         "labels": predictions.labels,
         "probabilities": predictions.probabilities,
         "classes": np.array(predictions.classes),
-        "num_clips_per_sample": predictions.num_clips_per_sample,
+        "num_clips_per_sample": predictions.num_views,
         "fingerprint": predictions.fingerprint,
     }
     runs.write_whole(path, lambda file: np.savez_compressed(file, **arrays))
@@ -102,7 +102,7 @@ def load_predictions(folder: Path, split: str) -> Predictions | None:
                 labels=saved["labels"],
                 probabilities=saved["probabilities"],
                 classes=saved["classes"].tolist(),
-                num_clips_per_sample=int(saved["num_clips_per_sample"]),
+                num_views=int(saved["num_clips_per_sample"]),
                 fingerprint=str(saved["fingerprint"]),
             )
     except Exception as error:  # zip, numpy and key errors alike: the file is not what we wrote

@@ -26,7 +26,7 @@ from ..readers.archives import printable
 from ..readers.source import Unusable
 from ..skeleton.store import Clip
 from .predict import Predictor
-from .recordings import Failure, Recording, check_shape, cleaned, of_array
+from .recordings import Failure, InputRecording, check_shape, cleaned, of_array
 
 # Of 0, 0.25, 0.5, 1 and 2, on the recordings of the subject that a UTKinect run held out: windows of 15, 20, 30 and 40
 # frames had 49 to 92 % of the labelled frames right, and 0.5 was at most 4 points below the best of each.
@@ -95,7 +95,7 @@ class Duration:
 
 def segment_recordings(
     predictor: Predictor,
-    items: Iterable[Recording | Failure],
+    items: Iterable[InputRecording | Failure],
     window: Duration,
     stride: Duration | None = None,
     *,

@@ -130,7 +130,7 @@ def _analysis(document: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(run: Run, store: SkeletonStore, predictions: Predictions, findings: Findings) -> list[tuple[str, str]]:
     """What the run is, as names and values."""
-    views = predictions.num_clips_per_sample
+    views = predictions.num_views
     found = {
         "Recipe": run.config.recipe,
         "Stream": run.config.data.stream,

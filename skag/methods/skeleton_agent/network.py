@@ -40,7 +40,7 @@ class ModelConfig:
 
 
 @dataclass
-class Output:
+class NetworkOutput:
     """What the network says about a batch of clips."""
 
     class_logits: Tensor  # [N, K]
@@ -49,7 +49,7 @@ class Output:
 
 
 class Recogniser(ProtoGCN):
-    """Clips `[N, M, T, V, C]` to an `Output`. `critical_joints` `[K, V]` is set by the Selector."""
+    """Clips `[N, M, T, V, C]` to an `NetworkOutput`. `critical_joints` `[K, V]` is set by the Selector."""
 
     critical_joints: Tensor
     config: ModelConfig
@@ -65,11 +65,11 @@ class Recogniser(ProtoGCN):
             self.alignment_scale = nn.Parameter(torch.tensor(LEARNED_SCALE))
         self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor) -> NetworkOutput:
         x_pre = self.mean_features(x)  # N C V
         pooled = x_pre.mean(2)  # N C
         # Eq. 4 multiplies x_pre with a V x V matrix per class whose rows are constant. Projecting the channels
         # to one number per joint first and summing over critical joints is equal (1e-14 in float64).
         per_joint = self.constraint_head(x_pre.transpose(1, 2)).squeeze(-1) - self.constraint_head.bias  # N V
         constraint = per_joint @ self.critical_joints.T + self.constraint_head.bias
-        return Output(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled))
+        return NetworkOutput(self.class_head(self.dropout(pooled)), constraint, self.embedding_head(pooled))
