@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from skag.methods.skeleton_agent import network_figures
 from skag.methods.skeleton_agent.network_figures import critical_joints_figure, embedding_figure, topology_figure
 from skag.methods.skeleton_agent.refreshes import Snapshot
+from skag.results import figures
 from skag.skeleton.layouts import load_layout
 
 from .helpers.figures import texts
@@ -113,6 +114,6 @@ def test_of_many_classes_sixty_bodies_are_drawn_and_said_to_be(tmp_path, drawn):
 
 @pytest.mark.parametrize("heights", [[1.0, 1.0, 1.0], [0.9, 0.88, 0.1, 0.09], [0.5]])
 def test_spread_names_keep_their_distance_and_order(heights):
-    spread = network_figures._spread(heights, 0.1)
+    spread = figures._spread(heights, 0.1)
     assert np.all(-np.diff(spread) >= 0.1 - 1e-12)
     assert np.mean(spread) == pytest.approx(np.mean(heights))

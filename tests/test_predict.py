@@ -210,10 +210,14 @@ def test_sentences_are_those_that_the_kept_network_was_trained_with(run_folder: 
     later = [key for record in runs.read_lines(run_folder / "refreshes.jsonl") for key in record["exchanges"]]
     assert later
     (run_folder / class_knowledge.FILE).unlink()  # as a run of version 0.1.0
+
+    def change(name: str, sentence: str) -> dict:
+        return {"class": name, "sentence": sentence, "joints": []}
+
     refreshes = [
-        {"epoch": 2, "exchanges": later, "changed": [{"class": CLASSES[0], "sentence": "early"}]},
-        {"epoch": 3, "effective": 5, "exchanges": [], "changed": [{"class": CLASSES[0], "sentence": "late"}]},
-        {"epoch": 8, "exchanges": [], "changed": [{"class": CLASSES[1], "sentence": "too late"}]},
+        {"epoch": 2, "exchanges": later, "changed": [change(CLASSES[0], "early")]},
+        {"epoch": 3, "effective": 5, "exchanges": [], "changed": [change(CLASSES[0], "late")]},
+        {"epoch": 8, "exchanges": [], "changed": [change(CLASSES[1], "too late")]},
     ]
     (run_folder / "refreshes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in refreshes))
     said = {}

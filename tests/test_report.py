@@ -213,7 +213,7 @@ def test_dialogues_and_refreshes_are_told_as_they_were(run_folder: Path, store_p
     (trained,) = data["analysis"]["trained"]
     assert trained[:2] == [0, 1] and trained[2][0]["before"] == 5 and trained[2][0]["after_clips"] == 14
     assert [texts[sentence] for sentence in entry["change"]["sentence"]] == [ANSWERS[5], texts[critical["sentence"]]]
-    assert entry["change"]["joints"] == [[11, 10], [11, 7]]
+    assert entry["change"]["joints"] == [[10, 11], [11, 7]]
 
 
 def test_clips_are_the_surest_of_every_class_and_those_it_gets_wrong(run_folder: Path, store_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_an_unfinished_line_is_left_out_and_a_damaged_one_named(run_folder: Path
         assert len(data["refreshes"]) == 2 and len(data["course"]["epochs"]) == 4
         for damage in ("[]\n", "{}\n", "no JSON\n"):
             path.write_text(whole + damage)
-            with pytest.raises(RunError, match=f"{name} is damaged"):
+            with pytest.raises(RunError, match=rf"{name}.* is damaged"):
                 collected(run_folder, store_path)
         path.write_text(whole)
 

@@ -440,7 +440,7 @@ def pipelines_3d() -> Iterator[Row]:
                 draw[8] = (limbs.index(PUBLISHED_LIMBS[choices.randint(0, 3)]) + 0.5) / 4
         _, _, frames = uniform_draw(int(clips.frames[0]), 100, draws)
         draw = torch.cat([torch.from_numpy(draw)[None], frames], 1)
-        yield reference.row(array, data.augmented(clips, torch.tensor([0]), config, augment, draw, 0), HALF)
+        yield reference.row(array, data.augmented(clips, torch.tensor([0]), config, augment, draw), HALF)
 
 
 def pipelines_2d() -> Iterator[Row]:
@@ -466,7 +466,7 @@ def pipelines_2d() -> Iterator[Row]:
         draw[0, 2] = draws.random_sample()  # the published flip draws after the frames
         augment = AugmentConfig(mirror=0.5 if recipe == "finegym" else 0.0)
         draw = torch.cat([draw, chosen], 1)
-        ours = data.augmented(clips, torch.tensor([0]), config, augment, draw, 0)
+        ours = data.augmented(clips, torch.tensor([0]), config, augment, draw)
         yield reference.row(array, ours, 1e-6, relative=True)
 
 
