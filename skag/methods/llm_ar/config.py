@@ -71,6 +71,14 @@ class CodebookConfig:
         due = self.revive_every and step % self.revive_every == 0
         return bool(due) and step <= self.revive_until * steps
 
+    def check(self, tokens: int) -> None:
+        """Raise `RunError` where the codes are more than the `tokens` of the training clips can fill."""
+        if tokens < self.num_codes:
+            raise RunError(
+                f"num_codes is {self.num_codes}, but the training clips have {tokens} tokens: "
+                f"set it to {max(2, tokens // 4 * 2)} or less."
+            )
+
 
 @dataclass(frozen=True)
 class BiasConfig:
