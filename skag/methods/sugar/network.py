@@ -203,7 +203,15 @@ def bridge_cost(config: BridgeConfig, token_width: int, word_width: int, num_tok
     with torch.device("meta"):
         bridge = Bridge(config, token_width, word_width).eval()
         tokens = torch.empty(1, num_tokens, token_width)
+    if config.kind != "tqp":
         return cost(bridge, lambda: bridge(tokens))
+    # All segments cost the same, also the one that is filled up: one is counted.
+    k, steps = config.num_queries, -(-num_tokens // config.num_queries)
+    one = cost(bridge, lambda: bridge(tokens[:, :k]))
+    query, segment = (torch.empty(1, k, w, device="meta") for w in (config.width, config.key_width or token_width))
+    step = cost(bridge.reader, lambda: bridge.reader(query, segment, None))
+    further_keys = 2 * (num_tokens - k) * token_width * config.key_width
+    return Cost(one.parameters, one.flops + (steps - 1) * step.flops + further_keys)
 
 
 def _import_transformers():
