@@ -17,9 +17,12 @@ def binary(layout: Layout) -> np.ndarray:
     return A
 
 
-def spatial(layout: Layout) -> np.ndarray:
-    """`[3, V, V]`: every joint itself, edges inward, edges outward; columns of the latter two sum to 1 (2s-AGCN)."""
-    outer, inner = layout.edge_index.T
+def spatial(layout: Layout, edges: np.ndarray | None = None) -> np.ndarray:
+    """`[3, V, V]`: every joint itself, edges inward, edges outward; columns of the latter two sum to 1 (2s-AGCN).
+
+    `edges` `[E, 2]`, each from the outer joint to the inner one, take the place of the layout's where they are given.
+    """
+    outer, inner = (layout.edge_index if edges is None else edges).T
     inward = np.zeros((layout.num_joints, layout.num_joints))
     inward[inner, outer] = 1
     return np.stack([np.eye(layout.num_joints), _normalised(inward), _normalised(inward.T)])

@@ -1,0 +1,104 @@
+"""LLM-AR's configuration: the action VQ-VAE, its codebook and the human-bias losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...checks import MANY, within
+from ...errors import RunError
+
+
+@dataclass(frozen=True)
+class VqVaeConfig:
+    """Encoder and decoder of the action VQ-VAE. The width of a code is that of the base model's words."""
+
+    width: int = 512  # channels of the convolutions (T2M-GPT; not stated in the paper)
+    depth: int = 3  # residual blocks after every change of length (T2M-GPT; not stated in the paper)
+    growth: int = 3  # factor from one residual block's dilation to the next's (T2M-GPT; not stated in the paper)
+    halvings: int = 2  # of the length: 2 leave a quarter of it (paper, section 4.2)
+    # What one sentence is about. joined: a frame's numbers are those of all bodies, absent ones 0 (the likely reading).
+    # folded: every body is coded by itself, and a clip's sentence holds the codes of all who are there. Not stated in
+    # the paper.
+    bodies: Literal["folded", "joined"] = "folded"
+    velocity: float = 0.0  # weight of the same loss on differences of frames (T2M-GPT 0.5; the paper prints none)
+    supervision: float = 0.0  # weight of a linear classifier's cross-entropy on the codes (0: off; beyond the paper)
+
+    def __post_init__(self) -> None:
+        within(self, 1, MANY, "width", "depth", "growth")
+        within(self, 1, 5, "halvings")
+        within(self, 0, MANY, "velocity", "supervision")
+
+    @property
+    def frames_per_code(self) -> int:
+        return 2**self.halvings
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """The codes, how they are found, and how they are kept in use."""
+
+    num_codes: int = 512  # U (paper, section 4.2)
+    geometry: Literal["hyperbolic", "euclidean"] = "hyperbolic"
+    curvature: float = 1.0  # c of the ball (paper)
+    # What the encoder's output is multiplied with before it is coded. width: 1 / sqrt(code width), with which latents
+    # keep off the rim of the ball. none: 1. Not stated in the paper.
+    latent_scale: Literal["width", "none"] = "width"
+    max_norm: float = 2.3  # longest latent after scaling, in tangent coordinates (0: any; not stated in the paper)
+    # Embedding and commitment as squared distances (sum over a code's numbers) or as mean squares, which let the
+    # codebook collapse here. Not stated in the paper (eq. 11 prints norms).
+    code_loss: Literal["squared_distance", "mean_square"] = "squared_distance"
+    embedding: float = 1.0  # weight of L_embed (paper, eq. 11)
+    commitment: float = 0.25  # weight of L_commit (0.02 in the paper)
+    # Where the gradient passes straight through: between tangent vectors, or in the ball. Not stated in the paper.
+    straight_through: Literal["tangent", "ball"] = "tangent"
+    # What codes begin as: latents of the first clips, or small normal numbers. Not stated in the paper.
+    begin: Literal["data", "normal"] = "data"
+    revive_every: int = 200  # steps between revivals of dead codes (0: never; not stated in the paper)
+    revive_until: float = 0.7  # share of the training after which none is revived (not stated in the paper)
+    revive_below: float = 1.0  # a code that was chosen fewer times since the last revival is dead (T2M-GPT)
+
+    def __post_init__(self) -> None:
+        within(self, 2, MANY, "num_codes")
+        if self.num_codes % 2:
+            raise RunError(f"num_codes is {self.num_codes}; codes come in pairs, so it must be even.")
+        within(self, 1e-4, MANY, "curvature")
+        within(self, 0, MANY, "max_norm", "embedding", "commitment", "revive_every", "revive_below")
+        within(self, 0, 1, "revive_until")
+
+    def revives(self, step: int, steps: int) -> bool:
+        """Whether dead codes are revived after step `step` (from 1) of `steps`."""
+        due = self.revive_every and step % self.revive_every == 0
+        return bool(due) and step <= self.revive_until * steps
+
+    def check(self, tokens: int) -> None:
+        """Raise `RunError` where the codes are more than the `tokens` of the training clips can fill."""
+        if tokens < self.num_codes:
+            raise RunError(
+                f"num_codes is {self.num_codes}, but the training clips have {tokens} tokens: "
+                f"set it to {max(2, tokens // 4 * 2)} or less."
+            )
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """The human-bias losses: `weight * (zipf L_Zipf + context L_context + mmd MMD)` (paper, eq. 3 to 7)."""
+
+    weight: float = 0.05  # 0.2 in the paper, with which the codebook collapsed here
+    zipf: float = 1.0  # weight of L_Zipf: how often codes are used (0: off)
+    context: float = 1.0  # weight of L_context: codes u and u + U/2 come together (0: off)
+    mmd: float = 1.0  # weight of the MMD between codes and the base model's words (0: off)
+    tau: float = 1.0  # temperature of the Gumbel softmax (not stated in the paper)
+    # Steps over which the use of codes is counted for L_Zipf, with weights that fall by 1/e over that many; 0: each
+    # batch by itself, which must then hold at least as many tokens as there are codes. Not stated in the paper.
+    zipf_memory: int = 20
+    # Words are compared with codes at the codes' mean norm, as codes are read at the words'; or as they are, which
+    # pulls codes to the rim. Not stated in the paper.
+    mmd_words: Literal["scaled", "as_is"] = "scaled"
+    # Coordinates in which codes are compared with words and read by the base model: points of the ball (as the paper's
+    # section 3.2 likely means), or tangent vectors. Not stated in the paper.
+    token_space: Literal["ball", "tangent"] = "ball"
+
+    def __post_init__(self) -> None:
+        within(self, 0, MANY, "weight", "zipf", "context", "mmd", "zipf_memory")
+        within(self, 1e-3, MANY, "tau")
