@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from skag.skeleton.store import Clip
-from skag.skeleton.timing import even, is_even, rate_of
+from skag.convert import convert
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore
+from skag.skeleton.timing import even, in_seconds, is_even, rate_of
+from tests.helpers.recordings import case, real
+
+JOINTS = load_layout("sbu-15").joints
 
 
 def walk(times: np.ndarray, **facts: object) -> Clip:
@@ -77,6 +84,48 @@ def test_stamps_that_cannot_be_right_are_left_out(times: list[float]) -> None:
 def test_a_rate_without_stamps_stays() -> None:
     clip, done = even(Clip("a", 0, np.ones((1, 3, 2, 2), np.float32), frame_rate=25.0))
     assert (clip.frame_rate, done) == (25.0, "")
+
+
+@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1e9])
+def test_the_unit_of_stamps_is_found(unit: float) -> None:
+    stamps = 38597212.0 * unit + np.arange(20) * unit / 30
+    assert rate_of(in_seconds(stamps)) == pytest.approx(30, rel=1e-3)
+    assert rate_of(in_seconds(stamps, 1e3)) == (pytest.approx(30 * 1e3 / unit, rel=1e-3) if unit in (1e3,) else None)
+
+
+def table(path: Path, stamps: np.ndarray, column: str) -> Path:
+    header = ",".join([column, *(f"{joint}_{axis}".replace(" ", "_") for joint in JOINTS for axis in "xyz")])
+    rows = [[stamp, *(n + stamp / 1000 for n in range(45))] for stamp in stamps]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *(",".join(f"{number:.4f}" for number in row) for row in rows)]))
+    return path
+
+
+def test_time_stamps_of_a_table_become_the_clips_rate(tmp_path: Path) -> None:
+    even_stamps = 5e6 + np.arange(30) * 40.0
+    table(tmp_path / "in" / "walk" / "a.csv", even_stamps, "Timestamp")
+    table(tmp_path / "in" / "walk" / "b.csv", np.delete(even_stamps, [7, 8, 20]), "timestamp_ms")
+    table(tmp_path / "in" / "run" / "c.csv", even_stamps, "unrelated")
+    report = convert(tmp_path / "in", tmp_path / "data.h5", layout="sbu-15", fps=50)
+    assert "The frames of 1 recording lie at uneven times; they are now an even time apart." in report.notes
+    assert "Frame rates differ: 25 Hz (2) and 50 Hz (1)." in report.notes
+    with SkeletonStore(tmp_path / "data.h5") as store:
+        rates = dict(zip(store.names, map(store.frame_rate, range(3)), strict=True))
+        assert sorted(rates.values()) == [25, 25, 50]
+        one, other = (next(n for n, name in enumerate(store.names) if name.endswith(f"walk/{a}")) for a in "ab")
+        assert store.frames.tolist() == [30, 30, 30]
+        assert np.allclose(store.keypoints(one), store.keypoints(other), atol=1e-3)
+
+
+def test_kinder_gator_and_utkinect_know_their_rates(tmp_path: Path) -> None:
+    convert(case("kinder_gator_two_labels"), tmp_path / "gator.h5")
+    with SkeletonStore(tmp_path / "gator.h5") as store:
+        assert store.frame_rates == pytest.approx(30, rel=0.03)
+    report = convert(real("utkinect-raw.tar.gz"), tmp_path / "ut.h5")
+    assert any("uneven times" in note for note in report.notes)
+    with SkeletonStore(tmp_path / "ut.h5") as store:
+        assert len(store) == 199 and not np.isnan(store.frame_rates).any()
+        assert set(store.frame_rates.tolist()) <= {10.0, 15.0, 30.0}
 
 
 def test_evenness() -> None:

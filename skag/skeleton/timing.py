@@ -17,22 +17,35 @@ _EVEN = 0.5  # of the median step, by which others may differ; one left out make
 _LONGEST_GAP = 1.0  # seconds that are bridged; joints in longer gaps are missing
 _MOST_FRAMES = 4  # times as many as there were, and no more
 _PLAUSIBLE = (1.0, 2000.0)  # frames per second: from a slow time lapse to the fastest motion capture
+_CAMERA = (4.0, 1000.0)  # frames per second, where the unit is to be found by it
+_UNITS = (1, 1e3, 1e6, 1e9)
 _NAMED = 4  # rates in a sentence
 RATES_DIFFER = 1.1  # from this factor between two rates on, motion looks faster in one than in the other
 
 
 def rate_of(times: np.ndarray) -> float | None:
-    """Frames per second of stamps `[T]` in seconds: the inverse of their median step, or of the mean one where they
-    are even. None where stamps do not rise, are fewer than two, or give a rate that no camera has."""
+    """Frames per second of stamps `[T]` in seconds: the inverse of the mean of the steps that are about the median one.
+    None where stamps do not rise, are fewer than two, or give a rate that no camera has."""
     times = np.asarray(times, np.float64)
     if len(times) < 2 or not np.isfinite(times).all():
         return None
     steps = np.diff(times)
     if not (steps > 0).all():
         return None
-    rate = (len(times) - 1) / (times[-1] - times[0]) if is_even(times) else 1 / float(np.median(steps))
+    middle = np.median(steps)
+    rate = 1 / float(steps[np.abs(steps - middle) <= _EVEN * middle].mean())
     low, high = _PLAUSIBLE
     return round(float(rate), 3) if low <= rate <= high else None
+
+
+def in_seconds(stamps: np.ndarray, unit: float = 0) -> np.ndarray:
+    """Stamps `[T]` in seconds; `unit` is how many are in a second, 0 where that is not known: then the smallest of 1, a
+    thousand, a million and a thousand million with which the frames come as often as a camera's."""
+    steps = np.diff(stamps)
+    step = float(np.median(steps)) if len(steps) else 0.0
+    if not unit:
+        unit = next((unit for unit in _UNITS if step > 0 and _CAMERA[0] <= unit / step <= _CAMERA[1]), 1)
+    return (stamps - stamps[:1]) / unit
 
 
 def is_even(times: np.ndarray) -> bool:
