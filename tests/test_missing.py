@@ -95,6 +95,14 @@ def test_what_recordings_are_centred_on_is_not_missing(place: float) -> None:
     assert counts == {} and np.array_equal(clip.keypoints, keypoints)
 
 
+def test_a_recording_of_nothing_else_goes_only_where_its_numbers_are_negative() -> None:
+    ones = np.ones((1, 4, 15, 3), "f4")
+    assert marked(ones)[1] == {} and marked(ones * [1, 2, 3])[1] == {}
+    clip, counts = marked(-ones)
+    assert counts == {"number": 60} and not clip.keypoints.any()
+    assert missing_as_number(ones, None, SBU)  # of which `check` tells
+
+
 def test_pixels_that_repeat_count_where_several_joints_share_them() -> None:
     keypoints = np.round(300 + 2000 * moving(COCO))
     keypoints[0, :, 0] = (310, 205)  # a head held still

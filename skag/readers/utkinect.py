@@ -33,7 +33,8 @@ ACTIONS = {  # as in the label files, and in words
     "throw": "throw", "push": "push", "pull": "pull", "waveHands": "wave hands", "clapHands": "clap hands",
 }  # fmt: skip
 PUBLISHED_CLIPS = 199
-SENSOR_RATE = 30.0  # frames a second that are numbered; about every second or third is there
+SENSOR_RATE = 30.0  # frames a second that are numbered
+FRAME_RATE = 15.0  # at which they were kept (paper); every second is there, with gaps
 MAX_BYTES = 64 << 20  # of one recording of several minutes
 MAX_LABEL_BYTES = 1 << 20
 _RECORDING = re.compile(r"joints_(s(\d\d)_e\d\d)\.txt")
@@ -159,7 +160,8 @@ def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
 def _whole(member: Member) -> Clip:
     recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
     numbers, keypoints = _frames(member)
-    return Clip(recording, UNKNOWN, keypoints[None], subject=int(subject) or UNKNOWN, times=numbers / SENSOR_RATE)
+    times = numbers / SENSOR_RATE
+    return Clip(recording, UNKNOWN, keypoints[None], None, int(subject) or UNKNOWN, frame_rate=FRAME_RATE, times=times)
 
 
 def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypoints: np.ndarray) -> Clip:
@@ -175,6 +177,7 @@ def _clip(name: str, subject: int, segment: _Segment, numbers: np.ndarray, keypo
         _rows(keypoints, inside)[None],
         subject=subject or UNKNOWN,
         splits=(split,),
+        frame_rate=FRAME_RATE,
         times=numbers[inside] / SENSOR_RATE,
     )
 

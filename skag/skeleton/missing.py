@@ -39,12 +39,18 @@ def mark_missing(clip: Clip, layout: Layout) -> tuple[Clip, Counter[str]]:
     """The clip with joints that were not seen set to 0, and how many joints in frames there were, by the keys of
     `WORDS`. The clip itself where there are none; its arrays are float32 `[M, T, V, C]` and `[M, T, V]` and finite.
 
-    A confidence of a missing joint becomes 0 too. The joints may be those recorded, without derived ones.
+    A confidence of a missing joint becomes 0 too. Where nothing would be left, only negative numbers go: a recording
+    that lies on one point throughout is for `skag check` to name. The joints may be those recorded alone.
     """
     found = missing_as_number(clip.keypoints, clip.confidence, layout)
     if not found:
         return clip, Counter()
     mask = np.any(list(found.values()), axis=0)
+    if mask[clip.keypoints.any(axis=-1)].all():  # nothing would be left
+        found = {"number": mask & (clip.keypoints < 0).all(axis=-1)}
+        mask = found["number"]
+        if not mask.any():
+            return clip, Counter()
     counts = Counter({kind: int(where.sum()) for kind, where in found.items()})
     keypoints = np.where(mask[..., None], 0, clip.keypoints).astype(np.float32)
     confidence = None if clip.confidence is None else np.where(mask, 0, clip.confidence).astype(np.float32)

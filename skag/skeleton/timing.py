@@ -14,6 +14,7 @@ import numpy as np
 from .store import Clip
 
 _EVEN = 0.5  # of the median step, by which others may differ; one left out makes a step of two
+_SAME_RATE = 0.03  # of a rate, as which stamps rounded to a millisecond count
 _LONGEST_GAP = 1.0  # seconds that are bridged; joints in longer gaps are missing
 _MOST_FRAMES = 4  # times as many as there were, and no more
 _PLAUSIBLE = (1.0, 2000.0)  # frames per second: from a slow time lapse to the fastest motion capture
@@ -59,7 +60,7 @@ def even(clip: Clip) -> tuple[Clip, str]:
     """The clip with the frame rate that its `times` say, frames moved to even time where they are not, and what was
     done: "" (nothing), "moved", or "unusable" where the stamps cannot be right and are left out.
 
-    A rate that the clip has already stays where it has no stamps.
+    A rate that the clip has already is the one its frames are brought to; it stays where there are no stamps.
     """
     if clip.times is None:
         return clip, ""
@@ -69,15 +70,16 @@ def even(clip: Clip) -> tuple[Clip, str]:
         return plain, "unusable"
     if len(times) < 2:
         return plain, ""
-    rate = rate_of(times)
-    if rate is None:
+    found = rate_of(times)
+    if found is None:
         return plain, "unusable"
+    rate = clip.frame_rate or found
     plain = replace(plain, frame_rate=rate)
-    if is_even(times):
+    if is_even(times) and abs(found / rate - 1) < _SAME_RATE:
         return plain, ""
     count = round((times[-1] - times[0]) * rate) + 1
     if count > _MOST_FRAMES * len(times):
-        return replace(plain, frame_rate=None), "unusable"
+        return replace(plain, frame_rate=clip.frame_rate), "unusable"
     moments = times[0] + np.arange(count) / rate
     return _at(plain, times, moments), "moved"
 
