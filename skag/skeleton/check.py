@@ -327,7 +327,7 @@ def _look_at_clip(
     if not seen.any():
         facts.numbers["no-body"].append(number)
         return
-    body, there = _main_body(keypoints, seen), present[seen.sum(1).argmax()]
+    body, there = main_body(keypoints, seen), present[seen.sum(1).argmax()]
     there = there[there.any(axis=-1)]
     centred, radius = _centred(body, there)
     frames = seen.any(axis=0)
@@ -357,13 +357,13 @@ def _look_at_clip(
     facts.joints_seen += there.any(axis=0)
     facts.usable.append(number)
     facts.radii.append(radius)
-    facts.upright.append(_standing_along(body, there, store.layout))
+    facts.upright.append(standing_along(body, there, store.layout))
     facts.digests.append(int.from_bytes(hashlib.blake2b(keypoints[:, frames].tobytes(), digest_size=8).digest()))
     facts.signatures.append(signature(centred, projections))
     facts.offsets.append(store.layout.dims == 3 and look_like_offsets(body, there, store.layout))
 
 
-def _main_body(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def main_body(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """`[T, V, C]` of the body that is in most frames, those frames only."""
     main = seen.sum(axis=1).argmax()
     return keypoints[main, seen[main]].astype(np.float64)
@@ -377,7 +377,17 @@ def _centred(body: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, float]:
     return centred, float(np.median(np.sqrt((centred**2).sum(axis=(1, 2)) / count[:, 0])))
 
 
-def _standing_along(body: np.ndarray, there: np.ndarray, layout: Layout) -> tuple[int, int]:
+def radius_of(body: np.ndarray, there: np.ndarray) -> float:
+    """The root mean square distance of a body's joints from their middle, in the median frame."""
+    return _centred(body, there)[1]
+
+
+def moves_at_all(body: np.ndarray, radius: float) -> bool:
+    """Whether any joint of a body `[T, V, C]` leaves its place by more than rounding."""
+    return float(np.ptp(body, axis=0).max()) > _STILL * radius
+
+
+def standing_along(body: np.ndarray, there: np.ndarray, layout: Layout) -> tuple[int, int]:
     """Axis and sign that lead from the legs to the trunk; (-1, 0) where the layout or the clip lacks either."""
     lines = layout.standing_lines(body, there)
     if not len(lines):
