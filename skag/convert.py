@@ -21,7 +21,9 @@ from .readers.archives import Files, printable
 from .readers.label_names import read_names
 from .readers.labels import read_labels
 from .readers.source import Options, Skipped, Source, Unusable
-from .skeleton.layouts import load_layout
+from .skeleton import timing
+from .skeleton.layouts import Layout, load_layout
+from .skeleton.missing import Missing, mark_missing
 from .skeleton.splitting import SPLIT_BY, Recording, make_splits
 from .skeleton.store import Clip, StoreWriter, is_store, write_store
 from .targets import check_target
@@ -83,6 +85,7 @@ def convert(
     labels: Path | None = None,
     split_by: str | None = None,
     strict: bool = False,
+    fps: float | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> ConvertReport:
@@ -91,9 +94,9 @@ def convert(
 
     The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
     recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
-    conversion. `jobs` processes read, and one writes: the store is the same with any number of them. (They are started
-    anew, so a script that asks for several has to have its code under `if __name__ == "__main__":`.) Raises
-    `DataError`.
+    conversion. `fps` is the frame rate of recordings that do not say theirs. `jobs` processes read, and one writes: the
+    store is the same with any number of them. (They are started anew, so a script that asks for several has to have its
+    code under `if __name__ == "__main__":`.) Raises `DataError`.
     """
     source, out = Path(source), Path(out)
     if split_by is not None and split_by not in SPLIT_BY:
@@ -102,7 +105,7 @@ def convert(
 
     workers = Workers(jobs)
     data = open_source(source, format=format, layout=layout, classes=classes, labels=labels, workers=workers)
-    tally = _Tally(data, strict)
+    tally = _Tally(data, strict, fps)
     try:
         with workers, write_store(out, data.layout) as writer:
             for done, item in enumerate(data.clips, 1):
@@ -137,8 +140,9 @@ def _check_target(source: Path, out: Path) -> None:
 class _Tally:
     """Cleans clips on their way into the store and counts them."""
 
-    def __init__(self, opened: Source, strict: bool) -> None:
-        self._opened, self._strict = opened, strict
+    def __init__(self, opened: Source, strict: bool, fps: float | None = None) -> None:
+        self._opened, self._strict, self._fps = opened, strict, fps
+        self._missing, self._times = Missing(), timing.Tally()
         self.recordings: dict[str, Recording] = {}  # those that were written, by name
         self._skipped: list[tuple[str, str]] = []
         self._splits: dict[str, tuple[str, ...]] = {}  # that recordings bring, by name
@@ -158,6 +162,8 @@ class _Tally:
                 raise DataError(f"{name}: {reason} (stopped here because of --strict).") from None
             self._skipped.append((name, reason))
             return
+        self._missing.count_zeros(clip)
+        self._times.count_rate(clip)
         self.recordings[name] = Recording(name, clip.label, clip.subject, clip.camera)
         self._splits[name] = clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
@@ -171,9 +177,13 @@ class _Tally:
         if clip.label >= len(self._opened.classes):
             raise Unusable(f"has the label {clip.label}, and there are {len(self._opened.classes)} classes (from 0)")
         clip, mended = without_gaps(clip)
+        clip, counts = mark_missing(clip, self._opened.layout)
+        clip, moved = timing.even(clip)
         clip = present_bodies(clip)
         self._mended += mended
-        return clip
+        self._missing.add(counts)
+        self._times.add(moved)
+        return timing.with_rate(clip, self._fps)
 
     def nothing_usable(self, source: Path) -> str:
         shown = printable(str(source), 400)
@@ -192,6 +202,7 @@ class _Tally:
         in_no_split = sum(not each for each in splits)
         if self._mended:
             notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
+        notes += self._missing.notes() + self._times.notes()
         if in_no_split and count:
             notes.append(f"{in_no_split} recordings are in no split.")
         return ConvertReport(
@@ -231,6 +242,11 @@ def _without(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     values = values if values.flags.writeable else values.copy()
     values[~good] = 0
     return values
+
+
+def at_even_time(clip: Clip, layout: Layout) -> Clip:
+    """A recording as it comes, with frames an even time apart and its rate, as a conversion makes it of time stamps."""
+    return clip if clip.times is None else timing.even(mark_missing(without_gaps(clip)[0], layout)[0])[0]
 
 
 def present_bodies(clip: Clip) -> Clip:

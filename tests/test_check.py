@@ -13,11 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from skag.cli import app
+from skag.convert import convert
 from skag.errors import DataError
 from skag.skeleton.check import Finding, check
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.simulate import ACTIONS, simulate
-from skag.skeleton.store import Clip, SkeletonStore, write_store
+from skag.skeleton.store import Clip, SkeletonStore, is_as_written, write_store
+from tests.helpers.recordings import case, real
 
 LAYOUT = load_layout("nturgb+d")
 IMAGE = load_layout("coco")
@@ -28,11 +30,11 @@ def clips() -> list[Clip]:
     """Ninety sound clips of nine simulated people; a joint that the camera lost is where its neighbour is."""
     recorded = simulate(subjects=9, repetitions=1)
     split_of = {name: split for split, names in recorded["split"].items() for name in names}
-    made = []
+    made, aside = [], np.array([0.01, 0.02, 0.03], np.float32)
     for clip in recorded["annotations"]:
         keypoints = clip["keypoint"].astype(np.float32)
         lost = ~keypoints.any(axis=-1, keepdims=True)
-        keypoints = np.where(lost, keypoints[:, :, LAYOUT.bone_parents] + np.float32(0.01), keypoints)
+        keypoints = np.where(lost, keypoints[:, :, LAYOUT.bone_parents] + aside, keypoints)
         name = clip["frame_dir"]
         subject, split = int(name[name.index("P") + 1 :][:3]), split_of[name]
         made.append(Clip(name, clip["label"], keypoints, subject=subject, splits=(split,)))
@@ -150,7 +152,9 @@ def test_a_blemish_is_a_remark_and_an_error_where_many_clips_have_it(tmp_path, c
     assert (many[kind].level, many[kind].clips) == ("error", 20)
 
 
-@pytest.mark.parametrize(("kind", "change"), [("missing-joints", without_joint), ("stuck-joints", with_stuck_joint)])
+@pytest.mark.parametrize(
+    ("kind", "change"), [("missing-joints", without_joint), ("missing-as-number", with_stuck_joint)]
+)
 def test_joints_that_some_clips_lost_are_remarked(tmp_path, clips, kind, change):
     found = findings(tmp_path, changed(clips, range(30), change))
     assert list(found) == [kind] and (found[kind].level, found[kind].clips) == ("remark", 30)
@@ -290,7 +294,7 @@ def copy(clip: Clip, noise: float, skipped: int, split: str, label: int | None =
     )
 
 
-@pytest.mark.parametrize(("noise", "skipped"), [(0, 0), (0, 6), (0.008, 0), (0.008, 6)])
+@pytest.mark.parametrize(("noise", "skipped"), [(0, 0), (0, 6), (0.0003, 0), (0.0003, 6)])
 def test_a_recording_under_two_names(tmp_path, clips, noise, skipped):
     originals = [clips[number] for number in range(0, 60, 5)]
     across = findings(tmp_path, [*clips, *(copy(clip, noise, skipped, "xsub_val") for clip in originals)])
@@ -301,6 +305,31 @@ def test_a_recording_under_two_names(tmp_path, clips, noise, skipped):
     assert list(within) == ["duplicate"] and within["duplicate"].level == "remark"
     labels = findings(tmp_path, [*clips, copy(originals[0], noise, skipped, "xsub_train", originals[0].label + 1)])
     assert list(labels) == ["two-labels"] and labels["two-labels"].level == "error"
+
+
+def test_a_copy_with_noise_is_shown_with_how_far_it_differs(tmp_path, clips):
+    """It could be another take: a remark, also where its label is another and it is tested."""
+    found = findings(tmp_path, [*clips, copy(clips[0], 0.005, 6, "xsub_val", clips[0].label + 1)])
+    assert list(found) == ["near-duplicate"] and found["near-duplicate"].level == "remark"
+    (name,) = found["near-duplicate"].names
+    assert name.startswith(f"copy of {clips[0].name} ~ {clips[0].name} (") and name.endswith(" % of the body)")
+    assert 0.2 < float(name.split("(")[1].split()[0]) < 2
+
+
+@pytest.mark.parametrize("folder", ["kinder_gator_two_labels"])
+def test_two_takes_are_not_the_same_recording(tmp_path, folder):
+    convert(case(folder), tmp_path / "takes.h5")
+    with SkeletonStore(tmp_path / "takes.h5") as store:
+        kinds = {finding.kind for finding in check(store).findings}
+    assert not kinds & {"two-labels", "duplicate", "duplicate-in-both", "near-duplicate"}
+
+
+def test_the_95_copies_in_nw_ucla_stay_found(tmp_path):
+    convert(real("nw-ucla-raw.tar.gz"), tmp_path / "ucla.h5")
+    with SkeletonStore(tmp_path / "ucla.h5") as store:
+        found = {finding.kind: finding for finding in check(store).findings}
+    assert (found["duplicate-in-both"].clips, found["two-labels"].clips, found["duplicate"].clips) == (95, 2, 2)
+    assert "near-duplicate" not in found
 
 
 def test_equal_clips_without_motion_are_found_too(tmp_path, clips):
@@ -320,7 +349,74 @@ def test_two_bodies_are_compared_together(tmp_path, clips):
     assert findings(tmp_path, pairs) == {}
     other = Clip("other", clips[0].label, beside(clips[0], clips[40]), splits=("xsub_val",))
     assert findings(tmp_path, [*pairs, other]) == {}
-    assert list(findings(tmp_path, [*pairs, copy(pairs[0], 0.005, 4, "xsub_val")])) == ["duplicate-in-both"]
+    assert list(findings(tmp_path, [*pairs, copy(pairs[0], 0.0003, 4, "xsub_val")])) == ["duplicate-in-both"]
+
+
+def test_clips_of_several_frame_rates(tmp_path, clips):
+    known = [replace(clip, frame_rate=30.0) for clip in clips[1:]]
+    assert findings(tmp_path, [replace(clips[0], frame_rate=29.97), *known]) == {}
+    found = findings(tmp_path, [replace(clips[0], frame_rate=120.0), clips[1], *known[1:]])
+    assert list(found) == ["mixed-rates"] and found["mixed-rates"].level == "remark"
+    assert found["mixed-rates"].names == (clips[0].name,)
+    assert "30 Hz (88), 120 Hz (1) and unknown (1)" in found["mixed-rates"].what
+
+
+def test_a_confidence_that_is_near_0_everywhere(tmp_path, clips):
+    scored = [replace(clip, confidence=np.full(clip.keypoints.shape[:3], 0.9, np.float32)) for clip in clips]
+    low = [replace(clip, confidence=np.full(clip.keypoints.shape[:3], 0.001, np.float32)) for clip in clips]
+    few, many = (findings(tmp_path, [*low[:n], *scored[n:]])["no-confidence"] for n in (2, 20))
+    assert (few.level, few.clips, many.level, many.clips) == ("remark", 2, "error", 20)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_offsets_from_the_parent_joint(tmp_path, clips, turned):
+    """As motion capture keeps them: in the room's axes, or in those of the parent, where bones stand still."""
+    parents = np.array([LAYOUT.index[LAYOUT.bones.get(joint, joint)] for joint in LAYOUT.joints])
+    rigid = []
+    for clip in clips:
+        offsets = clip.keypoints - clip.keypoints[:, :, parents]
+        lengths = np.linalg.norm(offsets, axis=-1, keepdims=True)
+        usual = np.median(lengths, axis=1, keepdims=True)
+        offsets = offsets / np.maximum(lengths, 1e-9) * usual
+        if not turned:
+            down = np.array([0, -1, 0], np.float32)
+            offsets = np.broadcast_to(usual * down, offsets.shape) + np.random.default_rng(0).normal(
+                0, 1e-3, offsets.shape
+            )
+            arms = [v for v, joint in enumerate(LAYOUT.joints) if not joint.endswith(("hip", "knee", "ankle", "foot"))]
+            offsets[:, :, arms] *= -1
+        root = LAYOUT.index[LAYOUT.root]
+        offsets[:, :, root] = clip.keypoints[:, :, root]
+        rigid.append(replace(clip, keypoints=offsets.astype(np.float32)))
+    assert findings(tmp_path, rigid)["offsets"].level == "error"
+
+
+def test_any_flipped_byte_is_found(tmp_path, clips):
+    """In the head, in HDF5's own records, in names and numbers: all of them, and never a traceback."""
+    findings(tmp_path, clips)
+    sound = (tmp_path / "made.h5").read_bytes()
+    rng = np.random.default_rng(0)
+    places = [0, 8, 70, 500, 512, 520, *rng.integers(512, len(sound), 60), *range(len(sound) - 4000, len(sound), 200)]
+    for place in map(int, places):
+        damaged = bytearray(sound)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "flipped.h5").write_bytes(damaged)
+        assert is_as_written(tmp_path / "flipped.h5") is False, place
+    (tmp_path / "short.h5").write_bytes(sound[:-1])
+    assert is_as_written(tmp_path / "short.h5") is False
+    assert is_as_written(tmp_path / "made.h5") is True
+
+
+def test_changed_bytes_are_an_error_of_check(tmp_path, clips):
+    findings(tmp_path, clips)
+    data = bytearray((tmp_path / "made.h5").read_bytes())
+    place = data.find(clips[5].keypoints[0, 3].tobytes())
+    data[place + 1] ^= 1  # the last bit but some of one coordinate
+    (tmp_path / "made.h5").write_bytes(data)
+    with SkeletonStore(tmp_path / "made.h5") as store:
+        report = check(store)
+    assert [finding.kind for finding in report.findings if finding.level == "error"] == ["changed-bytes"]
+    assert not report.ok
 
 
 @pytest.fixture
@@ -333,7 +429,8 @@ def test_a_layout_that_the_arrays_do_not_have(stored):
     with h5py.File(stored, "r+") as file:
         file.attrs["layout"] = load_layout("kinect-v1").to_json()
     with SkeletonStore(stored) as store:
-        (finding,) = check(store).findings
+        finding, edited = check(store).findings
+    assert edited.kind == "changed-bytes"
     assert finding.kind == "joint-count" and "25 x 3" in finding.what and "20 joints" in finding.what
 
 
@@ -341,14 +438,16 @@ def test_clips_whose_rows_are_not_there(stored):
     with h5py.File(stored, "r+") as file:
         file["clips/offset"][-2:] = len(file["keypoints"])
     with SkeletonStore(stored) as store:
-        assert [(f.kind, f.clips, f.level) for f in check(store).findings] == [("unreadable", 2, "error")]
+        found = [(f.kind, f.clips, f.level) for f in check(store).findings]
+    assert found == [("unreadable", 2, "error"), ("changed-bytes", 90, "error")]
 
 
 def test_splits_that_name_clips_that_are_not_there(stored):
     with h5py.File(stored, "r+") as file:
         file["splits/xsub_val"][:2] = (999, -5)
     with SkeletonStore(stored) as store:
-        assert [(f.kind, f.clips) for f in check(store).findings] == [("split-range", 2)]
+        found = [(f.kind, f.clips) for f in check(store).findings]
+    assert found == [("split-range", 2), ("changed-bytes", 90)]
 
 
 def test_names_that_cannot_be_read(stored):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,10 @@ from skag.backends import (
 from skag.dialogue import formats
 from skag.dialogue.describe import describe, described_with, load, unusable_before
 from skag.dialogue.exchanges import Usage
-from skag.dialogue.interview import MAX_ANSWER, Respondent, clean, in_parallel
+from skag.dialogue.interview import MAX_ANEW, MAX_ANSWER, Respondent, clean, in_parallel
 from skag.dialogue.replay import identities_of, replay
 from skag.dialogue.store import DialogueStore
+from skag.dialogue.transfer import _problem
 from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
@@ -63,13 +65,51 @@ def test_after_two_more_tries_what_is_safe_is_repaired(store: DialogueStore) -> 
     assert selector.critical_mask(report.conversations, LAYOUT)[:, 0].all()
 
 
-def test_what_cannot_be_repaired_fails_the_class_and_is_not_paid_for_twice(store: DialogueStore) -> None:
+def test_what_cannot_be_repaired_fails_the_class_and_is_put_anew_by_the_same_command(store: DialogueStore) -> None:
     backend = scripted(round4=lambda topic, _: "I cannot." if topic.class_index == 0 else good(topic, []))
     report = run(backend, store)
     assert [name for name, _ in report.failed] == ["pick up"]
     assert report.failed[0][1].startswith("round 4: the answer does not fit, asked 3 times: the line 'I cannot.'")
-    again = run(backend, store)
-    assert again.asked == 0 and again.failed == report.failed
+    before = {item.key: item for item in store.find()}
+    well = run(ScriptedBackend(good), store)
+    assert (well.asked, well.failed) == (2, ())  # rounds 4 and 5 of the one class
+    assert all(store.get(key) == item for key, item in before.items())
+    assert run(ScriptedBackend(good), store).asked == 0
+    told = load(store, CLASSES, LAYOUT)[0].exchanges[4]
+    assert (told.again, told.attempt, told.rejected) == (1, 0, None)
+    assert not [finding for finding in verify(store)[1] if finding.kind in ("broken", "malformed")]
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "I'm sorry, but I can't help with that.", "1-hip"], ids=["empty", "refused", "cut"]
+)
+def test_putting_anew_has_an_end(store: DialogueStore, answer: str) -> None:
+    backend = scripted(round4=lambda topic, _: answer if topic.class_index == 0 else good(topic, []))
+    asked = [run(backend, store).asked for _ in range(MAX_ANEW + 3)]
+    assert asked == [3 * 5 - 1 + 2] + [3] * MAX_ANEW + [0, 0]
+    ((name, reason),) = run(backend, store).failed
+    assert name == "pick up" and reason.endswith(f", in {MAX_ANEW + 1} runs: choose another model, or --fallback")
+
+
+def test_offline_nobody_is_asked_anew_and_what_was_is_found(store: DialogueStore) -> None:
+    backend = scripted(round4=lambda topic, _: "" if topic.class_index == 0 else good(topic, []))
+    run(backend, store)
+    offline = describe(None, store, CLASSES, LAYOUT, PROMPTS, identity=backend.identity())
+    assert offline.asked == 0 and "the answer does not fit, asked 3 times" in offline.failed[0][1]
+    run(ScriptedBackend(good), store)
+    offline = describe(None, store, CLASSES, LAYOUT, PROMPTS, identity=backend.identity())
+    assert (offline.asked, offline.failed) == (0, ())
+
+
+def test_what_was_put_anew_survives_export_and_import(store: DialogueStore, tmp_path: Path) -> None:
+    run(scripted(round4=lambda topic, _: "" if topic.class_index == 0 else good(topic, [])), store)
+    run(ScriptedBackend(good), store)
+    other = DialogueStore(tmp_path / "other.h5")
+    for item in store:
+        record = item.to_record()
+        assert _problem(json.loads(json.dumps(record))) is None
+        other.add(type(item).from_record(record))
+    assert run(ScriptedBackend(good), other).asked == 0
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,10 @@ def utkinect_members(labels: str = "actionLabel_modified.txt") -> dict[str, byte
 def test_utkinect_segments_go_by_frame_number(tmp_path: Path) -> None:
     report, store = converted(as_zip(utkinect_members(), tmp_path / "x.zip"), tmp_path)
     assert store.names == ["s01_e01_walk", "s01_e01_sitDown", "s02_e01_walk", "s02_e01_sitDown"]
-    assert store.frames.tolist() == [3, 2, 3, 2], "a repeated number counts once"
     points = table(7, 60, 2).reshape(7, 20, 3).astype("f4")
-    assert (store.keypoints(2)[0] == points[[1, 2, 4]]).all(), "the first of the repeated ones"
-    assert (store.keypoints(3)[0] == points[[5, 6]]).all()
+    assert np.allclose(store.keypoints(2)[0, [0, -1]], points[[1, 4]]), "of repeated numbers the first counts"
+    assert np.allclose(store.keypoints(3)[0, [0, -1]], points[[5, 6]])
+    assert store.frame_rates.tolist() == [15.0] * 4  # as many frames as there are in the time, two numbers apart
     assert store.subjects.tolist() == [1, 1, 2, 2] and report.splits == {"xsub_test": 2, "xsub_train": 2}
     assert [store.classes[i] for i in store.labels[:2]] == ["walk", "sit down"]
     assert [name for name, _ in report.skipped] == ["s01_e01_clapHands", "s02_e01_clapHands"]
@@ -136,8 +136,11 @@ def test_utkinect_real(tmp_path: Path) -> None:
     report, store = converted(real("utkinect-raw.tar.gz"), tmp_path)
     assert (report.clips, report.layout, report.bodies) == (199, "kinect-v1", 1)
     assert report.splits == {"xsub_train": 100, "xsub_test": 99}
-    assert [name for name, _ in report.skipped] == ["s10_e02_carry"] and report.notes == []
-    assert store.frames.min() == 5 and sorted(set(store.subjects)) == list(range(1, 11))
+    assert [name for name, _ in report.skipped] == ["s10_e02_carry"]
+    (note,) = report.notes
+    assert note.startswith("The frames of 199 recordings lie at uneven times")
+    assert store.frames.min() >= 5 and set(store.frame_rates.tolist()) == {15.0}
+    assert sorted(set(store.subjects)) == list(range(1, 11))
     assert np.bincount(store.labels).tolist() == [20, 20, 20, 20, 19, 20, 20, 20, 20, 20]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..skeleton.store import SkeletonStore
 
 CLIPS_PER_CLASS = 200
+USUAL_RATE = 30.0  # frames per second, at which limits for speeds by the frame were chosen
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ClassStatistics:
     mean: np.ndarray  # [K, A]
     variance: np.ndarray  # [K, A]
     right: np.ndarray  # [K, L] share of clips in which the right limb is the busier
+    per_second: bool  # whether speeds and durations are in seconds; else in frames
     landmarks: dict[str, float]  # usual heights of knees, hips, shoulders, head above the ground
 
     @cached_property
@@ -38,7 +40,10 @@ class ClassStatistics:
     @cached_property
     def _noise(self) -> np.ndarray:
         """`[A]` least variance that counts, so that a joint that never moves does not stand out by noise."""
-        return 0.05 * self.variance[self.known].mean(0) + 1e-4
+        least = np.full(self.variance.shape[1], 1e-4)
+        if self.per_second:
+            least[JOINT_FEATURES.index("speed") : -len(BODY_FEATURES) : len(JOINT_FEATURES)] *= USUAL_RATE**2
+        return 0.05 * self.variance[self.known].mean(0) + least
 
     def against(self, one: int, other: int) -> np.ndarray:
         """Cohen's d of every attribute between two classes, `[A]`."""
@@ -87,7 +92,7 @@ def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
     mean, variance = np.full((2, len(chosen), width), np.nan)
     right, counts = np.ones((len(chosen), len(anatomy.limbs))), np.zeros(len(chosen), int)
     everyone = np.concatenate(chosen)
-    viewpoint = Viewpoint(store, anatomy, everyone) if len(everyone) else None
+    viewpoint = Viewpoint(store, anatomy, everyone, per_second=True) if len(everyone) else None
     for label, clips in enumerate(chosen):
         if (motion := viewpoint.motion(clips) if len(clips) else None) is None:
             continue
@@ -102,7 +107,8 @@ def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
         )
     for values in (mean, variance):  # what a class never shows does not set it apart: as the others on average
         values[:] = np.where(np.isnan(values), np.ma.masked_invalid(values).mean(0).filled(0.0), values)
-    return ClassStatistics(anatomy, counts, mean, variance, right, _landmarks(anatomy, mean[counts > 0]))
+    per_second = viewpoint is not None and viewpoint.rates is not None
+    return ClassStatistics(anatomy, counts, mean, variance, right, per_second, _landmarks(anatomy, mean[counts > 0]))
 
 
 def _landmarks(anatomy: Anatomy, mean: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dialogue.formats import MAX_TOKENS, token_bound
 from ..skeleton.kinematics import BODY_FEATURES, JOINT_FEATURES, PART_WORDS, STILL
-from .class_statistics import ClassStatistics, critical_joints
+from .class_statistics import USUAL_RATE, ClassStatistics, critical_joints
 
 _SIDED = 0.65  # from this share of clips on, a class has a preferred side
 _DISTINCTION_TOKENS = 58  # as `_length` counts them
@@ -79,6 +79,7 @@ _TRUE = {
 _LEAST = {"speed": 0.01, "swings": 0.6, "when": 0.08, "duration": 0.25, "lean": 0.15, "lean end": 0.15, "one arm": 0.05,
           "one leg": 0.05}  # fmt: skip
 _LEAST_LENGTH = 0.04
+_MOTION = ("range", "speed", "rise", "dip", "reach")
 _NEED_MOTION = ("swings", "when", "higher late", "ahead late")
 _MATTER = {  # what a feature of the body is about: of each matter one fact is told
     "travel": "trunk", "sink": "trunk", "lean": "trunk", "lean end": "trunk", "hands apart": "hands", "uneven": "hands",
@@ -145,7 +146,7 @@ class Teller:
     def movement(self, one: int, joint: int) -> str:
         """What a joint (busier side in the right one's place) does in a class, as a predicate."""
         does = self.statistics.of_joint(one, joint)
-        if does["range"] < 2 * STILL:
+        if self._is_still(one, joint):
             return f"stays almost still at {self.place(does['level'])}"
         turns = []
         back_and_forth = max(does["rise"], does["dip"])
@@ -169,6 +170,9 @@ class Teller:
         speed = self.statistics.joint_table(self.statistics.against_rest(one))[joint, JOINT_FEATURES.index("speed")]
         joint_by = ", " if " and " in turns[0] else " and "
         return joint_by.join(turns[:2]) + (", quickly" if speed > 0.6 else ", slowly" if speed < -0.6 else "")
+
+    def _is_still(self, one: int, joint: int) -> bool:
+        return self.statistics.of_joint(one, joint)["range"] < 2 * STILL
 
     def part(self, one: int, part: str) -> str:
         """What a body part does: one predicate for both sides, or one for each where they differ."""
@@ -202,6 +206,12 @@ class Teller:
                     if feature in _NEED_MOTION and does["range"] < 3 * STILL:
                         continue
                     step = change[joints[side], number].mean()
+                    if _tells_of_motion(feature, value, step, part) and any(
+                        self._is_still(one, int(v)) for v in joints[side]
+                    ):
+                        continue
+                    if feature == "speed" and statistics.per_second:
+                        step /= USUAL_RATE  # `_LEAST` is by the frame
                     if words := _words(feature, value, step, part, self.place(value), self.place(value - step)):
                         fact = Fact(self.noun(one, part, which), words, part)
                         found.append((_weight(feature, value, d[side].mean()), fact))
@@ -319,6 +329,13 @@ def _words(feature: str, value: float, step: float, part: str, place: str = "", 
     if feature in _COMPARED and place == other:
         return _COMPARED[feature][0 if larger else 1]
     return _SAYS[feature][0 if larger else 1].format(place=place)
+
+
+def _tells_of_motion(feature: str, value: float, step: float, part: str) -> bool:
+    """Whether what `_words` says is that the joint moves: not to be said of one that `Teller.movement` calls still."""
+    if feature in _NET:
+        return abs(value) >= STILL
+    return step > 0 and (feature in _MOTION or (feature == "top" and part in ("leg", "foot")))
 
 
 def _weight(feature: str, value: float, difference: float) -> float:

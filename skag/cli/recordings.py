@@ -41,6 +41,10 @@ def convert(
     split_by: Annotated[
         str | None, typer.Option("--split-by", help="Add training and test splits by subject, camera, or random.")
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=1, max=2000, help="Frames per second of recordings that do not say theirs."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes that read.  [default: one per core]")
@@ -85,6 +89,7 @@ def convert(
             labels=labels,
             split_by=split_by,
             strict=strict,
+            fps=fps,
             jobs=jobs or usable_cores(),
             progress=update,
         )

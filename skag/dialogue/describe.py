@@ -13,7 +13,7 @@ from ..errors import BackendError, DialogueError
 from ..skeleton.layouts import Layout
 from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .formats import FormatProblem
-from .interview import Interview, NotStored, Question, Respondent, in_parallel
+from .interview import MAX_ANEW, Interview, NotStored, Question, Respondent, in_parallel
 from .prompts import Prompts
 from .script import Script
 from .store import DialogueStore
@@ -59,7 +59,8 @@ def describe(
     """Ask the rounds before training of every class, `jobs` classes at a time.
 
     What the backend refuses or answers unusably is asked of `fallback`; later rounds go to the backend again.
-    A class whose answers fail does not stop the others, and all answers are kept. `progress(done, total)` counts
+    A class whose answers fail does not stop the others, and all answers are kept; the next time its question is put
+    anew, `MAX_ANEW` times at most. `progress(done, total)` counts
     rounds and may be called from any thread. Without a backend, the store alone answers for `identity` (by default
     the backend's own). Raises `BackendError` where no question can be asked at all.
     """
@@ -69,7 +70,7 @@ def describe(
     label_set = label_set_id(classes, layout)
     first = Respondent(backend, [] if identity is None else [identity])
     _ = first.identities  # a backend without one can be asked nothing
-    interview = Interview(first, store, prompts, layout, label_set, step, fallback, structured, jobs)
+    interview = Interview(first, store, prompts, layout, label_set, step, fallback, structured, jobs, MAX_ANEW)
 
     def one(index: int) -> Conversation | BackendError | FormatProblem:
         history: tuple[Message, ...] = ({"role": "system", "content": prompts.system()},)

@@ -52,6 +52,12 @@ class Exchange:
         return self._noted("rejected") or self.refused
 
     @property
+    def again(self) -> int:
+        """How often the question had been put before, in earlier runs of the command, without a usable answer."""
+        again = self.details.get("again", 0)
+        return again if isinstance(again, int) else 0
+
+    @property
     def refused(self) -> str | None:
         """How the model refused, if it did."""
         return self._noted("refused")
@@ -119,9 +125,12 @@ class Conversation:
         return None if exchange is None else exchange.text
 
 
-def exchange_key(identity: dict, messages: Sequence[dict[str, str]], schema: dict | None = None) -> str:
-    """Hash of everything that shapes an answer: what it is found by."""
+def exchange_key(identity: dict, messages: Sequence[dict[str, str]], schema: dict | None = None, again: int = 0) -> str:
+    """Hash of everything that shapes an answer: what it is found by. `again` tells a question that is put anew, after
+    all answers to it were unusable, from the same one before."""
     request = {"version": KEY_VERSION, "identity": identity, "messages": list(messages), "schema": schema}
+    if again:
+        request["again"] = again
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

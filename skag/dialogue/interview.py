@@ -25,6 +25,7 @@ from .prompts import Prompts
 from .store import DialogueStore
 
 MAX_REASKS = 2
+MAX_ANEW = 5  # times that a question without a usable answer is put anew, once in a run of the command
 MAX_ANSWER = 20_000  # characters; the longest answer asked for has a few hundred
 # Control characters (but tab and line feed), which could reach a terminal; lone surrogates, which UTF-8 cannot hold.
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -50,6 +51,10 @@ class NotStored(BackendError):
     def __init__(self, question: Question) -> None:
         super().__init__(f"round {question.round}: not in the store")
         self.question = question
+
+
+class UnusableBefore(FormatProblem):
+    """No answer to a question can be used, and all of them were in the store: nobody was asked now."""
 
 
 class BudgetSpent(BackendError):
@@ -89,6 +94,7 @@ class Interview:
     fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
     structured: bool = False  # ask servers to hold the model to a JSON schema
     jobs: int = 1  # questions asked at the same time
+    anew: int = 0  # times that questions are put anew whose answers in the store cannot be used
     budget: int | None = None  # questions that may be put, to the store or a backend, those put again included
     usage: Usage = field(default_factory=Usage)  # of the questions asked
     usage_before: Usage = field(default_factory=Usage)  # of those that the store answered
@@ -120,82 +126,121 @@ class Interview:
         if similar:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
         messages = [*history, {"role": "user", "content": self.prompts.question(topic.round, **values)}]
-        try:
-            exchange = self._usable(self.first, messages, topic, similar)
-        except FormatProblem as problem:
-            if self.fallback is None:
-                raise
-            exchange = self._from_fallback(problem, messages, topic, similar)
+        exchange = self._of_either(messages, topic, similar)
         if self.progress:
             self.progress()
         return exchange
 
+    def _of_either(self, messages: list[Message], topic: Topic, similar: tuple[str, ...]) -> Exchange:
+        """The first model's usable answer, or the second's. A question to which the store has nothing but answers that
+        cannot be used is put anew, see `anew`; what was put anew before is looked up without a backend too."""
+        again = 0
+        while True:
+            try:
+                return self._of_one(messages, topic, similar, again)
+            except UnusableBefore as problem:
+                if again == self.anew:
+                    asked = f", in {again + 1} runs: choose another model, or --fallback" if again else ""
+                    raise FormatProblem(f"{problem}{asked}") from None
+                before, again = problem, again + 1
+            except NotStored:
+                if not again:
+                    raise
+                raise FormatProblem(str(before)) from None
+
+    def _of_one(self, messages: list[Message], topic: Topic, similar: tuple[str, ...], again: int) -> Exchange:
+        try:
+            return self._usable(self.first, messages, topic, similar, again)
+        except FormatProblem as problem:
+            if self.fallback is None:
+                raise
+            return self._from_fallback(problem, messages, topic, similar, again)
+
     def _from_fallback(
-        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...]
+        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...], again: int
     ) -> Exchange:
         """The second model's answer to what the first one refuses."""
         try:
-            exchange = self._usable(self.fallback, messages, topic, similar)
+            exchange = self._usable(self.fallback, messages, topic, similar, again)
         except (NotStored, BudgetSpent):
             raise
         except (BackendError, FormatProblem) as error:
-            raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
+            both = isinstance(problem, UnusableBefore) and isinstance(error, UnusableBefore)
+            kind = UnusableBefore if both else FormatProblem
+            raise kind(f"{problem}; {self.fallback.spec} instead: {error}") from None
         with self._lock:
             self.by_fallback += 1
         return exchange
 
-    def _usable(self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...]) -> Exchange:
+    def _usable(
+        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], again: int
+    ) -> Exchange:
         """The first answer that can be used; the question is put again with the reason where one cannot.
 
         A refusal is final where there is a second model to ask.
         """
+        kind = UnusableBefore
         for attempt in range(MAX_REASKS + 1):
-            exchange = self._exchange(asked, messages, topic, similar, attempt)
+            exchange, is_new = self._exchange(asked, messages, topic, similar, attempt, again)
+            kind = FormatProblem if is_new else kind
             reason = exchange.rejected
             if reason is None:
                 return exchange
             if exchange.refused and self.fallback is not None and asked is self.first:
-                raise FormatProblem(f"round {topic.round}: {asked.spec} refused ({reason})")
+                raise kind(f"round {topic.round}: {asked.spec} refused ({reason})")
             messages = [
                 *messages,
                 {"role": "assistant", "content": exchange.answer or "..."},  # some servers take no empty message
                 {"role": "user", "content": self.prompts.again(reason)},
             ]
-        raise FormatProblem(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
+        raise kind(f"round {topic.round}: the answer does not fit, asked {MAX_REASKS + 1} times: {reason}")
 
     def _exchange(
-        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
-    ) -> Exchange:
-        """One exchange, from the store or from the backend; costs one question of the budget unless it fails."""
+        self,
+        asked: Respondent,
+        messages: list[Message],
+        topic: Topic,
+        similar: tuple[str, ...],
+        attempt: int,
+        again: int,
+    ) -> tuple[Exchange, bool]:
+        """One exchange, from the store or (True) from a backend just now; costs one question of the budget unless it
+        fails."""
         with self._lock:
             if self.budget is not None and self._spent >= self.budget:
                 raise BudgetSpent("as many questions were put as may be")
             self._spent += 1
         try:
-            return self._stored_or_asked(asked, messages, topic, similar, attempt)
+            return self._stored_or_asked(asked, messages, topic, similar, attempt, again)
         except BackendError:
             with self._lock:
                 self._spent -= 1
             raise
 
     def _stored_or_asked(
-        self, asked: Respondent, messages: list[Message], topic: Topic, similar: tuple[str, ...], attempt: int
-    ) -> Exchange:
+        self,
+        asked: Respondent,
+        messages: list[Message],
+        topic: Topic,
+        similar: tuple[str, ...],
+        attempt: int,
+        again: int,
+    ) -> tuple[Exchange, bool]:
         form = self.prompts.script[topic.round].format
         schemas = [(identity, self._schema(identity, form)) for identity in asked.identities]
         for identity, schema in schemas:
-            stored = self.store.get(exchange_key(identity, messages, schema))
+            stored = self.store.get(exchange_key(identity, messages, schema, again))
             if stored is not None:
-                return self._counted(stored, asked=False)
+                return self._counted(stored, asked=False), False
         if asked.backend is None:
             raise NotStored(
                 Question(topic.class_name, topic.round, tuple(messages), similar, self.prompts.script.left(topic.round))
             )
         identity, schema = schemas[0]
-        key = exchange_key(identity, messages, schema)
+        key = exchange_key(identity, messages, schema, again)
         with self.store.asking(key) as stored:
             if stored is not None:  # another process asked for it
-                return self._counted(stored, asked=False)
+                return self._counted(stored, asked=False), True
             with self._turns:
                 answer = self._answer(asked.backend, messages, topic, schema)
             text = clean(answer.text)
@@ -221,9 +266,9 @@ class Interview:
                 created=datetime.now(UTC).isoformat(),
                 attempt=attempt,
                 notes=notes,
-                details=answer.details,
+                details={**answer.details, "again": again} if again else answer.details,
             )
-            return self._counted(self.store.add(exchange), asked=True)
+            return self._counted(self.store.add(exchange), asked=True), True
 
     def _answer(self, backend: Backend, messages: list[Message], topic: Topic, schema: dict | None) -> Answer:
         """What a backend answers; once it is down, it is not asked again."""

@@ -171,7 +171,8 @@ def _problem(record: Any) -> str | None:
         return "a message has an unknown role"
     if _depth(record) > _DEEPEST:
         return "it is nested too deep"
-    if record["key"] != exchange_key(record["identity"], record["messages"], record.get("schema")):
+    again = record.get("details", {}).get("again", 0)
+    if record["key"] != exchange_key(record["identity"], record["messages"], record.get("schema"), again):
         return "its key does not follow from its question"
     return None
 

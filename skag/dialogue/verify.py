@@ -83,7 +83,7 @@ def _of_exchange(exchange: Exchange, script: Script, damaged: bool) -> list[Find
         return Finding(kind, spec_of(exchange.identity), exchange.class_name, exchange.round, text)
 
     findings = []
-    if exchange.key != exchange_key(exchange.identity, exchange.messages, exchange.schema):
+    if exchange.key != exchange_key(exchange.identity, exchange.messages, exchange.schema, exchange.again):
         findings.append(found("broken", "its key does not follow from its question"))
     if damaged:
         findings.append(found("broken", "its text is not the one that was stored"))

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..convert import present_bodies, without_gaps
+from ..convert import at_even_time, present_bodies, without_gaps
 from ..errors import DataError
 from ..readers import FORMATS, OWN, read, reader
 from ..readers.archives import Files, printable
@@ -23,6 +23,7 @@ from ..readers.arrays import MAX_ROW
 from ..readers.labels import UNLABELLED
 from ..readers.source import Options, Skipped, Unusable
 from ..skeleton.layouts import Layout, layout_names
+from ..skeleton.missing import mark_missing
 from ..skeleton.store import UNKNOWN, Clip, SkeletonStore
 
 # Frames per second by format, where the data set's paper states them and its files hold all frames. UTKinect's leave
@@ -36,7 +37,7 @@ class InputRecording:
 
     path: Path  # of the source that it lies in
     clip: Clip
-    frame_rate: float | None = None  # frames per second, where the format says so
+    frame_rate: float | None = None  # frames per second, where the recording or its format says so
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def open_recordings(
         if _is_hdf5(path):
             store = stack.enter_context(SkeletonStore(path))
             _check_layout(printable(str(path), 400), store.layout, layout)
-            yield (InputRecording(path, clip) for clip in _of_store(store, split))
+            yield (InputRecording(path, clip, clip.frame_rate) for clip in _of_store(store, split))
             return
         if split is not None:
             raise DataError(f"{printable(str(path), 400)} is no skeleton store and has no splits: leave --split out.")
@@ -111,7 +112,12 @@ def open_recordings(
         source = read(files, format, options, module)
         _check_layout(files.shown, source.layout, layout)
         rate = FRAME_RATES.get(next(name for name, known in FORMATS.items() if known is module))
-        yield (item if isinstance(item, Skipped) else InputRecording(path, item, rate) for item in source.clips)
+        yield (item if isinstance(item, Skipped) else _timed(path, item, layout, rate) for item in source.clips)
+
+
+def _timed(path: Path, clip: Clip, layout: Layout, usual: float | None) -> InputRecording:
+    clip = at_even_time(clip, layout)
+    return InputRecording(path, clip, clip.frame_rate or usual)
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -140,6 +146,7 @@ def _of_store(store: SkeletonStore, split: str | None) -> Iterator[Clip]:
             store.confidence(number),
             width=int(store.widths[number]),
             height=int(store.heights[number]),
+            frame_rate=store.frame_rate(number),
         )
 
 
@@ -191,7 +198,7 @@ def cleaned(clip: Clip, layout: Layout) -> Clip:
         keypoints = np.array(clip.keypoints, np.float32)  # a copy: the caller's array stays as it is
         confidence = None if clip.confidence is None else np.array(clip.confidence, np.float32)
     clip = replace(clip, name=printable(clip.name, 255), keypoints=keypoints, confidence=confidence)
-    clip = present_bodies(without_gaps(clip)[0])
+    clip = present_bodies(mark_missing(without_gaps(clip)[0], layout)[0])
     if clip.keypoints.shape[2] == layout.num_joints:
         return clip
     confidence = None if clip.confidence is None else layout.extend(clip.confidence, 2)

@@ -11,10 +11,13 @@ Further columns, all optional; others are ignored:
     body                             which person a row is, where there are several (at most five in a recording)
     label, subject, camera, split    as in `skag.readers.labels`, on the first row of a recording
     width, height                    of the image in pixels
+    timestamp, time                  of the frame; in seconds, or in thousandths, millionths or nanoseconds
+                                     where a name such as `timestamp_ms` says so or no camera were else so slow
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from array import array
@@ -26,6 +29,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from ..errors import DataError
+from ..skeleton import timing
 from ..skeleton.layouts import Layout
 from ..skeleton.store import UNKNOWN, Clip
 from . import joints
@@ -34,10 +38,14 @@ from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
 from .poses import ALWAYS_ALLOWED, EMPTIEST
 from .source import NoneUsable, Options, Skipped, Source, Unusable, streams
 
+TIMES = {  # columns of time stamps, and what a second is in them, where the name says so
+    "timestamp": 0, "time": 0, "t": 0, "time_s": 1, "timestamp_s": 1, "time_sec": 1, "seconds": 1, "time_ms": 1e3,
+    "timestamp_ms": 1e3, "milliseconds": 1e3, "time_us": 1e6, "timestamp_us": 1e6, "time_ns": 1e9, "timestamp_ns": 1e9,
+}  # fmt: skip
 FACTS = {
     "clip": "clip", "recording": "clip", "file": "clip", "name": "clip", "frame": "frame", "body": "body",
     "person": "body", "track": "body", "label": "label", "class": "label", "subject": "subject", "camera": "camera",
-    "split": "split", "width": "width", "height": "height",
+    "split": "split", "width": "width", "height": "height", **dict.fromkeys(TIMES, "time"),
 }  # fmt: skip
 CONFIDENCE = {"c", "conf", "confidence", "score", "visibility", "likelihood", "v"}
 MAX_BODIES = 5
@@ -242,6 +250,7 @@ class _Reader:
     def _clips_of(self, file: str, stream: BinaryIO) -> Iterator[Clip | Skipped]:
         table = self._opened(stream)
         columns = columns_of(table.header)
+        self._time_unit = TIMES[table.header[columns.facts["time"]].strip().lower()] if "time" in columns.facts else 0
         numbers = columns.numbers(self._layout)
         recording: _Recording | None = None
         for texts, values in table.rows(list(columns.facts.values()), numbers):
@@ -272,7 +281,14 @@ class _Reader:
             return
         size = [_pixels(recording.row.get(side, "")) for side in ("width", "height")]
         yield Clip(shown, label, keypoints, confidence, facts.subject, facts.camera, splits=facts.splits,
-                   width=size[0], height=size[1])  # fmt: skip
+                   width=size[0], height=size[1], times=recording.times(self._time_unit))  # fmt: skip
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
 
 
 def _pixels(text: str) -> int:
@@ -286,7 +302,7 @@ class _Recording:
         self.name, self.row = name, row
         self._layout, self._with_confidence = layout, with_confidence
         self._values = bytearray()
-        self._frames, self._bodies = array("d"), array("b")
+        self._frames, self._bodies, self._stamps = array("d"), array("b"), array("d")
         self._body: dict[str, int] = {}
         self._rows_of: Counter[int] = Counter()
         self._problem = ""
@@ -304,6 +320,7 @@ class _Recording:
                 raise Unusable(f"is longer than {MAX_BYTES >> 20} MiB")
             self._frames.append(self._frame(row, body))
             self._bodies.append(body)
+            self._stamps.append(_number(row.get("time", "")))
             self._values += values.astype(np.float32).tobytes()
         except Unusable as unusable:
             self._problem = str(unusable)
@@ -317,6 +334,12 @@ class _Recording:
             return float(row["frame"])
         except ValueError:
             raise Unusable(f"has {printable(row['frame'], 40)!r} for the number of a frame") from None
+
+    def times(self, unit: float) -> np.ndarray | None:
+        """Seconds of the frames `[T]`, of which `unit` are in a second of the stamps (0: not known); None without."""
+        _, first = np.unique(self._frames, return_index=True)
+        stamps = np.frombuffer(self._stamps, np.float64)[first]
+        return None if np.isnan(stamps).any() else timing.in_seconds(stamps, unit)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
         """`[M, T, V, C]` and `[M, T, V]`, 0 where a body is not in a frame. Raises `Unusable`."""

@@ -20,26 +20,22 @@ is a **remark** where training copes, published data sets have the like, or only
     class-untrained     a class is tested and never trained
     clip-in-both        the same clip, by number or name, is trained on and tested
     subject-overlap     (camera-overlap, setup-overlap) of a protocol that promises to keep them apart by its name
-    duplicate-in-both   the same recording under two names, exactly or nearly, is trained on and tested
+    duplicate-in-both   the same recording under two names is trained on and tested
     two-labels          the same recording has two labels
+    changed-bytes       the file is no longer what was written: its checksum says so
+    offsets             joints are offsets from their parent joint, not places
 
 Remarks, those with * becoming errors where at least a tenth of the clips have them, since the conversion is then likely
 at fault rather than some recordings:
 
-    one-frame *, motionless *, frozen-frames *, unseen-frames *, upside-down *
+    one-frame *, motionless *, frozen-frames *, unseen-frames *, upside-down *, no-confidence *
     missing-joints, stuck-joints         sensors and pose estimators lose joints
+    missing-as-number                    joints that were not seen, written as a number (a store of an earlier skag)
+    mixed-rates                          motion looks faster in clips of fewer frames a second
     unit, where the unit is plain        a recipe can scale (`unit_height`)
     name-twice, duplicate                clips of one side of a protocol
+    near-duplicate                       a copy with noise, or a take very like another: the reader can tell
     class-empty, class-tiny              costs questions, or learns little
-
-**Duplicates.** Equal clips are found by a hash. For near ones every clip gets a signature: the highest and lowest value
-over time of fixed random projections of its pose. Cutting off a start or an end leaves most of them, noise hardly moves
-them, and the order of frames does not matter. Clips that agree in three quantised values and lie close in a fourth, of
-several random choices, are candidates: sorting finds them, so that the time grows as n log n. Candidates are laid over
-each other at the shift that fits best, and are one recording where what is left is small beside both the body and its
-motion. The two limits lie between copies with noise of 1 % of the body (0.02) and the closest different clips of
-NW-UCLA, UTKinect and SBU (0.055 where the motion agrees too). Copies that are turned, mirrored, played faster or hardly
-move are not found.
 
 Memory: one clip at a time, and some 200 bytes a clip.
 """
@@ -54,11 +50,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import DataError
+from .duplicates import COPY, copies, projections_of, signature
 from .layouts import Layout
-from .store import SkeletonStore
+from .missing import missing_as_number
+from .offsets import look_like_offsets
+from .store import SkeletonStore, is_as_written
+from .timing import are_mixed, in_words
 
 EXAMPLES = 3  # names that a finding gives
 TINY_CLASS = 5  # training clips below which a class is called tiny
+_NO_CONFIDENCE = 0.05  # of 1; estimators give what they are unsure of more
 _WIDESPREAD = 0.1  # share of clips from which a blemish is no longer one
 _MOST = 0.5  # of a clip's frames, or of all clips
 _STILL = 1e-4  # of the body's radius; sensors' noise lies above it
@@ -69,13 +70,6 @@ _GROUPED_BY = {  # what a protocol's name promises to keep apart
     "xsub": "subject", "subject": "subject", "csv": "subject",
     "xview": "camera", "camera": "camera", "xset": "setup", "setup": "setup",
 }  # fmt: skip
-_PROJECTIONS = 16
-_TABLES, _WINDOW = 24, 16
-_GRID = 0.25  # of the median radius
-_AGREE_WITHIN, _AGREE_SHARE = 0.08, 0.6
-_OVERLAP = 0.6  # of the shorter clip
-_RESIDUAL, _UNEXPLAINED = 0.04, 0.25  # of the body's radius; of the energy of its motion
-_FEWEST_FRAMES = 5  # with which a motion can be recognised
 
 
 @dataclass(frozen=True)
@@ -115,6 +109,7 @@ class _Facts:
     upright: list[tuple[int, int]] = field(default_factory=list)  # axis and sign; (-1, 0) where no part says
     digests: list[int] = field(default_factory=list)
     signatures: list[np.ndarray] = field(default_factory=list)
+    offsets: list[bool] = field(default_factory=list)  # whether joints look like offsets from their parent joint
     joints_seen: np.ndarray | None = None  # clips with the joint, [V]
     joints_moving: np.ndarray | None = None
     moving: int = 0  # clips in which anything moves
@@ -133,7 +128,10 @@ def check(store: SkeletonStore, progress: Callable[[int, int | None], None] = la
         found += _body_findings(store, facts, names)
         found += _class_findings(store, protocols, names)
         found += _protocol_findings(store, protocols, names)
+        found += _rate_findings(store, names)
         found += _duplicate_findings(store, facts, protocols, names)
+    if is_as_written(store.path) is False:
+        found.append(_changed_bytes(store))
     found.sort(key=lambda finding: finding.level != "error")
     return Report(str(store.path), len(store), int(store.frames.sum()), len(store.classes), tuple(found))
 
@@ -292,8 +290,7 @@ def _protocol_findings(
 def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], None]) -> _Facts:
     layout = store.layout
     facts = _Facts(joints_seen=np.zeros(layout.num_joints, int), joints_moving=np.zeros(layout.num_joints, int))
-    projections = np.random.default_rng(0).normal(size=(layout.num_joints * layout.dims, _PROJECTIONS))
-    projections = (projections / np.linalg.norm(projections, axis=0)).astype(np.float32)
+    projections = projections_of(layout.num_joints * layout.dims)
     for number in range(len(store)):
         if number % 50 == 0:
             progress(number, len(store))
@@ -305,20 +302,32 @@ def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], N
         if not np.isfinite(keypoints).all() or not (confidence is None or np.isfinite(confidence).all()):
             facts.numbers["not-finite"].append(number)
             continue
-        _look_at_clip(facts, store, number, keypoints, projections)
+        if confidence is not None and confidence.max(initial=0) < _NO_CONFIDENCE:
+            facts.numbers["no-confidence"].append(number)
+        as_number = missing_as_number(keypoints, confidence, layout)
+        if as_number:
+            facts.numbers["missing-as-number"].append(number)
+        held = as_number.get("constant", np.zeros(keypoints.shape[:3], bool)).any(axis=(0, 1))
+        _look_at_clip(facts, store, number, keypoints, projections, held)
     progress(len(store), len(store))
     return facts
 
 
 def _look_at_clip(
-    facts: _Facts, store: SkeletonStore, number: int, keypoints: np.ndarray, projections: np.ndarray
+    facts: _Facts,
+    store: SkeletonStore,
+    number: int,
+    keypoints: np.ndarray,
+    projections: np.ndarray,
+    held: np.ndarray,
 ) -> None:
+    """`held` `[V]` are joints that are told of as missing, and not as stuck."""
     present = keypoints.any(axis=-1)  # M T V
     seen = present.any(axis=-1)  # M T
     if not seen.any():
         facts.numbers["no-body"].append(number)
         return
-    body, there = _main_body(keypoints, seen), present[seen.sum(1).argmax()]
+    body, there = main_body(keypoints, seen), present[seen.sum(1).argmax()]
     there = there[there.any(axis=-1)]
     centred, radius = _centred(body, there)
     frames = seen.any(axis=0)
@@ -332,7 +341,7 @@ def _look_at_clip(
         repeated = (body[1:] == body[:-1]).all(axis=(1, 2)).mean()
         if repeated > _MOST:
             facts.numbers["frozen-frames"].append(number)
-        moves = (spread > _STILL * radius) | ~there.any(axis=0)
+        moves = (spread > _STILL * radius) | ~there.any(axis=0) | held
         facts.moving += not still
         facts.joints_moving += spread > 0
         if not still and not moves[np.arange(len(moves)) != store.layout.index[store.layout.centre]].all():
@@ -348,12 +357,13 @@ def _look_at_clip(
     facts.joints_seen += there.any(axis=0)
     facts.usable.append(number)
     facts.radii.append(radius)
-    facts.upright.append(_standing_along(body, there, store.layout))
+    facts.upright.append(standing_along(body, there, store.layout))
     facts.digests.append(int.from_bytes(hashlib.blake2b(keypoints[:, frames].tobytes(), digest_size=8).digest()))
-    facts.signatures.append(_signature(centred, projections))
+    facts.signatures.append(signature(centred, projections))
+    facts.offsets.append(store.layout.dims == 3 and look_like_offsets(body, there, store.layout))
 
 
-def _main_body(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def main_body(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """`[T, V, C]` of the body that is in most frames, those frames only."""
     main = seen.sum(axis=1).argmax()
     return keypoints[main, seen[main]].astype(np.float64)
@@ -367,7 +377,17 @@ def _centred(body: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, float]:
     return centred, float(np.median(np.sqrt((centred**2).sum(axis=(1, 2)) / count[:, 0])))
 
 
-def _standing_along(body: np.ndarray, there: np.ndarray, layout: Layout) -> tuple[int, int]:
+def radius_of(body: np.ndarray, there: np.ndarray) -> float:
+    """The root mean square distance of a body's joints from their middle, in the median frame."""
+    return _centred(body, there)[1]
+
+
+def moves_at_all(body: np.ndarray, radius: float) -> bool:
+    """Whether any joint of a body `[T, V, C]` leaves its place by more than rounding."""
+    return float(np.ptp(body, axis=0).max()) > _STILL * radius
+
+
+def standing_along(body: np.ndarray, there: np.ndarray, layout: Layout) -> tuple[int, int]:
     """Axis and sign that lead from the legs to the trunk; (-1, 0) where the layout or the clip lacks either."""
     lines = layout.standing_lines(body, there)
     if not len(lines):
@@ -412,6 +432,14 @@ def _clip_findings(store: SkeletonStore, facts: _Facts, names: Sequence[str]) ->
             "remark", lost,
             "Look at them (skag show); missing joints count as zero.",
         ),
+        "no-confidence": (
+            blemish, f"no joint with a confidence of {_NO_CONFIDENCE} or more",
+            "Convert again without the confidence; a network takes it for joints that were not seen.",
+        ),
+        "missing-as-number": (
+            "remark", "joints that were not seen written as a number (such as -1, or one place for many frames)",
+            "Convert again: such joints become 0, which counts as missing.",
+        ),
         "stuck-joints": (
             "remark", "some joints never move while others do",
             "Look at them (skag show); such joints were most likely not seen.",
@@ -445,6 +473,14 @@ def _body_findings(store: SkeletonStore, facts: _Facts, names: Sequence[str]) ->
         advice = "Convert again with --layout, a layout without them; a network cannot tell anything by them."
         found.append(Finding("dead-joint", "error", what, len(facts.usable), tuple(joints[:EXAMPLES]), advice))
     radii, usable = np.array(facts.radii), np.array(facts.usable)
+    offsets = np.array(facts.offsets)
+    if offsets.mean() >= _MOST:
+        found += _finding(
+            "offsets", usable[offsets].tolist(), names,
+            "joints look like offsets from their parent joint: they hug the origin and keep their distance from it",
+            "Add to every joint the place of its parent, turned by the angles where the recordings have them, and "
+            "convert again.",
+        )  # fmt: skip
     if layout.dims == 3:
         found += _size_findings(radii, usable, names)
     standing = np.array(facts.upright)
@@ -496,15 +532,27 @@ def _size_findings(radii: np.ndarray, usable: np.ndarray, names: Sequence[str]) 
     )  # fmt: skip
 
 
+def _rate_findings(store: SkeletonStore, names: Sequence[str]) -> list[Finding]:
+    rates = store.frame_rates
+    if not are_mixed(rates):
+        return []
+    known = rates[~np.isnan(rates)]
+    usual = np.median(known)
+    other = np.flatnonzero(~np.isnan(rates) & (np.abs(np.log(rates / usual)) > np.log(1.1)))
+    return _finding(
+        "mixed-rates", other.tolist(), names,
+        f"another frame rate than most; the store has {in_words(rates)}",
+        "Bring all recordings to one rate before converting, or see that no class has its own.", "remark",
+    )  # fmt: skip
+
+
+def _changed_bytes(store: SkeletonStore) -> Finding:
+    what = "The bytes of the store are not those that were written when it was made (its checksum differs)."
+    advice = "Convert again, or copy the store anew; nothing trained on it can be trusted."
+    return Finding("changed-bytes", "error", what, len(store), (), advice)
+
+
 # ---------------------------------------------------------------- the same recording twice
-
-
-def _signature(centred: np.ndarray, projections: np.ndarray) -> np.ndarray:
-    """`[2 * projections]` highest and lowest value over time of every projection of the pose, of three frames' mean."""
-    values = centred.reshape(len(centred), -1).astype(np.float32) @ projections
-    if len(values) > 2:
-        values = (values[:-2] + values[1:-1] + values[2:]) / 3
-    return np.concatenate([values.max(axis=0), values.min(axis=0)])
 
 
 def _duplicate_findings(
@@ -528,10 +576,10 @@ def _duplicate_findings(
     }  # fmt: skip
     moving = ~np.isin(usable, [*facts.numbers["one-frame"], *facts.numbers["motionless"]])
     scale = float(np.median(facts.radii)) or 1.0
-    near = _candidates(np.array(facts.signatures)[moving] / np.float32(scale), digests[moving])
-    for one, other in usable[moving][near].tolist():
-        if (one, other) not in pairs and _same_recording(store.keypoints(one), store.keypoints(other)):
-            pairs.add((one, other))
+    signatures = np.array(facts.signatures)[moving] / np.float32(scale)
+    differ = copies(store.keypoints, usable[moving], signatures, digests[moving])
+    pairs |= {pair for pair, difference in differ.items() if difference <= COPY}
+    near = {pair: difference for pair, difference in differ.items() if pair not in pairs}
 
     across: dict[int, str] = {}
     labels: dict[int, str] = {}
@@ -555,12 +603,23 @@ def _duplicate_findings(
          "Look at both (skag show) and keep the right label."),
         ("duplicate", "remark", within, "the same recording as another clip",
          "Keep one of each pair; a repeated clip counts twice."),
+        ("near-duplicate", "remark", _near_in_words(near, names),
+         "nearly the same as another clip, after the shift in time and place that fits best",
+         "Look at both (skag show): a noisy copy is to be taken out, another take is not."),
     )  # fmt: skip
     return [
         finding
         for kind, level, texts, what, advice in worded
         for finding in _finding(kind, texts, texts, what, advice, level)
     ]
+
+
+def _near_in_words(near: dict[tuple[int, int], float], names: Sequence[str]) -> dict[int, str]:
+    """Clip -> "its name ~ the other's (1.2 % of the body)"."""
+    texts: dict[int, str] = {}
+    for (one, other), difference in sorted(near.items(), key=lambda item: item[1]):
+        texts.setdefault(other, f"{names[other]} ~ {names[one]} ({100 * difference:.1f} % of the body)")
+    return texts
 
 
 def _equal_groups(digests: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
@@ -578,63 +637,3 @@ def _linked(group: np.ndarray, trains: np.ndarray, tests: np.ndarray) -> Iterabl
         if len(trained) and tests[row, group].any():
             anchors.add(int(trained[0]))
     return {(min(a, n), max(a, n)) for a in anchors for n in group.tolist() if a != n}
-
-
-def _candidates(signatures: np.ndarray, digests: np.ndarray) -> np.ndarray:
-    """`[n, 2]` pairs of rows, the lower first, whose signatures mostly agree; pairs of equal digest are left out."""
-    rng = np.random.default_rng(1)
-    found = [np.zeros((0, 2), int)]
-    if len(signatures) < 2:
-        return found[0]
-    for _ in range(_TABLES):
-        *keys, last = rng.choice(signatures.shape[1], 4, replace=False)
-        cells = np.floor(signatures[:, keys] / _GRID + rng.random(len(keys))).astype(int)
-        order = np.lexsort((signatures[:, last], *cells.T))
-        for step in range(1, min(_WINDOW, len(order) - 1) + 1):
-            one, other = order[:-step], order[step:]
-            close = np.abs(signatures[one, last] - signatures[other, last]) < _AGREE_WITHIN
-            close &= (cells[one] == cells[other]).all(axis=1) & (digests[one] != digests[other])
-            one, other = one[close], other[close]
-            agree = (np.abs(signatures[one] - signatures[other]) < _AGREE_WITHIN).mean(axis=1) >= _AGREE_SHARE
-            found.append(np.sort(np.stack([one[agree], other[agree]], axis=1), axis=1))
-    return np.unique(np.concatenate(found), axis=0)
-
-
-def _same_recording(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two clips `[M, T, V, C]` are one recording but for noise, a shift in time, cut ends and where it took
-    place."""
-    a, b = _side_by_side(one), _side_by_side(other)
-    if a.shape[1:] != b.shape[1:]:
-        a, b = a[:, : one.shape[2]], b[:, : one.shape[2]]
-    if min(len(a), len(b)) < _FEWEST_FRAMES:
-        return False
-    shift = _best_shift(a, b)
-    start, end = max(shift, 0), min(len(a), len(b) + shift)
-    a, b = a[start:end], b[start - shift : end - shift]
-    a, b = a - a.mean(axis=(0, 1)), b - b.mean(axis=(0, 1))
-    left = ((a - b) ** 2).mean()
-    motion = ((a - a.mean(axis=0)) ** 2).mean()
-    return bool(left <= _RESIDUAL**2 * (a**2).sum(axis=-1).mean() and left <= _UNEXPLAINED * motion)
-
-
-def _side_by_side(keypoints: np.ndarray) -> np.ndarray:
-    """`[T, M * V, C]` the bodies that are seen in most frames, beside each other, in the frames of the main one."""
-    seen = keypoints.any(axis=(2, 3))
-    main = seen.sum(axis=1).argmax()
-    order = [main, *(m for m in range(len(keypoints)) if m != main and seen[m].mean() > _MOST)]
-    return np.concatenate(keypoints[order][:, seen[main]], axis=1).astype(np.float64)
-
-
-def _best_shift(a: np.ndarray, b: np.ndarray) -> int:
-    """Frame of `a` that frame 0 of `b` fits best in the mean square, poses centred; the overlap is long enough."""
-    a = (a - a.mean(axis=1, keepdims=True)).reshape(len(a), -1)
-    b = (b - b.mean(axis=1, keepdims=True)).reshape(len(b), -1)
-    need = int(np.ceil(_OVERLAP * min(len(a), len(b))))
-    size = 1 << (len(a) + len(b)).bit_length()
-    product = (np.fft.rfft(a, size, axis=0) * np.conj(np.fft.rfft(b, size, axis=0))).sum(axis=1)
-    correlation = np.fft.irfft(product, size)
-    ends_a, ends_b = (np.concatenate([[0], np.cumsum((x**2).sum(axis=1))]) for x in (a, b))
-    shifts = np.arange(need - len(b), len(a) - need + 1)
-    start, end = np.maximum(shifts, 0), np.minimum(len(a), len(b) + shifts)
-    energy = ends_a[end] - ends_a[start] + ends_b[end - shifts] - ends_b[start - shifts]
-    return int(shifts[((energy - 2 * correlation[shifts]) / (end - start)).argmin()])

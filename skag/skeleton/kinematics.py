@@ -1,7 +1,8 @@
 """Clips as motion of a body: coordinates that depend neither on heading nor on size, and what is measured in them.
 
 Used by the measured backend, which compares arms and legs as the busier one and the other one, since people act with
-either, and by the motion term of training (`joint_motion`). Names come from the layout only. Shapes: n clips, F
+either, and by the motion term of training (`joint_motion`). Names come from the layout only. Speeds are in body heights
+a frame, or a second where that is asked for and frame rates are known (`Viewpoint`). Shapes: n clips, F
 resampled frames, V joints, A attributes (features of all joints, then of the body).
 """
 
@@ -197,19 +198,30 @@ class Motion:
     seen: np.ndarray  # [n, V] whether the joint was recorded at all
     path: np.ndarray  # [n, F, H] where the hips are, horizontally
     frames: np.ndarray  # [n] length of the recordings
+    step: np.ndarray  # [n] from frame to frame: seconds, or 1 where speeds are by the frame
     gap: np.ndarray  # [n, F] distance to the other body, NaN without one
     clips: np.ndarray  # [n] their numbers in the store
+
+
+def known_rates(rates: np.ndarray) -> np.ndarray | None:
+    """Frame rates `[n]` with the usual one where they are unknown (NaN); None where none is known."""
+    known = rates[~np.isnan(rates)]
+    return np.where(np.isnan(rates), np.median(known), rates) if len(known) else None
 
 
 class Viewpoint:
     """Turns camera coordinates into body coordinates, upright whatever the camera's tilt.
 
     The tilt is estimated per camera, as the median direction from the feet to the shoulders at the start of `clips`;
-    without them, `upright` and `facing` are to be set to those of another viewpoint.
+    without them, `upright` and `facing` are to be set to those of another viewpoint. With `per_second`, speeds and
+    durations are in seconds where the store knows any frame rate; clips of unknown rate count as of the usual one.
     """
 
-    def __init__(self, store: Recordings, anatomy: Anatomy, clips: np.ndarray | None) -> None:
+    def __init__(
+        self, store: Recordings, anatomy: Anatomy, clips: np.ndarray | None, *, per_second: bool = False
+    ) -> None:
         self.anatomy, self.store = anatomy, store
+        self.rates = known_rates(store.frame_rates) if per_second else None  # [clips of the store]
         self.axis, self.sign = anatomy.layout.up_axis
         self.across = [axis for axis in range(anatomy.layout.dims) if axis != self.axis]
         self.upright: dict[int, np.ndarray] = {}
@@ -251,9 +263,14 @@ class Viewpoint:
             frames.append(len(body))
             kept.append(clip)
             others.append(np.full((_FRAMES, body.shape[-1]), np.nan) if other is None else _resample(other) @ turn)
-        return self._in_body(np.stack(points), np.array(frames), np.stack(others), np.array(kept)) if kept else None
+        if not kept:
+            return None
+        step = np.ones(len(kept)) if self.rates is None else 1 / self.rates[kept]
+        return self._in_body(np.stack(points), np.array(frames), step, np.stack(others), np.array(kept))
 
-    def _in_body(self, points: np.ndarray, frames: np.ndarray, others: np.ndarray, clips: np.ndarray) -> Motion:
+    def _in_body(
+        self, points: np.ndarray, frames: np.ndarray, step: np.ndarray, others: np.ndarray, clips: np.ndarray
+    ) -> Motion:
         layout, anatomy = self.anatomy.layout, self.anatomy
         seen = np.isfinite(points).all((1, 3))  # [n, V]
         inside = np.where(seen[:, None, :, None], points, 0.0)
@@ -274,7 +291,7 @@ class Viewpoint:
         gap = np.linalg.norm(others - centre, axis=2) / size[:, 0]
         hips = anatomy.named("hip", "pelvis")  # unlike the shoulders they do not move when a person bends
         path = points[:, :, hips].mean(2) if len(hips) else centre
-        return Motion(body, seen, path[..., self.across] / size, frames, gap, clips)
+        return Motion(body, seen, path[..., self.across] / size, frames, step, gap, clips)
 
     def _directions(self, points: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far every joint is forward and outwards, both `[n, F, V]`, along the body's slowly changing heading."""
@@ -308,7 +325,7 @@ def _joint_features(motion: Motion, head: np.ndarray) -> np.ndarray:
     late = points[:, _FRAMES // 2 :].mean(1) - points[:, : _FRAMES // 2].mean(1)
     high, low = points.max(1), points.min(1)
     step = np.linalg.norm(np.diff(points, axis=1), axis=3)  # [n, F - 1, V]
-    pace = (_FRAMES - 1) / np.maximum(motion.frames - 1, 1)
+    pace = (_FRAMES - 1) / (np.maximum(motion.frames - 1, 1) * motion.step)
     span = np.linalg.norm(high - low, axis=2)
     moments = np.linspace(0, 1, _FRAMES - 1)[:, None]
     gone = np.maximum(step.sum(1), 1e-9)
@@ -380,7 +397,7 @@ def _body_features(motion: Motion, anatomy: Anatomy, busy: np.ndarray, idle: np.
         "uneven": uneven,
         "one arm": uses["arm"],
         "one leg": uses["leg"],
-        "duration": np.log(motion.frames),
+        "duration": np.log(motion.frames * motion.step),
         "gap": motion.gap.min(1),
         "approach": motion.gap[:, -edge:].mean(1) - motion.gap[:, :edge].mean(1),
     }
@@ -429,7 +446,7 @@ def joint_motion(store: SkeletonStore, clips: np.ndarray) -> np.ndarray:
     """How every joint moves in the given clips: `JOINT_FEATURES` of the body that moves most, `[n, V, 17]`.
 
     Each joint stands in its own place (nothing is swapped as in `attributes`). NaN where a clip does not hold a joint.
-    The cameras' tilt is estimated on these very clips.
+    The cameras' tilt is estimated on these very clips. Speeds are a second's where the store knows frame rates.
     """
     anatomy = Anatomy(store.layout)
 
@@ -438,7 +455,7 @@ def joint_motion(store: SkeletonStore, clips: np.ndarray) -> np.ndarray:
         features[~motion.seen] = np.nan
         return features
 
-    viewpoint = Viewpoint(store, anatomy, clips)
+    viewpoint = Viewpoint(store, anatomy, clips, per_second=True)
     return _of_each(viewpoint, clips, (store.layout.num_joints, len(JOINT_FEATURES)), measured)
 
 

@@ -4,6 +4,7 @@
     /confidence  float32 [R, V]     only where the recordings have it; contiguous
     /clips/*     offset, bodies, frames, label, subject, camera, setup, width, height   int32/int64 [n] (-1 = unknown)
     /clips/name_bytes, name_ends    UTF-8 names, concatenated
+    /clips/frame_rate float64 [n]    frames per second, NaN = unknown; only where a clip's is known
     /splits/*    int64 clip numbers of every split, in order
     attributes   format, version, layout (JSON), classes (JSON), fingerprint
 
@@ -11,12 +12,17 @@ Clip i holds the rows offset[i] : offset[i] + bodies[i] * frames[i]. Everything 
 HDF5 object per clip is tens of times slower to open and read (h5py#2540), and contiguous because a clip out of chunks
 takes three times as long (stores of skag before it wrote contiguous ones are in chunks and can be read as well).
 HDF5 has to know the length of a contiguous array beforehand, so rows wait in a file without a name until it is known.
+
+The first 512 bytes of the file are HDF5's user block: a line of text with the SHA-256 of all bytes after it, as
+`tail -c +513 DATA.h5 | sha256sum` gives it. Opening does not look at it, `skag check` does. Stores of skag before it
+wrote checksums begin with HDF5's own signature.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from array import array
@@ -37,9 +43,12 @@ from .layouts import Layout
 
 FORMAT, VERSION = "skag-skeletons", 2
 UNKNOWN = -1
+_DAMAGE = (KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError)  # what damaged HDF5 raises
 _COPIED = 4 << 20  # bytes at a time, from where rows wait to the store
 _CLIP_FIELDS = ("offset", "bodies", "frames", "label", "subject", "camera", "setup", "width", "height")
 _SINCE_VERSION_2 = ("width", "height")
+_USER_BLOCK = 512  # the least that HDF5 has
+_CHECKSUM = "skag skeleton store, sha256 of the bytes from 512 on: {}\n"
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Clip:
     splits: tuple[str, ...] = ()
     width: int = UNKNOWN  # of the image that 2-D key points lie in, in pixels
     height: int = UNKNOWN
+    frame_rate: float | None = None  # frames per second, where it is known
+    times: np.ndarray | None = None  # [T] seconds, where a reader has them; `timing.even` makes a rate of them
 
 
 class StoreWriter:
@@ -67,6 +78,7 @@ class StoreWriter:
         self._keypoints, self._confidence = keypoints, confidence
         self._has_confidence = False
         self._fields = {name: array("q") for name in _CLIP_FIELDS}
+        self._rates = array("d")
         self._names: list[bytes] = []
         self._splits: dict[str, array[int]] = {}
         self._end = 0
@@ -92,6 +104,8 @@ class StoreWriter:
             encoded = clip.name.encode()
         except UnicodeEncodeError:
             raise DataError(f"clip {clip.name!r} has a name that is no text.") from None
+        if clip.frame_rate is not None and not 0 < clip.frame_rate < math.inf:
+            raise DataError(f"clip {clip.name!r}: {clip.frame_rate} frames per second is no rate.")
         if has_confidence and clip.confidence.shape != shape[:3]:
             raise DataError(f"clip {clip.name!r}: confidence is {clip.confidence.shape}, keypoints {shape}.")
         self._has_confidence = has_confidence
@@ -104,6 +118,9 @@ class StoreWriter:
         for split in clip.splits:
             self._splits.setdefault(split, array("q")).append(number)
         self._hash.update(repr((clip.name, values, sorted(clip.splits), has_confidence)).encode())
+        self._rates.append(math.nan if clip.frame_rate is None else clip.frame_rate)
+        if clip.frame_rate is not None:  # stores without rates keep the fingerprint they had before there were any
+            self._hash.update(repr(("frame_rate", float(clip.frame_rate))).encode())
         for rows, waiting in ((clip.keypoints, self._keypoints), (clip.confidence, self._confidence)):
             for body in () if rows is None else rows:
                 data = np.ascontiguousarray(body, "<f4").data
@@ -140,6 +157,8 @@ class StoreWriter:
         clips = self._file.create_group("clips")
         for name, values in self._fields.items():
             clips[name] = np.array(values, "i8" if name == "offset" else "i4")
+        if not np.isnan(self._rates).all():
+            clips["frame_rate"] = np.array(self._rates, "f8")
         clips["name_bytes"] = np.frombuffer(b"".join(self._names), "u1")
         clips["name_ends"] = np.cumsum([len(name) for name in self._names], dtype="i8")
         splits = self._file.create_group("splits")
@@ -170,14 +189,38 @@ def write_store(path: Path, layout: Layout) -> Iterator[StoreWriter]:
         with (
             TemporaryFile(dir=path.parent) as keypoints,
             TemporaryFile(dir=path.parent) as confidence,
-            h5py.File(partial, "w") as file,
+            h5py.File(partial, "w", userblock_size=_USER_BLOCK) as file,
         ):
             yield StoreWriter(file, layout, keypoints, confidence)
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:
+            head = _head(file)
+            file.seek(0)
+            file.write(head)
+            file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _head(file: BinaryIO) -> bytes:
+    """The user block that belongs to the bytes after it."""
+    file.seek(_USER_BLOCK)
+    return _CHECKSUM.format(hashlib.file_digest(file, "sha256").hexdigest()).encode().ljust(_USER_BLOCK, b"\0")
+
+
+def is_as_written(path: Path) -> bool | None:
+    """Whether all bytes of a store are those that `skag convert` wrote; None for a store without a checksum.
+
+    Reads the whole file, and not through HDF5, which damaged bytes can lead anywhere. Raises `DataError` where the
+    file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_USER_BLOCK)
+            return None if head.startswith(b"\x89HDF\r\n\x1a\n") else head == _head(file)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from None
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -237,18 +280,22 @@ class SkeletonStore:
             step = did_you_mean(self.path, otherwise, lambda path: path.suffix == ".h5" and path.is_file())
             raise DataError(f"no skeleton store {self.path}: {step}")
         self._open()
-        attrs = self._file.attrs
-        if attrs.get("format") != FORMAT:
-            self.close()
-            raise DataError(f"{self.path} is no skeleton store: make one with `skag convert SOURCE OUT.h5`.")
-        if (version := attrs["version"]) > VERSION:
-            self.close()
-            raise DataError(f"{self.path} was written by a newer skag (store version {version}): update skag.")
         try:
+            self._check_format()
             self._open_parts()
-        except (KeyError, ValueError, OSError) as error:
+        except DataError:
+            self.close()
+            raise
+        except _DAMAGE as error:
             self.close()
             raise DataError(f"{self.path} is damaged ({cause(error)}): convert it again.") from None
+
+    def _check_format(self) -> None:
+        attrs = self._file.attrs
+        if attrs.get("format") != FORMAT:
+            raise DataError(f"{self.path} is no skeleton store: make one with `skag convert SOURCE OUT.h5`.")
+        if (version := attrs["version"]) > VERSION:
+            raise DataError(f"{self.path} was written by a newer skag (store version {version}): update skag.")
 
     def _open(self) -> None:
         try:
@@ -269,6 +316,7 @@ class SkeletonStore:
         self._offset, self.bodies, self.frames = fields["offset"], fields["bodies"], fields["frames"]
         self.labels, self.subjects = fields["label"], fields["subject"]
         self.cameras, self.setups = fields["camera"], fields["setup"]
+        self.frame_rates = clips["frame_rate"][:] if "frame_rate" in clips else np.full(len(unknown), np.nan)
         self.widths, self.heights = (fields.get(name, unknown) for name in _SINCE_VERSION_2)
         self.splits: dict[str, np.ndarray] = {name: data[:] for name, data in self._file["splits"].items()}
         self._open_arrays()
@@ -303,6 +351,11 @@ class SkeletonStore:
     def confidence(self, number: int) -> np.ndarray | None:
         """Confidence `[M, T, V]` of one clip, where the recordings have it."""
         return self._read("confidence", number) if "confidence" in self._arrays else None
+
+    def frame_rate(self, number: int) -> float | None:
+        """Frames per second of one clip; None where it is not known."""
+        rate = float(self.frame_rates[number])
+        return None if math.isnan(rate) else rate
 
     def _read(self, name: str, number: int) -> np.ndarray:
         self._of_this_process()

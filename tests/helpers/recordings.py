@@ -17,12 +17,19 @@ from skag.skeleton.store import SkeletonStore
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
+CASES = ROOT.parent / "shared" / "cases"
 
 
 def real(name: str) -> Path:
     if not (DATA / name).exists():
         pytest.skip(f"{name} is not here")
     return DATA / name
+
+
+def case(name: str) -> Path:
+    if not (CASES / name).exists():
+        pytest.skip(f"the case {name} is not here")
+    return CASES / name
 
 
 def converted(source: Path, tmp_path: Path, **options: object) -> tuple[ConvertReport, SkeletonStore]:

@@ -1,0 +1,50 @@
+"""Joints written as offsets from their parent joint instead of places, as motion capture stores them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .layouts import Layout
+
+_FEWEST_FRAMES = 10
+_CONSTANT = 0.02  # of a joint's distance from the origin: a bone keeps its length
+_LESS_CONSTANT = 0.01  # the least by which distances between neighbours vary more, where joints are offsets
+_AROUND_ORIGIN = 0.7  # of the joints' distance: offsets point all ways, a body beside the origin lies on one side
+_SAME_PLACE = 0.2  # of their length: the left and the right thigh, seen as offsets
+
+
+def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bool:
+    """Whether the joints of a 3-D body `[T, V, 3]`, where they are `there` `[T, V]`, hug the origin and keep their
+    distance from it (the length of a bone), which joints of a real body far from its root do not.
+
+    In the axes of the body's parts (angles elsewhere) they hardly move at all: left and right leg then lie on each
+    other, as no real legs do.
+    """
+    if len(body) < _FEWEST_FRAMES:
+        return False
+    parent = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
+    root = layout.index[layout.root]
+    own = (np.arange(len(parent)) != root) & (parent != root) & there.all(axis=0) & there[:, parent].all(axis=0)
+    lengths = np.linalg.norm(body, axis=-1)  # T V
+    own &= lengths.mean(axis=0) > 1e-3 * lengths.max(initial=0.0)
+    if own.sum() < 4:
+        return False
+    mean = lengths[:, own].mean(axis=0)
+    if np.linalg.norm(body[:, own].mean(axis=(0, 1))) > _AROUND_ORIGIN * mean.mean():
+        return False
+    varies = float(np.median(lengths[:, own].std(axis=0) / mean))
+    if varies > _CONSTANT:
+        return False
+    between = np.linalg.norm(body - body[:, parent], axis=-1)[:, own]
+    bones_vary = float(np.median(between.std(axis=0) / np.maximum(between.mean(axis=0), 1e-9)))
+    return bones_vary > 3 * varies + _LESS_CONSTANT or _legs_on_each_other(body, own, layout)
+
+
+def _legs_on_each_other(body: np.ndarray, own: np.ndarray, layout: Layout) -> bool:
+    left = [v for name, part in layout.part_index.items() if name == "left leg" for v in part if own[v]]
+    pairs = [(v, layout.mirror_index[v]) for v in left if layout.mirror_index[v] != v and own[layout.mirror_index[v]]]
+    if not pairs:
+        return False
+    apart = [np.linalg.norm(body[:, v] - body[:, w], axis=-1).mean() for v, w in pairs]
+    length = [np.linalg.norm(body[:, v], axis=-1).mean() for v, _ in pairs]
+    return float(np.median(np.array(apart) / np.maximum(length, 1e-9))) < _SAME_PLACE
