@@ -1,4 +1,4 @@
-"""The rules of the house (CONTRIBUTING.md, docs/methods.md): which folder may import which, and what stays free of torch."""
+"""The rules of the house (CONTRIBUTING.md, docs/methods.md): who may import whom, and what stays free of torch."""
 
 from __future__ import annotations
 
