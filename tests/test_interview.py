@@ -76,9 +76,9 @@ def test_what_cannot_be_repaired_fails_the_class_and_is_put_anew_by_the_same_com
     assert (well.asked, well.failed) == (2, ())  # rounds 4 and 5 of the one class
     assert all(store.get(key) == item for key, item in before.items())
     assert run(ScriptedBackend(good), store).asked == 0
-    told = load(store, CLASSES, LAYOUT)[0].exchanges[4]
+    told = load(store, CLASSES, LAYOUT, SCRIPT)[0].exchanges[4]
     assert (told.again, told.attempt, told.rejected) == (1, 0, None)
-    assert not [finding for finding in verify(store)[1] if finding.kind in ("broken", "malformed")]
+    assert not [finding for finding in verify(store, SCRIPT)[1] if finding.kind in ("broken", "malformed")]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,8 @@ class _Answers:
     def add(self, item: Predicted) -> None:
         self.count += 1
         found = item.prediction
+        if found.odd:
+            self._output.note(f"Odd: {_name(item, True)} {'; '.join(found.odd)}.")
         if self._output.as_json:
             facts = {"file": str(item.path), "recording": item.name, "frames": item.frames}
             _json_line(facts | found.to_dict() | {"calibrated": self._predictor.calibration is not None})

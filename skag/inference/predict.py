@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +24,17 @@ from ..readers.archives import printable
 from ..readers.source import Unusable
 from ..skeleton import clips as data
 from ..skeleton.layouts import Layout
+from ..skeleton.profile import compare, shows_no_action
 from ..skeleton.store import Clip, SkeletonStore
 from . import calibration, discriminant
 from .calibration import Calibration
+from .familiarity import profile_of_run
 from .fusion import stream_weight
 from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
 from .recordings import Failure, InputRecording, cleaned, of_array
 from .scores import predict_clips, predict_prepared
 
+T = TypeVar("T")
 NONE_OF_THESE = "none of these"
 MOST_CARRIERS = 5  # joints that are held still together
 MAX_BATCH_FRAMES = 1 << 16  # of all recordings of a batch; a longer recording is a batch of its own
@@ -64,6 +67,8 @@ class Prediction:
     threshold: float | None  # the likeliest class is no answer below it; None: it always is
     sentence: str | None  # what the run's dialogue says of the likeliest class
     evidence: Evidence | None  # for the likeliest class, where it was asked for
+    odd: tuple[str, ...] = ()  # how the recording differs from all training clips, see `skeleton.profile.compare`
+    no_action: bool = False  # one frame alone, or no motion: with a threshold it is none of the classes
 
     @property
     def likeliest(self) -> str:
@@ -78,7 +83,8 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The answer: `likeliest`, or None for "none of these"."""
-        return None if self.threshold is not None and self.probability < self.threshold else self.likeliest
+        unsure = self.threshold is not None and (self.no_action or self.probability < self.threshold)
+        return None if unsure else self.likeliest
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The `count` likeliest classes with their probabilities."""
@@ -92,6 +98,7 @@ class Prediction:
             "top": [{"class": name, "probability": probability} for name, probability in self.top(count)],
             "threshold": self.threshold,
             "sentence": self.sentence,
+            "odd": list(self.odd),
             "evidence": None if self.evidence is None else asdict(self.evidence),
         }
 
@@ -147,6 +154,7 @@ class Predictor:
     num_views: int = 1
     batch_size: int = 64
     kinematics: discriminant.KinematicDiscriminant | None = None  # asked beside the runs
+    profile: dict[str, Any] | None = None  # of the first run's training clips; None where they are not at hand
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -219,6 +227,8 @@ class Predictor:
                 threshold=threshold,
                 sentence=self.sentences.get(self.classes[likeliest]),
                 evidence=reasons,
+                odd=tuple(compare(self.profile, clips[n], self.layout)) if self.profile else (),
+                no_action=shows_no_action(clips[n], self.layout),
             )
 
     def evidence(
@@ -395,18 +405,20 @@ def of_runs(
     networks = [calibration.network_hash(run.folder) for run in loaded]
     asked = None
     if kinematics:
-        asked = _discriminant(first.folder, store)
+        asked = _with_store(first.folder, store, discriminant.of_run)
         networks.append(asked.identity())
     found = calibration.load(first.folder, networks, num_views)
     if found is None:
         found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)
     sentences = next(filter(None, (method(run.config.method).sentences(run) for run in loaded)), {})
-    return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked)
+    profile = _with_store(first.folder, store, profile_of_run)
+    return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked, profile)
 
 
-def _discriminant(folder: Path, store: Path | None) -> discriminant.KinematicDiscriminant:
+def _with_store(folder: Path, store: Path | None, work: Callable[[Path, SkeletonStore | None], T]) -> T:
+    """What `work` makes of a run folder and the opened store, where one is given."""
     with ExitStack() as stack:
-        return discriminant.of_run(folder, None if store is None else stack.enter_context(SkeletonStore(store)))
+        return work(folder, None if store is None else stack.enter_context(SkeletonStore(store)))
 
 
 def _calibrate(

@@ -4,7 +4,7 @@ A network answers whatever it is shown. A recording in pixels where it learned m
 wrong answer, so it is compared in a few plain numbers before anybody believes the answer: which axis is up, how large
 the body is, how its bones stand to each other, how much of it is missing, how much it moves, how long it lasts.
 
-    profile = profile_of(store, "xsub_train")          a small dict that JSON can hold
+    profile = profile_of(store, numbers)               a small dict that JSON can hold
     remarks = compare(profile, clip, layout)           a sentence each; none for a recording like the training clips
 
 The limits are wide on purpose: what the training clips show from the first to the last, and a margin for other people,
@@ -37,9 +37,8 @@ _NORMALISED = 4.0  # coordinates up to here are shares of an image or metres and
 _FEWEST_FRAMES = 2
 
 
-def profile_of(store: SkeletonStore, split: str) -> dict[str, Any]:
-    """What the clips of a split are like: plain numbers, lists and texts. Clips without a body are left out."""
-    numbers = store.splits[split]
+def profile_of(store: SkeletonStore, numbers: np.ndarray) -> dict[str, Any]:
+    """What the clips of these numbers are like: plain numbers, lists and texts. Clips without a body are left out."""
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_CLIPS)).astype(int)]
     found = [
         facts
@@ -69,8 +68,7 @@ def profile_of(store: SkeletonStore, split: str) -> dict[str, Any]:
 
 def compare(profile: dict[str, Any], clip: Clip, layout: Layout) -> list[str]:
     """What is odd about a recording (cleaned as a conversion cleans it) beside the training clips: sentences that go on
-    from its name, such as "has one frame, so that no motion can be seen". None are surer of the recording than of the
-    training clips: odd is not wrong."""
+    from its name, such as "has one frame, so that no motion can be seen"."""
     if not profile.get("clips"):
         return []
     facts = _facts(clip.keypoints, layout, clip.frame_rate)
@@ -79,6 +77,12 @@ def compare(profile: dict[str, Any], clip: Clip, layout: Layout) -> list[str]:
     remarks = [_length(profile, facts), _motion(profile, facts), _size(profile, facts), _up(profile, facts)]
     remarks += [_missing(profile, facts), _proportions(profile, facts), _rate(profile, facts)]
     return [remark for remark in remarks if remark]
+
+
+def shows_no_action(clip: Clip, layout: Layout) -> bool:
+    """Whether a recording has no frame, one alone, or no motion: nothing in it can be an action."""
+    facts = _facts(clip.keypoints, layout, clip.frame_rate)
+    return facts is None or facts["frames"] < _FEWEST_FRAMES or facts["still"]
 
 
 def _facts(keypoints: np.ndarray, layout: Layout, rate: float | None) -> dict[str, Any] | None:
