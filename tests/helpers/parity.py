@@ -532,8 +532,8 @@ def table() -> str:
         "Written by `python -m tests.helpers.parity docs/parity.md`; the tests make the same comparisons.",
         "Every array that published code computed on a CPU is compared with skag's: that of SkeletonAgent",
         "(github.com/firework8/SkeletonAgent), of SUGAR's encoder (Uason-Chen/CTR-GCN) and of the form that LLM-AR's",
-        "VQ-VAE has (Mael-zys/T2M-GPT). A line tells the number of arrays of that name (over layouts, seeds, lengths and",
-        "cases), the largest difference, and what is tolerated.",
+        "VQ-VAE has (Mael-zys/T2M-GPT). A line tells the number of arrays of that name (over layouts, seeds, lengths",
+        "and cases), the largest difference, and what is tolerated.",
         'Differences are absolute; with "of scale" they are divided by the largest number of the array. Frame numbers,',
         "partners and counts are equal exactly. `_f64` arrays were computed in double precision.",
     ]
