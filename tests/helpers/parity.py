@@ -30,6 +30,7 @@ from skag.skeleton import clips as data
 from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
 
+from . import parity_networks
 from .golden import golden, published_state
 
 LAYOUTS = {"nturgb+d": "nturgb+d", "coco": "coco", "coco_new": "coco-17+3", "uav": "uav", "openpose": "openpose-18"}
@@ -482,6 +483,12 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "mixing": mixing,
     "3-D pipelines": pipelines_3d,
     "2-D pipelines": pipelines_2d,
+    "CTR-GCN (Uason-Chen/CTR-GCN), the encoder of SUGAR": lambda: parity_networks.ctrgcn(
+        Reference("ctrgcn_ntu_60.npz")
+    ),
+    "action VQ-VAE (Mael-zys/T2M-GPT), the form that LLM-AR follows": lambda: parity_networks.vqvae(
+        Reference("t2m_vqvae_small.npz")
+    ),
 }
 
 # Arrays that are not outputs, or are compared elsewhere: pattern -> why.
@@ -494,6 +501,7 @@ NOT_COMPARED = {
     r"align/.*/(skeleton|text)": "compared as their mean, which is the loss",
     r"openpose_new/.*": "a layout that no recipe uses",
     r"text/.*|text_features": "compared in tests/test_text.py",
+    r"x": "input of the action VQ-VAE",
 }
 FILES = (
     "model_nturgb+d_60",
@@ -504,6 +512,8 @@ FILES = (
     "mix",
     "losses_stats_text",
     "clip_text_tiny",
+    "ctrgcn_ntu_60",
+    "t2m_vqvae_small",
 )
 
 

@@ -57,12 +57,11 @@ class Codebook(nn.Module):
 
     def vectors(self, space: str = "tangent") -> Tensor:
         """All codes `[U, d]`, as tangent vectors or as points of the "ball" (Euclidean codes are both)."""
-        tangent = (
-            hyperbolic.clip_norm(self.tangent, hyperbolic.rim_norm(self.config.curvature))
-            if self.hyperbolic
-            else self.tangent
-        )
-        return hyperbolic.exp0(tangent, self.config.curvature) if space == "ball" and self.hyperbolic else tangent
+        if not self.hyperbolic:
+            return self.tangent
+        c = self.config.curvature
+        tangent = hyperbolic.clip_norm(self.tangent, hyperbolic.rim_norm(c))
+        return hyperbolic.exp0(tangent, c) if space == "ball" else tangent
 
     def placed(self, latents: Tensor) -> Tensor:
         """Latents of the encoder `[R, d]` as tangent vectors, where the codes are: scaled, and none too long."""
