@@ -133,7 +133,7 @@ def _train(
 
 def _stage_reached(run: Path, stages: Sequence[str]) -> int:
     """The number of the stage that a run was in when it ended. Raises `RunError`."""
-    if not (run / LAST).exists():
+    if len(stages) == 1 or not (run / LAST).exists():
         return 0
     try:
         stage = torch.load(run / LAST, map_location="cpu", weights_only=True).get("stage", stages[0])
