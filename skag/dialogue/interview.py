@@ -125,21 +125,26 @@ class Interview:
         except FormatProblem as problem:
             if self.fallback is None:
                 raise
-            exchange = self._from_fallback(problem, messages, topic, similar)
+            exchange = self._from_fallback(self.fallback, problem, messages, topic, similar)
         if self.progress:
             self.progress()
         return exchange
 
     def _from_fallback(
-        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...]
+        self,
+        fallback: Respondent,
+        problem: FormatProblem,
+        messages: list[Message],
+        topic: Topic,
+        similar: tuple[str, ...],
     ) -> Exchange:
         """The second model's answer to what the first one refuses."""
         try:
-            exchange = self._usable(self.fallback, messages, topic, similar)
+            exchange = self._usable(fallback, messages, topic, similar)
         except (NotStored, BudgetSpent):
             raise
         except (BackendError, FormatProblem) as error:
-            raise FormatProblem(f"{problem}; {self.fallback.spec} instead: {error}") from None
+            raise FormatProblem(f"{problem}; {fallback.spec} instead: {error}") from None
         with self._lock:
             self.by_fallback += 1
         return exchange
@@ -301,7 +306,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int
 
     for _ in range(min(jobs, len(todo))):
         start()
-    errors = []
+    errors: list[BaseException | None] = []
     try:
         while len(errors) < len(threads):  # a thread has started its last one before it finishes
             errors.append(finished.get())
