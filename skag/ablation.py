@@ -252,6 +252,10 @@ def with_kinematics(cell: Cell, result: CellResult, store: SkeletonStore) -> Cel
     """A finished cell with the `discriminant` of its training clips asked beside the network, as a row of its own."""
     _, split = store.protocol(cell.protocol)
     predictions = load_predictions(cell.folder, split)
+    if predictions is None:
+        raise RunError(
+            f"{cell.folder} lacks its predictions of {split}: remove {RESULT} there, and the cell is evaluated again."
+        )
     opinion = discriminant.of_run(cell.folder, store).probabilities(store, store.splits[split], store.layout)
     together = discriminant.multiply(predictions.probabilities, opinion)
     found = dataclasses.asdict(accuracy(predictions.labels, together))
@@ -308,7 +312,7 @@ def run_cells(
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
-    return [finished(cell) for cell in cells]
+    return [result for cell in cells if (result := finished(cell)) is not None]
 
 
 def _begin_process() -> None:

@@ -16,6 +16,15 @@ from .checks import MANY, within
 from .errors import RunError
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
+StreamName = Literal["j", "b", "k", "jm", "bm", "km"]  # as `skeleton.layouts.STREAMS` has them
+
+
+def stream_named(name: str) -> StreamName:
+    """The stream of that name. Raises `RunError` where there is none."""
+    for stream in get_args(StreamName):
+        if stream == name:
+            return stream
+    raise RunError(f"no stream {name!r}: use {' or '.join(get_args(StreamName))}.")
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class DataConfig:
     """Which clips, and in which form the network sees them."""
 
     protocol: str | None = None  # which train/test split; None where the store has only one
-    stream: Literal["j", "b", "k", "jm", "bm", "km"] = "j"
+    stream: StreamName = "j"
     num_frames: int = 100  # T of the network
     num_bodies: int = 2  # M of the network; further bodies are left out, absent ones are zero
     # How T frames come out of a recording. stretch: spread evenly, between frames where need be. The other two are

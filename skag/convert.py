@@ -227,13 +227,13 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
     with np.errstate(over="ignore"):  # beyond float32 is infinite here
         keypoints = np.asarray(clip.keypoints, np.float32)
         confidence = None if clip.confidence is None else np.asarray(clip.confidence, np.float32)
-    fits = confidence is not None and confidence.shape == keypoints.shape[:-1]  # if not, the store says so
-    mended = not (np.isfinite(keypoints).all() and (not fits or np.isfinite(confidence).all()))
+    fits = confidence if confidence is not None and confidence.shape == keypoints.shape[:-1] else None
+    mended = not (np.isfinite(keypoints).all() and (fits is None or np.isfinite(fits).all()))
     if mended:
-        good = np.isfinite(keypoints).all(axis=-1)
-        if fits:
-            good &= np.isfinite(confidence)
-            confidence = _without(confidence, good)
+        good = np.all(np.isfinite(keypoints), axis=-1)
+        if fits is not None:  # a confidence of another shape: the store says so
+            good &= np.isfinite(fits)
+            confidence = _without(fits, good)
         keypoints = _without(keypoints, good)
     return replace(clip, keypoints=keypoints, confidence=confidence), mended
 

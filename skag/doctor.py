@@ -96,9 +96,9 @@ def device() -> Finding:
     facts: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda, "device": "cpu"}
     if torch.cuda.is_available():
         cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-        cards = [{"name": card.name, "memory": card.total_memory} for card in cards]
-        listed = ", ".join(f"{card['name']} ({_size(card['memory'])})" for card in cards)
-        return Finding("Device", "ok", f"cuda: {listed}", facts=facts | {"device": "cuda", "cards": cards})
+        listed = ", ".join(f"{card.name} ({_size(card.total_memory)})" for card in cards)
+        facts |= {"device": "cuda", "cards": [{"name": card.name, "memory": card.total_memory} for card in cards]}
+        return Finding("Device", "ok", f"cuda: {listed}", facts=facts)
     if torch.backends.mps.is_available():
         return Finding("Device", "ok", "mps (Apple)", facts=facts | {"device": "mps"})
     found = f"cpu (PyTorch {torch.__version__})"

@@ -98,7 +98,12 @@ def reliability_curve(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
     """Mean distance of confidence and accuracy over the bins, in percent, each by its clips (Guo et al., ICML 2017)."""
     curve = reliability_curve(labels, probabilities, bins)
-    return sum(part.n * abs(part.confidence - part.accuracy) for part in curve if part.n) / len(labels)
+    apart = (
+        part.n * abs(part.confidence - part.accuracy)
+        for part in curve
+        if part.confidence is not None and part.accuracy is not None
+    )
+    return sum(apart) / len(labels)
 
 
 def bin_numbers(confidence_N: np.ndarray, bins: int) -> np.ndarray:

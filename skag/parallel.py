@@ -20,7 +20,8 @@ import numpy as np
 
 from .errors import DataError
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 ALONE = 8 << 20  # bytes that are read before processes are worth their start
 BATCH, MOST_IN_BATCH = 1 << 20, 256  # bytes and items that go to a process at once

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from typing import TYPE_CHECKING
 
-from .config import AnyConfig, Config
+from .config import AnyConfig, Config, stream_named
 from .errors import RunError
 from .methods import DEFAULT, METHODS, method
 from .methods.base import Card
@@ -22,13 +22,13 @@ def cards() -> dict[str, tuple[str, Card]]:
 
 
 def recipe(name: str, stream: str) -> Config:
-    """A recipe by name. Raises `RunError` with the nearest known name."""
+    """A recipe by name. Raises `RunError` with the nearest known name, and for a stream that there is not."""
     known = cards()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         raise RunError(f"no recipe {name!r}: {hint} Without --recipe one is derived from the data.")
-    return known[name][1].make(stream)
+    return known[name][1].make(stream_named(stream))
 
 
 def method_of(recipe: str | None, wanted: str | None) -> str:

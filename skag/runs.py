@@ -51,7 +51,7 @@ METRICS, DIALOGUES = "metrics.jsonl", "dialogues.jsonl"
 LOCK = ".lock"
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file, then give it the name `path`, durably."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

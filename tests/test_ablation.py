@@ -178,6 +178,9 @@ def test_the_command_trains_keeps_and_goes_on(
     assert code == 1 and "baseline-seed1 was made with train.lr 0.002, not 0.5" in printed
     code, printed = failure(monkeypatch, capsys, *arguments, "--llm", "file:demo")
     assert code == 1 and "all-seed1 was answered by measured, not file:demo" in printed
+    Path("cells/all-seed1/predictions-xsub_test.npz").unlink()
+    code, printed = failure(monkeypatch, capsys, *arguments, "--only-finished", "--kinematics")
+    assert code == 1 and "all-seed1 lacks its predictions of xsub_test: remove" in printed
     (interrupted / ablation.RESULT).write_text(json.dumps({"row": "all"}))
     code, printed = failure(monkeypatch, capsys, *arguments)
     assert code == 1 and "is damaged" in printed

@@ -6,11 +6,12 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from skag import recipes
-from skag.config import config_from_dict, flat, override, replace
+from skag.config import StreamName, config_from_dict, flat, override, replace
 from skag.errors import RunError
 from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.methods.skeleton_agent.network import ModelConfig
@@ -30,6 +31,12 @@ def test_recipes_survive_json(name: str, stream: str) -> None:
 def test_the_nearest_recipe_is_named() -> None:
     with pytest.raises(RunError, match="did you mean 'ntu60-xsub'"):
         recipes.recipe("ntu60-xsubb", "j")
+
+
+def test_the_streams_are_those_of_the_layouts() -> None:
+    assert get_args(StreamName) == STREAMS
+    with pytest.raises(RunError, match="no stream 'x': use j or b or k"):
+        recipes.recipe("demo", "x")
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,9 @@ def open_fallback(
     preset = PROVIDERS.get(LanguageModel.parse(spec).provider)
     if preset is not None and "seed" in preset.lacks:
         seed = None
-    options = {"seed": seed, "temperature": temperature, "timeout": timeout, "tell": tell}
-    return open_backend(spec, store=store, protocol=protocol, **options)
+    return open_backend(
+        spec, store=store, protocol=protocol, seed=seed, temperature=temperature, timeout=timeout, tell=tell
+    )
 
 
 def pull_model(backend: Backend, progress: Callable[[int, int | None], None]) -> bool:

@@ -61,7 +61,8 @@ class Answer:
 class Backend(Protocol):
     """Anything that answers questions."""
 
-    spec: str  # as given with --llm
+    @property
+    def spec(self) -> str: ...  # as given with --llm
 
     def identity(self) -> dict:
         """Everything but the messages that shapes an answer, as JSON values; no secrets. Raises `BackendError`."""

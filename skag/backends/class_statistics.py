@@ -94,7 +94,7 @@ def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
     everyone = np.concatenate(chosen)
     viewpoint = Viewpoint(store, anatomy, everyone, per_second=True) if len(everyone) else None
     for label, clips in enumerate(chosen):
-        if (motion := viewpoint.motion(clips) if len(clips) else None) is None:
+        if (motion := viewpoint.motion(clips) if viewpoint is not None and len(clips) else None) is None:
             continue
         rows, right_busy = attributes(motion, anatomy)
         masked = np.ma.masked_invalid(rows)

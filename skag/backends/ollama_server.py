@@ -117,7 +117,7 @@ class OllamaBackend:
         return self._call(fetch)
 
     @property
-    def _thinking(self) -> dict[str, bool]:
+    def _thinking(self) -> dict[str, Any]:
         """Thinking models think unless told not to; others refuse to be told."""
         return {"think": self.think} if self._facts["thinks"] else {}
 
@@ -155,7 +155,7 @@ class OllamaBackend:
                 "would cut long conversations: give Ollama more memory, or choose a smaller model."
             )
         text, thoughts = without_thoughts(reply.message.content, reply.message.thinking)
-        details = {"model": reply.model, "done_reason": reply.done_reason, "num_ctx": used}
+        details: dict[str, Any] = {"model": reply.model, "done_reason": reply.done_reason, "num_ctx": used}
         if self.price:
             details |= self.price.cost(*tokens)
         refused = CUT if reply.done_reason == "length" else declined(text) if text else "it is empty"

@@ -152,7 +152,7 @@ class OpenAIBackend:
             refused = CUT
         elif not text:
             refused = "it is empty"
-        details = {"model": str(reply.model), "finish_reason": reason}
+        details: dict[str, Any] = {"model": str(reply.model), "finish_reason": reason}
         if reply.system_fingerprint:
             details["system_fingerprint"] = str(reply.system_fingerprint)
         tokens = (count(usage.prompt_tokens), count(usage.completion_tokens)) if usage else (None, None)

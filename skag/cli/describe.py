@@ -106,12 +106,31 @@ def describe(
     texts = load_prompts(script, prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
         options = {"seed": seed, "temperature": temperature}
-        given = {"store": clips, "protocol": protocol, "timeout": timeout, "tell": output.note, **options}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
-        second = open_fallback(fallback, llm, **given)
+        second = open_fallback(
+            fallback,
+            llm,
+            store=clips,
+            protocol=protocol,
+            seed=seed,
+            temperature=temperature,
+            timeout=timeout,
+            tell=output.note,
+        )
         backend = None
         if not offline:
-            backend = open_backend(llm, base_url=base_url, think=think, price=price, **given)
+            backend = open_backend(
+                llm,
+                store=clips,
+                protocol=protocol,
+                base_url=base_url,
+                seed=seed,
+                temperature=temperature,
+                think=think,
+                timeout=timeout,
+                price=price,
+                tell=output.note,
+            )
         if backend is not None and not dry_run:
             if pull:
                 with output.progress(f"Pulling {llm}") as update:
@@ -145,7 +164,7 @@ def describe(
                 clips.classes,
                 clips.layout,
                 texts,
-                fallback=None if second is None else Respondent(None, stored(fallback)),
+                fallback=None if fallback is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
         known = described_with(dialogues, clips.classes, clips.layout, script) if report.missing else []

@@ -275,12 +275,12 @@ def verify(
     script = method(DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
-    of = {}
+    classes, layout = None, None
     if data is not None:
         with SkeletonStore(data) as clips:
-            of = {"classes": clips.classes, "layout": clips.layout}
+            classes, layout = clips.classes, clips.layout
     with open_existing(store) as kept, output.progress("Checking") as update:
-        count, findings = run_verify(kept, script, llm=llm, progress=update, **of)
+        count, findings = run_verify(kept, script, llm=llm, progress=update, classes=classes, layout=layout)
     problems = [finding for finding in findings if finding.is_problem]
     for title, group in (
         ("Problems", problems),

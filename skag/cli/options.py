@@ -38,7 +38,16 @@ KinematicsOption = Annotated[
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.", autocompletion=run_folders)
 ]
-Streams = StrEnum("Streams", [*Stream.__members__, "all"])
+
+
+class Streams(StrEnum):
+    j = "j"
+    b = "b"
+    k = "k"
+    jm = "jm"
+    bm = "bm"
+    km = "km"
+    all = "all"
 
 
 class Faithful(StrEnum):

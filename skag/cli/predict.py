@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..inference.segmentation import Segmented
 
 
+Shown = TypeVar("Shown")
 _FEW = 3  # recordings that are named each where all fail alike
 
 
@@ -87,12 +89,13 @@ def predict(
     from ..device import choose_device
     from ..errors import DataError
     from ..inference.predict import open_predictor, predict_recordings
-    from ..inference.recordings import Failure, each_recording
+    from ..inference.recordings import each_recording
     from ..inference.segmentation import Duration, segment_recordings
     from ..training.allocator import keep_freed_memory
 
     try:
-        spans = [None if text is None else Duration.parse(text) for text in (window, stride)]
+        span = None if window is None else Duration.parse(window)
+        step = None if stride is None else Duration.parse(stride)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from None
     if window is None and (stride is not None or fps is not None):
@@ -109,24 +112,21 @@ def predict(
         note=output.note,
     )
     recordings = each_recording(files, predictor.layout, format=format, split=split)
-    shown, failures = (_Segments if window else _Answers)(output, predictor, len(files) > 1), _Failures(output)
+    answers, segments = _Answers(output, predictor, len(files) > 1), _Segments(output, predictor, len(files) > 1)
+    shown, failures = answers if span is None else segments, _Failures(output)
     began = time.perf_counter()
     try:
         with output.progress("Predicting") as update:
-            if window:
-                found = segment_recordings(
-                    predictor, recordings, *spans, frame_rate=fps, abstain=abstain, progress=update
-                )
-            else:
+            if span is None:
                 found = predict_recordings(predictor, recordings, abstain=abstain, evidence=reasons)
-            for item in found:
-                if isinstance(item, Failure):
-                    failures.add(item)
-                    continue
-                failures.tell()
-                shown.add(item)
-                if not window:
-                    update(shown.count, None)
+                for _ in failures.left_out(found, answers.add):
+                    update(answers.count, None)
+            else:
+                windows = segment_recordings(
+                    predictor, recordings, span, step, frame_rate=fps, abstain=abstain, progress=update
+                )
+                for _ in failures.left_out(windows, segments.add):
+                    pass
     finally:
         failures.close()
         shown.close()
@@ -150,6 +150,18 @@ class _Failures:
         self._output = output
         self._same: list[Failure] | None = []  # all until now, not told yet; None: they differ, or others came between
         self.count = 0
+
+    def left_out(self, found: Iterator[Shown | Failure], show: Callable[[Shown], None]) -> Iterator[None]:
+        """Keep the failures among what is `found` and show the rest; stops after each that is shown."""
+        from ..inference.recordings import Failure
+
+        for item in found:
+            if isinstance(item, Failure):
+                self.add(item)
+                continue
+            self.tell()
+            show(item)
+            yield
 
     def add(self, failure: Failure) -> None:
         if failure.expected:
@@ -260,11 +272,12 @@ class _Segments:
             return
         rows = []
         for segment in item.segments:
-            span = [segment.start, segment.stop - 1]
+            span: list[float] = [segment.start, segment.stop - 1]
             if item.frame_rate:
                 span = [segment.start / item.frame_rate, segment.stop / item.frame_rate]
             answer = segment.label or ("nobody" if segment.nobody else NONE_OF_THESE)
-            rows.append([*span, answer, "" if segment.label is None else f"{100 * segment.probability:.1f}"])
+            percent = "" if segment.probability is None else f"{100 * segment.probability:.1f}"
+            rows.append([*span, answer, percent])
         unit = "s" if item.frame_rate else "frame"
         title = f"{_name(item, self._several)}: {item.frames} frames, {item.num_windows} windows"
         self._output.table(title, [f"from {unit}", f"to {unit}", "class", "%"], rows)

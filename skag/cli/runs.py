@@ -52,7 +52,7 @@ def runs(
         output.table(f"Runs in {folder}", columns, rows, spare=("data", "written", "recipe"))
     else:
         output.line(f"no runs in {folder}")
-    if any(row[7].endswith("*") for row in rows):
+    if any(str(row[7]).endswith("*") for row in rows):
         output.note("* of the test split, which chose the epoch: no estimate for new clips.")
     if names := [run.run for run in found if run.state == "interrupted"]:
         output.note(f"interrupted: go on with `{command('train', '--resume', names[-1])}`.")

@@ -14,7 +14,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: two processes may ask the same question, and the answer stored first stays
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # mypy knows no module that may be absent
 
 
 _shared: weakref.WeakValueDictionary[Path, Claims] = weakref.WeakValueDictionary()

@@ -169,7 +169,7 @@ def _first_missing(
     done: dict[str, int] = {}  # class -> rounds that follow one another from the first on
     for owner, exchange in sorted(usable, key=lambda item: script.numbers.index(item[1].round)):
         earlier = script.before(exchange.round)
-        before = after.get((earlier, _digest(owner, exchange.base[:-1])))
+        before = None if earlier is None else after.get((earlier, _digest(owner, exchange.base[:-1])))
         fits = script[exchange.round] != script.lists_joints or exchange.label_set == label_set
         if (fits or _asked_for(layout, exchange)) and (
             earlier is None or (before is not None and before.key in reached)

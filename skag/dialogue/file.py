@@ -50,7 +50,7 @@ def row_exchange(key: str, numbers: list[float], texts: list[str], messages: lis
     return Exchange.from_record(record)
 
 
-def text_digest(text: bytes) -> bytes:
+def text_digest(text: bytes | memoryview) -> bytes:
     """By what a text is known again."""
     return hashlib.blake2b(text, digest_size=16).digest()
 

@@ -154,20 +154,26 @@ class Interview:
         except FormatProblem as problem:
             if self.fallback is None:
                 raise
-            return self._from_fallback(problem, messages, topic, similar, again)
+            return self._from_fallback(self.fallback, problem, messages, topic, similar, again)
 
     def _from_fallback(
-        self, problem: FormatProblem, messages: list[Message], topic: Topic, similar: tuple[str, ...], again: int
+        self,
+        fallback: Respondent,
+        problem: FormatProblem,
+        messages: list[Message],
+        topic: Topic,
+        similar: tuple[str, ...],
+        again: int,
     ) -> Exchange:
         """The second model's answer to what the first one refuses."""
         try:
-            exchange = self._usable(self.fallback, messages, topic, similar, again)
+            exchange = self._usable(fallback, messages, topic, similar, again)
         except (NotStored, BudgetSpent):
             raise
         except (BackendError, FormatProblem) as error:
             both = isinstance(problem, UnusableBefore) and isinstance(error, UnusableBefore)
             kind = UnusableBefore if both else FormatProblem
-            raise kind(f"{problem}; {self.fallback.spec} instead: {error}") from None
+            raise kind(f"{problem}; {fallback.spec} instead: {error}") from None
         with self._lock:
             self.by_fallback += 1
         return exchange
@@ -346,7 +352,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], jobs: int
 
     for _ in range(min(jobs, len(todo))):
         start()
-    errors = []
+    errors: list[BaseException | None] = []
     try:
         while len(errors) < len(threads):  # a thread has started its last one before it finishes
             errors.append(finished.get())

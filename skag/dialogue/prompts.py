@@ -16,7 +16,7 @@ from ..errors import DialogueError
 from .script import Script
 
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_NONE = frozenset()
+_NONE: frozenset[str] = frozenset()
 _REASON = frozenset({"reason"})
 
 

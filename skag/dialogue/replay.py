@@ -70,9 +70,9 @@ def replay(
 
     Of several the first; without any, everything is missing. `fallback` and `structured` as for `describe`.
     """
-    options = {"fallback": fallback, "structured": structured}
     reports = [
-        describe(None, dialogues, classes, layout, prompts, identity=each, **options) for each in identities or [{}]
+        describe(None, dialogues, classes, layout, prompts, identity=each, fallback=fallback, structured=structured)
+        for each in identities or [{}]
     ]
     return min(reports, key=lambda report: sum(len(question.rounds_left) for question in report.missing))
 

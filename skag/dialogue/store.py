@@ -157,7 +157,7 @@ class DialogueStore:
                 ]
                 if not wrong:
                     return set()
-                in_row = np.isin(data["exchanges/texts"][:], wrong).any(1)
+                in_row = np.any(np.isin(data["exchanges/texts"][:], wrong), axis=1)
                 messages_end = data["exchanges/numbers"][:, NUMBERS.index("messages_end")]
                 messages = np.flatnonzero(np.isin(data["messages"][:, 1], wrong))
                 in_row[np.searchsorted(messages_end, messages, side="right")] = True
@@ -240,7 +240,8 @@ class DialogueStore:
                 if len(self._pending) > max(50, len(self._rows) // 10):
                     with suppress(OSError):  # they are safe in the journal; a disk that stays full is told of then
                         self._fold()
-            return [new.get(exchange.key) or self.get(exchange.key) for exchange in exchanges]
+            kept = (new.get(exchange.key) or self.get(exchange.key) for exchange in exchanges)
+            return [exchange for exchange in kept if exchange is not None]  # all of them are there
 
     def fold(self) -> None:
         """Move what is in the journal into the HDF5 file."""

@@ -163,7 +163,7 @@ def _problem(record: Any) -> str | None:
         if name not in record:
             if each.default is MISSING and each.default_factory is MISSING:
                 return f"it has no {name}"
-        elif not _FITS[each.type](record[name]):
+        elif not _FITS[str(each.type)](record[name]):
             return f"its {name} is of the wrong kind"
     if not 1 <= record["round"] <= MOST_ROUNDS or not 0 <= 2 * record.get("attempt", 0) < len(record["messages"]):
         return "its round or attempt is out of range"

@@ -72,7 +72,7 @@ def verify(
         findings += _of_exchange(exchange, script, exchange.key in damaged)
         if script.find(exchange.round) is not None:
             chains.add(exchange)
-    label_set = None if classes is None else label_set_id(classes, layout)
+    label_set = None if classes is None or layout is None else label_set_id(classes, layout)
     findings += chains.unanswered() + chains.equal_joints(label_set)
     findings += chains.gaps(() if classes is None else classes, label_set, llm)
     return count, findings
@@ -257,6 +257,7 @@ class _Chains:
         """Classes that one backend gave the same critical joints."""
         groups: dict[tuple[str, str, frozenset[str]], dict[str, _Link]] = {}
         movements = self._script.of("joint_movements")
+        number = None if movements is None else movements.number
         for link in self._reached.values():
             if link.place == len(self._script.numbers) and link.joints:
                 group = (link.identity, label_set or link.label_set, link.joints)
@@ -266,7 +267,7 @@ class _Chains:
             if len(links) > 1:
                 first, *others = links
                 text = f"the same as {', '.join(others)}: {', '.join(sorted(joints))}"
-                findings.append(Finding("equal", links[first].llm, first, movements and movements.number, text))
+                findings.append(Finding("equal", links[first].llm, first, number, text))
         return findings
 
 

@@ -20,6 +20,8 @@ from ..device import is_traced
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution `[N, C, T, V]` -> `[N, C', T / stride, V]`, here the matrix product that it is."""
 
+    bias: nn.Parameter
+
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__(channels_in, channels_out, 1, stride=(stride, 1))
 
@@ -37,6 +39,11 @@ class Pointwise(nn.Conv2d):
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm of `[N, C, T, V]`: in float32 the statistics of a training batch by vectorised sums, mean first and
     then the centred squares; torch takes most of its forward pass for them. In bfloat16 they are torch's."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
         return self.of_batch(x, None, None) if self.is_ours(x) else super().forward(x)

@@ -180,11 +180,16 @@ class ProtoGCN(nn.Module):
             channels_in = channels
         self.blocks = nn.ModuleList(blocks)
 
+    @property
+    def graphs(self) -> list[nn.Parameter]:
+        """The learned graph `[S, V, V]` of every block."""
+        return [block.gcn.A for block in self.blocks if isinstance(block, Block)]
+
     def begin_graphs(self, adjacency: Tensor) -> None:
         """Let the first graphs of every block begin as `adjacency` `[S', V, V]`, at most all of them; the others stay
         noise."""
-        for block in self.blocks:
-            block.gcn.A.data[: len(adjacency)] = adjacency
+        for graph in self.graphs:
+            graph.data[: len(adjacency)] = adjacency
 
     def features(self, x: Tensor) -> Tensor:
         """Clips `[N, M, T, V, C]` to the last feature map `[N, M, C', T', V]`."""
@@ -255,6 +260,7 @@ class ProtoGCN(nn.Module):
         """Bodies `[B, T, V, C]`, each the `number`-th `[B]` of its clip, to the first block's input `[B, C', T, V]`,
         with the running statistics."""
         norm, V = self.data_bn, self.config.num_joints
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = norm.bias - norm.running_mean * scale
         if self.config.joint_embedding:

@@ -109,8 +109,12 @@ def of_run(folder: Path, store: SkeletonStore | None = None) -> KinematicDiscrim
     with ExitStack() as stack:
         if (store is None or store.fingerprint != wanted) and Path(source.get("store") or "").is_file():
             store = stack.enter_context(SkeletonStore(Path(source["store"])))
-        there = store is not None and store.fingerprint == wanted and isinstance(numbers, list)
-        if not there or not all(type(number) is int and 0 <= number < len(store) for number in numbers):
+        if (
+            store is None
+            or store.fingerprint != wanted
+            or not isinstance(numbers, list)
+            or not all(type(number) is int and 0 <= number < len(store) for number in numbers)
+        ):
             raise RunError(
                 f"the clips that {folder} was trained on are not at hand, so --kinematics has nothing to measure: "
                 "give the store of the training with --data."

@@ -218,6 +218,9 @@ class Pipeline(nn.Module):
     plane the confidence too, where recordings have it. A joint, or a body, that was not found is zero.
     """
 
+    extension: Tensor
+    positions: Tensor
+
     def __init__(
         self, classifier: Classifier, layout: Layout, config: DataConfig, num_views: int, longest: int
     ) -> None:
@@ -348,11 +351,11 @@ def _stand_upright(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
     legs = [part for name, part in layout.part_index.items() if name.endswith("leg")]
     if not legs or "trunk" not in layout.part_index:
         return x
-    trunk, legs = torch.as_tensor(layout.part_index["trunk"]), torch.as_tensor(np.concatenate(legs))
+    trunk, leg_joints = torch.as_tensor(layout.part_index["trunk"]), torch.as_tensor(np.concatenate(legs))
     body = x[:, 0]  # N T V C
     there = (body != 0).any(-1)
-    whole = valid & there[..., trunk].all(-1) & there[..., legs].all(-1)  # N T
-    lines = body[:, :, trunk].mean(2) - body[:, :, legs].mean(2)  # N T C
+    whole = valid & there[..., trunk].all(-1) & there[..., leg_joints].all(-1)  # N T
+    lines = body[:, :, trunk].mean(2) - body[:, :, leg_joints].mean(2)  # N T C
     lengths = torch.where(whole, lines.square().sum(-1).sqrt(), torch.full_like(lines[..., 0], -1))
     order = lengths.argsort(1, descending=True)
     taken = (whole.long().sum(1) // 10).clamp(min=1)  # N
@@ -368,10 +371,10 @@ def _stand_upright(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
 def _face_forward(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
     up, _ = layout.up_axis
     across_axis, depth_axis = (axis for axis in range(3) if axis != up)
-    left = np.array([layout.index[joint] for joint in layout.joints if joint.startswith("left ")], dtype=int)
-    if not len(left):
+    lefts = np.array([layout.index[joint] for joint in layout.joints if joint.startswith("left ")], dtype=int)
+    if not len(lefts):
         return x
-    left, right = torch.as_tensor(left), torch.as_tensor(layout.mirror_index[left])
+    left, right = torch.as_tensor(lefts), torch.as_tensor(layout.mirror_index[lefts])
     body = x[:, 0]
     there = (body != 0).any(-1)
     both = (there[..., left] & there[..., right] & valid[..., None]).to(x.dtype)[..., None]  # N T pairs 1
@@ -432,6 +435,7 @@ def _to_onnx(pipeline: Pipeline, sizes: tuple[int, ...]) -> Any:
             opset_version=_OPSET,
             verbose=False,
         )
+    assert program is not None  # with `dynamo=True`
     model = program.model_proto
     # Every node says where in which Python file it came from, which is a quarter of a small model and nobody's
     # business; shapes in between are wrong once a weight is stored transposed, and quantising trips over them.

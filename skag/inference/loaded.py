@@ -87,11 +87,12 @@ def open_run(
 ) -> tuple[Run, SkeletonStore]:
     """A run and its skeleton store, or the one at `store`, which `stack` closes. Raises `RunError`, `DataError`."""
     run = load_run(folder, device)
-    if store is None and run.store_path is None:
+    path = run.store_path if store is None else store
+    if path is None:
         raise DataError(f"{folder} holds imported weights: give the recordings with --data DATA.h5.")
-    if store is None and not run.store_path.is_file():
-        raise DataError(f"{run.store_path}, which {folder} was trained on, is gone: give the store with --data.")
-    opened = stack.enter_context(SkeletonStore(store or run.store_path))
+    if store is None and not path.is_file():
+        raise DataError(f"{path}, which {folder} was trained on, is gone: give the store with --data.")
+    opened = stack.enter_context(SkeletonStore(path))
     if run.fingerprint is not None and opened.fingerprint != run.fingerprint:
         note(f"Note: {opened.path} is not the store {folder} was trained on (its fingerprint differs).")
     return run, opened

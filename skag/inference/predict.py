@@ -326,11 +326,11 @@ def predict_recordings(
 
     frames = 0
     for item in items:
-        try:
-            if isinstance(item, InputRecording):
+        if isinstance(item, InputRecording):
+            try:
                 item = replace(item, clip=cleaned(item.clip, predictor.layout))
-        except Unusable as unusable:
-            item = Failure(item.path, printable(item.clip.name, 255), str(unusable))
+            except Unusable as unusable:
+                item = Failure(item.path, printable(item.clip.name, 255), str(unusable))
         new = 0 if isinstance(item, Failure) else item.clip.keypoints.shape[1]
         if batch and (
             isinstance(item, Failure) or len(batch) == predictor.batch_size or frames + new > MAX_BATCH_FRAMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -76,16 +76,20 @@ def predict_split(
 def save_predictions(folder: Path, predictions: Predictions) -> Path:
     """Write `predictions-<split>.npz` into a run folder; returns its path."""
     path = folder / f"predictions-{predictions.split}.npz"
-    arrays = {
-        "split": predictions.split,
-        "names": np.array(predictions.names),
-        "labels": predictions.labels,
-        "probabilities": predictions.probabilities,
-        "classes": np.array(predictions.classes),
-        "num_clips_per_sample": predictions.num_views,
-        "fingerprint": predictions.fingerprint,
-    }
-    runs.write_whole(path, lambda file: np.savez_compressed(file, **arrays))
+
+    def write(file: IO[bytes]) -> None:
+        np.savez_compressed(
+            file,
+            split=predictions.split,
+            names=np.array(predictions.names),
+            labels=predictions.labels,
+            probabilities=predictions.probabilities,
+            classes=np.array(predictions.classes),
+            num_clips_per_sample=predictions.num_views,
+            fingerprint=predictions.fingerprint,
+        )
+
+    runs.write_whole(path, write)
     return path
 
 

@@ -21,5 +21,5 @@ def method(name: str) -> Method:
         near = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(METHODS)}."
         raise RunError(f"no method {name!r}: {hint}")
-    module: Method = import_module(f".{METHODS[name]}", __name__)  # type: ignore[assignment]
+    module: Method = import_module(f".{METHODS[name]}", __name__)
     return module

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..config import Config, TrainConfig
+from ..config import Config, StreamName, TrainConfig
 
 if TYPE_CHECKING:  # torch takes a second to import, and configurations and recipes need none of it
     import numpy as np
@@ -43,7 +43,7 @@ Note = Callable[[str], None]
 class Card:
     """A recipe: what makes its configuration, by stream, and what the list of recipes says of it."""
 
-    make: Callable[[str], Config]
+    make: Callable[[StreamName], Config]
     data: str
     layout: str
     classes: int
@@ -236,7 +236,7 @@ class Method(Protocol):
     def uses_knowledge(self, config: Any) -> bool: ...  # whether what language says takes part
 
     def derived(
-        self, store: SkeletonStore, train_split: str, stream: str, device: str
+        self, store: SkeletonStore, train_split: str, stream: StreamName, device: str
     ) -> tuple[Config, list[str]]: ...  # a configuration for any store, and a reason per choice
 
     def faithful(self, config: Any, to: str, dims: int) -> Config: ...  # "paper" or "release", where they differ

@@ -159,7 +159,7 @@ def _draw(found: _Found, document: dict[str, Any], seed: int) -> dict[str, Path]
     curve = metrics.reliability_curve(labels, found.predictions.probabilities)
     figures.reliability_figure(curve, document["ece"], document["ece_by_chance"], place("reliability"))
     if found.of_method.draw is not None:
-        drawn |= found.of_method.draw(folder, confused, seed)
+        drawn |= found.of_method.draw(folder, confused.tolist(), seed)
     return drawn
 
 

@@ -165,10 +165,8 @@ def draw_moving(clip: View, path: Path) -> None:
     with saved_figure(None, 4.5, 5, dpi=80) as figure:  # apart, since drawing the names takes longest
         axes = figure.add_axes((0.01, 0.01, 0.98, 0.92))
         _draw_pose(axes, clip, frames[0], _extent(clip))
-        lines, dots = (
-            [artist for artist in axes.collections if isinstance(artist, LineCollection) is wanted]
-            for wanted in (True, False)
-        )
+        lines = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
+        dots = [artist for artist in axes.collections if not isinstance(artist, LineCollection)]
         for frame in frames:
             for line, dot, points in zip(lines, dots, clip.points[frame, ..., :2], strict=True):
                 line.set_segments(points[clip.bones])
@@ -182,8 +180,12 @@ def draw_moving(clip: View, path: Path) -> None:
 
 def _pixels(figure: Figure) -> np.ndarray:
     """`[height, width, 3]` of what is drawn."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)  # as `saved_figure` makes them
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _extent(clip: View) -> tuple[float, float, float, float]:
@@ -225,7 +227,7 @@ def _draw_pose(axes: Axes, clip: View, frame: int, extent: tuple[float, float, f
             zorder=1,
         )
         axes.add_collection(lines, autolim=False)
-        axes.scatter(*points.T, s=3 * width**2, c=colours, alpha=alpha, linewidths=0, zorder=2)
+        axes.scatter(points[:, 0], points[:, 1], s=3 * width**2, c=colours, alpha=alpha, linewidths=0, zorder=2)
     axes.set_xlim(*extent[:2])
     axes.set_ylim(*extent[2:])
     axes.set_aspect("equal")

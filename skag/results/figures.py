@@ -8,8 +8,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def _draw_large_matrix(
             _draw_heat_map(part, percent_KK[np.ix_(members, members)], numbers=True)
             labels = [f"{shortened(classes[k], 30)}  {i}" for i, k in enumerate(members, 1)]
             part.set_yticks(range(len(members)), labels=labels, fontsize=11)
-            part.set_xticks(range(len(members)), labels=range(1, len(members) + 1), fontsize=11)
+            part.set_xticks(range(len(members)), labels=[str(i) for i in range(1, len(members) + 1)], fontsize=11)
             part.xaxis.tick_top()
             part.tick_params(length=0)
             part.set_title(letter, fontsize=13, fontweight="bold", loc="left", pad=4)
@@ -158,7 +159,7 @@ def _add_bars(
     y: float,
     height: float,
     width: float,
-    side: str = "right",
+    side: Literal["left", "right"] = "right",
 ) -> None:
     for image, text, at, ticks in zip(
         images,
@@ -180,7 +181,7 @@ def class_accuracy_figure(results: Sequence[ClassResult], path: Path) -> None:
     """
     from matplotlib.patches import Patch
 
-    rows = sorted((row for row in results if row.accuracy is not None), key=lambda row: row.accuracy)
+    rows = sorted((row for row in results if row.accuracy is not None), key=attrgetter("accuracy"))
     shown = rows[:_MOST_BARS][::-1]  # from the bottom up
     title = "Accuracy of every class, with 95 % interval"
     if len(rows) > len(shown):
@@ -230,7 +231,7 @@ def difference_figure(differences: Sequence[Difference], path: Path, reference: 
         "clearly worse": RED,
         "worse, maybe noise": PALE_RED,
     }
-    with _bars(path, [f"{shortened(row.name)}  ({row.n})" for row in shown], title) as axes:
+    with _bars(path, [f"{shortened(row.name or 'all')}  ({row.n})" for row in shown], title) as axes:
         values = np.array([row.difference for row in shown])
         interval = np.array([[row.low, row.high] for row in shown]).reshape(-1, 2)
         colours = [

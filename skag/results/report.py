@@ -115,8 +115,10 @@ def _analysis(document: dict[str, Any]) -> dict[str, Any]:
     """The part of the document that the page shows; pairs by the numbers of their classes, and only what became of
     them in training."""
     number = {row["class"]: k for k, row in enumerate(document["per_class"])}
-    shown = ("clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence")
-    shown += ("sets", "per_class", "calibration", "comparison", "refreshes")
+    shown = (
+        "clips", "top1", "top1_low", "top1_high", "top5", "mean_class", "ece", "ece_by_chance", "mean_confidence",
+        "sets", "per_class", "calibration", "comparison", "refreshes",
+    )  # fmt: skip
     return {name: document[name] for name in shown if name in document} | {
         "remarks": [plain(text) for text in document["remarks"]],
         "missing": [plain(text) for text in document["missing"]],

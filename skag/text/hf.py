@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -303,7 +304,7 @@ def _state(weights: tuple[Path, ...]) -> dict:
     """All tensors of a model's weights files, on the CPU; nothing in a file runs."""
     import torch
 
-    state = {}
+    state: dict[str, Any] = {}
     for path in weights:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import RunError
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=nn.Module)
 PATIENCE = timedelta(days=7)  # of those who wait while the leader alone asks, and waits for answers
 
 
@@ -134,7 +135,7 @@ def interleave(part: np.ndarray, count: int) -> np.ndarray:
     return whole
 
 
-def synchronise_batch_norm(model: nn.Module) -> nn.Module:
+def synchronise_batch_norm(model: Model) -> Model:
     """`model` with batch norms whose statistics are those of the whole batch, over all processes."""
     if next(model.parameters()).is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -149,6 +150,11 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
 
 class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """What `nn.SyncBatchNorm` does, where that cannot: it takes no tensors of the CPU."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass

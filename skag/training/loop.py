@@ -117,7 +117,7 @@ def _train(
         with runs.scalar_writer(run, loop.epoch) if distributed.leads() else nullcontext() as write_scalars:
             while loop.epoch < task.settings.epochs:
                 metrics = loop.run_epoch()
-                if distributed.leads():
+                if write_scalars is not None:
                     write_scalars(metrics)
     commonest = np.bincount(facts.validation_labels).max() / len(facts.validation_labels)
     return TrainReport(

@@ -20,13 +20,14 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module, self.decay, self.updates = copy.deepcopy(model).requires_grad_(False), decay, 0
         pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
-        self._reals = [list(side) for side in zip(*(p for p in pairs if p[0].is_floating_point()), strict=True)]
+        self._averages = [average for average, _ in pairs if average.is_floating_point()]
+        self._weights = [weights for average, weights in pairs if average.is_floating_point()]
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def update(self) -> None:
         """Take in the model's weights as they are now."""
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 1.0
-        torch._foreach_lerp_(*self._reals, share)
+        torch._foreach_lerp_(self._averages, self._weights, share)
         for kept, current in self._counts:
             kept.copy_(current)
         self.updates += 1
@@ -34,12 +35,18 @@ class Average:
 
 def make_optimizer(settings: TrainConfig, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
     """The optimiser of parameter groups, each with a rate of its own where it names one."""
-    groups = [dict(group) for group in groups]
-    device = next(iter(groups[0]["params"])).device
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type in ("cpu", "cuda")}
+    own = [dict(group) for group in groups]
+    fused = next(iter(own[0]["params"])).device.type in ("cpu", "cuda")
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, **common)
-    return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=settings.momentum > 0, **common)
+        return torch.optim.AdamW(own, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        own,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+        fused=fused,
+    )
 
 
 def make_scheduler(

@@ -12,7 +12,7 @@ import torch
 
 from .. import recipes, runs
 from ..backends.names import LanguageModel
-from ..config import Config, override
+from ..config import Config, override, stream_named
 from ..device import multiplies_bf16
 from ..dialogue.interview import Question
 from ..errors import RunError
@@ -39,7 +39,7 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
     reasons: list[str] = []
     if wanted.recipe is None:
         train_split, _ = store.protocol(wanted.protocol)
-        config, reasons = method(wanted.method or DEFAULT).derived(store, train_split, stream, device)
+        config, reasons = method(wanted.method or DEFAULT).derived(store, train_split, stream_named(stream), device)
     else:
         config = recipes.fitted(recipes.recipe(wanted.recipe, stream), store)
         if wanted.method not in (None, config.method):

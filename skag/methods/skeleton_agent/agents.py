@@ -165,7 +165,10 @@ class Agents:
         sentences = self._sentences(conversations)
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
-        vectors = self.embed(selector.sentences(conversations))[self._given] if used else self.text_vectors
+        vectors = self.text_vectors
+        if used:
+            assert self.embed is not None  # who has conversations and an alignment is given it
+            vectors = self.embed(selector.sentences(conversations))[self._given]
         return Reading(joints[self._given], sentences, vectors)
 
     @property
@@ -192,7 +195,7 @@ class Agents:
         else:
             similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
         errors = confusions.sum(1) - confusions.diagonal()
-        conversations, answers = self.conversations, Future()
+        conversations, answers = self.conversations, Future[tuple[RefreshAnswers, Reading]]()
         if epoch in self.recorded:
             record = self.recorded[epoch]
             result = self._as_recorded(record)
@@ -208,6 +211,7 @@ class Agents:
 
         def work() -> None:
             try:
+                assert self.ask is not None  # who has conversations is given it, unless it repeats a run
                 result = self.ask(conversations, to_ask, left)
                 answers.set_result((result, self._read(result.conversations)))
             except BaseException as error:
@@ -409,7 +413,7 @@ class _Answering:
             )
         second = open_fallback(source.fallback, llm, store=store, protocol=protocol, timeout=source.timeout, tell=note)
         fallback = None
-        if second is not None:
+        if second is not None and source.fallback is not None:
             others = identities_of(source.fallback, kept, store=store, protocol=protocol) if offline else []
             fallback = Respondent(None if offline else second, others)
         # Named models are looked up by name, so that a server that is down does not stop a run from starting.
@@ -429,6 +433,7 @@ def recorded_agents(
     """The agents of the run `source.repeat`, to give the same knowledge at the same epochs: nobody is asked, and no
     dialogue store is read. Raises `RunError` where the run's record is not complete."""
     run, classes = source.repeat, store.classes
+    assert run is not None
     before = class_knowledge.read(run, classes, store.layout, config.agents.joints_from_distinctions).at(0)
     exchanges = class_knowledge.read_dialogue(run)
     if before is None:

@@ -62,11 +62,11 @@ def findings(
         network_figures.topology_figure(topology_BVV, run.layout.joints, drawn["topology"])
         if snapshots:
             drawn["embeddings"] = folder / "embeddings.png"
-            shown = np.sort(confused[:_SHOWN_CLASSES])
+            shown = sorted(confused[:_SHOWN_CLASSES])
             network_figures.embedding_figure(snapshots, run.classes, shown, drawn["embeddings"], seed)
         if known is not None:
             drawn["critical-joints"] = folder / "critical-joints.png"
-            shown = np.sort(confused[: network_figures.MOST_BODIES])
+            shown = sorted(confused[: network_figures.MOST_BODIES])
             split = predictions.split
             trained = next((train for train, test in store.protocols().values() if test == split), split)
             network_figures.critical_joints_figure(
@@ -99,7 +99,7 @@ def learned_topology(model: Recogniser) -> np.ndarray:
     That is A alone, what the blocks have in common for all clips and channels (the paper's Fig. 6); what a clip adds
     to it is scaled by alpha and beta, which stay small.
     """
-    return np.stack([block.gcn.A.detach().float().mean(0).cpu().numpy() for block in model.blocks])
+    return np.stack([graph.detach().float().mean(0).cpu().numpy() for graph in model.graphs])
 
 
 def _missing(

@@ -85,11 +85,13 @@ def embedding_figure(
             labels = snapshot.clip_labels[clips]
             spots, stars = points_P2[: len(clips)], points_P2[len(clips) :]
             others = ~np.isin(labels, shown)
-            axes.scatter(*spots[others].T, s=9, color="#cccccc", linewidths=0)
+            axes.scatter(spots[others, 0], spots[others, 1], s=9, color="#cccccc", linewidths=0)
             for k, (colour, marker) in zip(shown, _SIGNS, strict=False):
-                axes.scatter(*spots[labels == k].T, s=22, color=colour, marker=marker, linewidths=0, alpha=0.75)
+                x, y = spots[labels == k].T
+                axes.scatter(x, y, s=22, color=colour, marker=marker, linewidths=0, alpha=0.75)
             for i, (k, (colour, _)) in enumerate(zip(shown, _SIGNS, strict=False), 1):
-                axes.scatter(*stars[k], s=230, color=colour, marker="*", edgecolors="white", linewidths=1, zorder=3)
+                x, y = stars[k]
+                axes.scatter(x, y, s=230, color=colour, marker="*", edgecolors="white", linewidths=1, zorder=3)
                 axes.annotate(
                     str(i),
                     stars[k],
@@ -207,9 +209,9 @@ def _draw_body(axes: Axes, layout: Layout, points_V2: np.ndarray, mask_V: np.nda
 
     ends = [[points_V2[layout.index[joint]] for joint in bone] for bone in layout.bones.items()]
     axes.add_collection(LineCollection(ends, colors="#bbbbbb", linewidths=2.5, capstyle="round", zorder=1))
-    axes.scatter(*points_V2.T, s=12, color="#777777", zorder=2)
+    axes.scatter(points_V2[:, 0], points_V2[:, 1], s=12, color="#777777", zorder=2)
     marks = points_V2[np.flatnonzero(mask_V)]
-    axes.scatter(*marks.T, s=70, color=ORANGE, edgecolors="black", linewidths=1, zorder=3)
+    axes.scatter(marks[:, 0], marks[:, 1], s=70, color=ORANGE, edgecolors="black", linewidths=1, zorder=3)
     axes.set_xlim(-0.06, 1.06)
     axes.set_ylim(-0.06, 1.06)
     axes.set_aspect("equal")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ...config import AugmentConfig, DataConfig, TrainConfig, flat, replace
+from ...config import AugmentConfig, DataConfig, StreamName, TrainConfig, flat, replace
 from ...skeleton.store import SkeletonStore
 from ..base import Card
 from .config import AgentConfig, NetworkConfig, SkeletonAgentConfig
@@ -89,7 +90,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def published(name: str, stream: str) -> SkeletonAgentConfig:
+def published(name: str, stream: StreamName) -> SkeletonAgentConfig:
     """A published recipe with skag's choices where the code leaves the paper (see `faithful`), `name` a key of
     `PUBLISHED`."""
     facts, base = PUBLISHED[name], "jbk".index(stream[0])
@@ -120,7 +121,7 @@ def published(name: str, stream: str) -> SkeletonAgentConfig:
 # ---------------------------------------------------------------- skag's own
 
 
-def nw_ucla(stream: str) -> SkeletonAgentConfig:
+def nw_ucla(stream: StreamName) -> SkeletonAgentConfig:
     """NW-UCLA with the published network, for a GPU."""
     small = nw_ucla_small(stream)
     return dataclasses.replace(
@@ -132,7 +133,7 @@ def nw_ucla(stream: str) -> SkeletonAgentConfig:
     )
 
 
-def nw_ucla_small(stream: str) -> SkeletonAgentConfig:
+def nw_ucla_small(stream: StreamName) -> SkeletonAgentConfig:
     """NW-UCLA on two CPU cores within a quarter of an hour."""
     return SkeletonAgentConfig(
         recipe="nw-ucla-small",
@@ -154,7 +155,7 @@ def nw_ucla_small(stream: str) -> SkeletonAgentConfig:
     )
 
 
-def demo(stream: str) -> SkeletonAgentConfig:
+def demo(stream: StreamName) -> SkeletonAgentConfig:
     """The simulated recordings of `make demo`, within a minute on two CPU cores."""
     return SkeletonAgentConfig(
         recipe="demo",
@@ -170,13 +171,13 @@ def demo(stream: str) -> SkeletonAgentConfig:
     )
 
 
-def utkinect(stream: str) -> SkeletonAgentConfig:
+def utkinect(stream: StreamName) -> SkeletonAgentConfig:
     """UTKinect-Action3D on two CPU cores within minutes: a hundred training clips, each shown often."""
     small = nw_ucla_small(stream)
     return dataclasses.replace(small, recipe="utkinect", train=dataclasses.replace(small.train, repeats=5))
 
 
-def sbu(stream: str) -> SkeletonAgentConfig:
+def sbu(stream: StreamName) -> SkeletonAgentConfig:
     """SBU Kinect Interaction on two CPU cores within minutes; two bodies, five folds to be trained one by one."""
     small = nw_ucla_small(stream)
     return dataclasses.replace(
@@ -210,7 +211,7 @@ RECIPES: dict[str, Card] = {
 }
 
 
-_PAPER = {  # what the paper fixes, for all data sets (section 4.1 and equations 3 and 6 to 9)
+_PAPER: dict[str, dict[str, Any]] = {  # what the paper fixes, for all data sets (section 4.1, equations 3 and 6 to 9)
     "data": {"num_frames": 100},
     "agents": {
         "alpha": 0.2, "beta": 0.5, "temperature": 0.1, "max_similar": 10, "query_period": 5,
@@ -224,7 +225,7 @@ _PAPER = {  # what the paper fixes, for all data sets (section 4.1 and equations
         "warmup": 0, "label_smoothing": 0.0, "ema": 0.0,
     },
 }  # fmt: skip
-_RELEASE = {  # where the published code leaves the paper, for all data sets
+_RELEASE: dict[str, dict[str, Any]] = {  # where the published code leaves the paper, for all data sets
     "data": {"num_frames": 100, "test_views": 10, "bone_confidence": "difference"},
     "agents": {
         "max_similar": 10, "alignment_scale": "learned", "alignment_target": "softmax", "confusion": "train",
@@ -287,7 +288,9 @@ def sources(config: SkeletonAgentConfig) -> dict[str, str]:
     return found
 
 
-def derived(store: SkeletonStore, train_split: str, stream: str, device: str) -> tuple[SkeletonAgentConfig, list[str]]:
+def derived(
+    store: SkeletonStore, train_split: str, stream: StreamName, device: str
+) -> tuple[SkeletonAgentConfig, list[str]]:
     """A sensible configuration for any store, and one reason per choice.
 
     On a CPU a small network whose epochs fit in about ten minutes; elsewhere the published network.

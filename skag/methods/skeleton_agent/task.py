@@ -5,9 +5,9 @@ Letters of this file: N clips, V joints, K classes, D text width, L tokens of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class SkeletonAgentTask:
     """Trains the recogniser on class labels, critical joints and sentences; see `methods.base.Task`."""
 
     model: Recogniser
+    tower: nn.Module | None
+    tokenise: Callable[[Sequence[str]], Tensor] | None
 
     def __init__(self, config: SkeletonAgentConfig, facts: Facts, agents: Agents, device: torch.device) -> None:
         self.config, self.settings, self.facts, self.agents = config, config.train, facts, agents
@@ -209,18 +211,22 @@ class SkeletonAgentTask:
         shown = np.linspace(0, len(numbers) - 1, min(len(numbers), MAX_CLIPS_RECORDED)).round().astype(np.int64)
         with self._not_compiled():
             embeddings = embed_clips(network, clips.at(shown), self.config.data, self.settings.batch_size)
-        arrays = {
-            "joints_before": before[0],
-            "joints": self.agents.joints,
-            "text_before": before[1],
-            "text": self.agents.text_vectors,
-            "clip_embeddings": embeddings,
-            "clip_labels": clips.labels.cpu().numpy()[shown],
-            "clip_numbers": numbers[shown],
-        }
+
+        def write(file: IO[bytes]) -> None:
+            np.savez_compressed(
+                file,
+                joints_before=before[0],
+                joints=self.agents.joints,
+                text_before=before[1],
+                text=self.agents.text_vectors,
+                clip_embeddings=embeddings,
+                clip_labels=clips.labels.cpu().numpy()[shown],
+                clip_numbers=numbers[shown],
+            )
+
         path = self.facts.run / "refreshes" / f"epoch-{epoch:03}.npz"
         path.parent.mkdir(exist_ok=True)
-        runs.write_whole(path, lambda file: np.savez_compressed(file, **arrays))
+        runs.write_whole(path, write)
 
     def _not_compiled(self) -> AbstractContextManager[Any]:
         """Where compiled blocks are taken as they were written: epochs are chosen by the plain network's numbers."""
