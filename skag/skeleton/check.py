@@ -598,7 +598,8 @@ def _duplicate_findings(
             labels.setdefault(tested, text)
     equal = f"(they differ by {100 * COPY:g} % of the body at most)"
     worded = (
-        ("duplicate-in-both", "error", across, f"tested, and the same recording is trained on under another name {equal}",
+        ("duplicate-in-both", "error", across,
+         f"tested, and the same recording is trained on under another name {equal}",
          "Take one of each pair out; accuracy on them is no test."),
         ("two-labels", "error", labels, f"the same recording as another clip {equal}, with another label",
          "Look at both (skag show) and keep the right label."),
