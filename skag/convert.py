@@ -183,7 +183,7 @@ class _Tally:
         self._mended += mended
         self._missing.add(counts)
         self._times.add(moved)
-        return timing.with_rate(clip, self._fps)
+        return timing.with_rate(clip, self._opened.frame_rate or self._fps)
 
     def nothing_usable(self, source: Path) -> str:
         shown = printable(str(source), 400)

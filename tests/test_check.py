@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,8 @@ from skag.cli import app
 from skag.convert import convert
 from skag.errors import DataError
 from skag.skeleton.check import Finding, check
-from skag.skeleton.layouts import load_layout
+from skag.skeleton.layouts import Layout, load_layout
+from skag.skeleton.offsets import look_like_offsets
 from skag.skeleton.simulate import ACTIONS, simulate
 from skag.skeleton.store import Clip, SkeletonStore, is_as_written, write_store
 from tests.helpers.recordings import case, real
@@ -389,6 +391,26 @@ def test_offsets_from_the_parent_joint(tmp_path, clips, turned):
         offsets[:, :, root] = clip.keypoints[:, :, root]
         rigid.append(replace(clip, keypoints=offsets.astype(np.float32)))
     assert findings(tmp_path, rigid)["offsets"].level == "error"
+
+
+def test_offsets_of_a_rehabilitation_set():
+    """UI-PRMD by Kinect: local places of 22 joints, 66 numbers a line."""
+    chain = {"spine": "waist", "chest": "spine", "neck": "chest", "head": "neck", "head tip": "head"}
+    parts = {"trunk": ("waist", "spine", "chest", "neck"), "head": ("head", "head tip")}
+    for limb, base in (("collar upper_arm forearm hand", "chest"), ("thigh shin foot toes", "waist")):
+        for side in ("left", "right"):
+            joints = tuple(f"{side} {joint.replace('_', ' ')}" for joint in limb.split())
+            chain.update(zip(joints, (base, *joints[:-1]), strict=True))
+            parts[f"{side} {'arm' if base == 'chest' else 'leg'}"] = joints
+    layout = Layout("ui-prmd", 3, ("waist", *chain), chain, "waist", parts)
+    text = gzip.decompress((case("ui_prmd") / "m01_s01_e01_positions.txt.gz").read_bytes()).decode()
+    body = np.array([line.split(",") for line in text.split()], float).reshape(-1, 22, 3)
+    there = body.any(axis=-1)
+    assert look_like_offsets(body, there, layout)
+    order = [layout.index[chain.get(joint, joint)] for joint in layout.joints]
+    for joint in range(1, 22):  # as places: each joint added to its parent, which stands before it
+        body[:, joint] += body[:, order[joint]]
+    assert not look_like_offsets(body, there, layout)
 
 
 def test_any_flipped_byte_is_found(tmp_path, clips):

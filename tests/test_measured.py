@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 
 from skag.backends import Topic, class_statistics
 from skag.backends.measured import MeasuredBackend
+from skag.convert import convert
 from skag.errors import BackendError, DataError
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.simulate import ACTIONS, simulate
 from skag.skeleton.store import Clip, SkeletonStore, write_store
+from tests.helpers.recordings import real
 
 from .helpers.servers import about
 
@@ -306,3 +309,51 @@ def test_real_recordings_of_sitting_down_and_standing_up(tmp_path):
     assert re.search("up and ends? higher", backend.ask([], about(5, "", 6, (4,))).text)
     assert re.search("lower|far|down", backend.ask([], about(1, "", 6, (0,))).text)
     assert "goes down to knee height" in backend.ask([], about(0, "", 2)).text
+
+
+def at_double_rate(keypoints: np.ndarray) -> np.ndarray:
+    """The same motion with a frame between every two."""
+    between = (keypoints[:, 1:] + keypoints[:, :-1]) / 2
+    return np.stack([keypoints[:, :-1], between], 2).reshape(len(keypoints), -1, *keypoints.shape[2:])
+
+
+def test_speeds_and_durations_are_per_second_where_rates_are_known(tmp_path):
+    """Half of the clips of every class once at 30 and once at 60 frames a second: the same motion."""
+    recorded = simulated()
+    slow = [Clip(c.name, 0, c.keypoints[:, :-1], splits=c.splits, frame_rate=30.0) for c in recorded]
+    fast = [Clip(f"{c.name}x", 1, at_double_rate(c.keypoints), splits=c.splits, frame_rate=60.0) for c in recorded]
+    timed = class_statistics.measure(make_store(tmp_path / "t.h5", NTU, slow + fast, ["a", "b"]), "train")
+    untimed = [replace(clip, frame_rate=None) for clip in slow + fast]
+    by_frame = class_statistics.measure(make_store(tmp_path / "f.h5", NTU, untimed, ["a", "b"]), "train")
+    hand = NTU.index["right hand"]
+    one, other = (timed.of_joint(label, hand)["speed"] for label in (0, 1))
+    assert one == pytest.approx(other, rel=0.02) and timed.per_second
+    assert one == pytest.approx(30 * by_frame.of_joint(0, hand)["speed"], rel=1e-6)
+    assert by_frame.of_joint(1, hand)["speed"] == pytest.approx(other / 60, rel=1e-6) and not by_frame.per_second
+    assert timed.of_body(0)["duration"] == pytest.approx(timed.of_body(1)["duration"], abs=0.02)
+
+
+def test_all_clips_at_30_frames_a_second_get_the_answers_they_get_without_a_rate(backend, tmp_path):
+    timed = [replace(clip, frame_rate=30.0) for clip in simulated()]
+    again = MeasuredBackend(make_store(tmp_path / "t.h5", NTU, timed, ACTIONS), "train")
+    assert answers(again, ACTIONS) == answers(backend, ACTIONS)
+
+
+def test_what_stays_still_is_not_said_to_move(tmp_path):
+    """In one round as in another: UTKinect's wavers stand, and their knees were called lifted."""
+    convert(real("utkinect-raw.tar.gz"), tmp_path / "ut.h5")
+    teller = MeasuredBackend(SkeletonStore(tmp_path / "ut.h5"), "xsub_train").teller
+    told = 0
+    for one in teller.statistics.known.tolist():
+        others = [None, *(other for other in teller.statistics.known.tolist() if other != one)]
+        for fact in (fact for other in others for fact in teller.outstanding(one, other, 4)):
+            joints = teller.statistics.anatomy.spoken.get(fact.matter, ())
+            names = {which: teller.noun(one, fact.matter, which) for which in ("both", "busy", "idle") if len(joints)}
+            sides = {names.get("both"): joints, names.get("busy"): joints[-1:], names.get("idle"): joints[:1]}
+            still = any("almost still" in teller.movement(one, int(v)) for v in sides.get(fact.subject, ()))
+            moves = re.search(
+                r"lifted higher|moves far|moves quickly|up and comes|down and comes|ends (higher|farther)", fact.words
+            )
+            told += bool(moves)
+            assert not (still and moves), f"{teller.classes[one]}: {fact}"
+    assert told > 50

@@ -98,9 +98,11 @@ def test_utkinect_segments_go_by_frame_number(tmp_path: Path) -> None:
     report, store = converted(as_zip(utkinect_members(), tmp_path / "x.zip"), tmp_path)
     assert store.names == ["s01_e01_walk", "s01_e01_sitDown", "s02_e01_walk", "s02_e01_sitDown"]
     points = table(7, 60, 2).reshape(7, 20, 3).astype("f4")
-    assert np.allclose(store.keypoints(2)[0, [0, -1]], points[[1, 4]]), "of repeated numbers the first counts"
-    assert np.allclose(store.keypoints(3)[0, [0, -1]], points[[5, 6]])
-    assert store.frame_rates.tolist() == [15.0] * 4  # as many frames as there are in the time, two numbers apart
+    assert store.frames.tolist() == [2, 3, 2, 3]
+    second = points[2] + (points[4] - points[2]) * 2 / 3  # at number 14, between 12 (the first of two counts) and 15
+    assert np.allclose(store.keypoints(2)[0], [points[1], second], atol=1e-5)
+    assert np.allclose(store.keypoints(3)[0, 0], points[5])
+    assert store.frame_rates.tolist() == [15.0] * 4  # four numbers apart
     assert store.subjects.tolist() == [1, 1, 2, 2] and report.splits == {"xsub_test": 2, "xsub_train": 2}
     assert [store.classes[i] for i in store.labels[:2]] == ["walk", "sit down"]
     assert [name for name, _ in report.skipped] == ["s01_e01_clapHands", "s02_e01_clapHands"]
@@ -138,7 +140,7 @@ def test_utkinect_real(tmp_path: Path) -> None:
     assert report.splits == {"xsub_train": 100, "xsub_test": 99}
     assert [name for name, _ in report.skipped] == ["s10_e02_carry"]
     (note,) = report.notes
-    assert note.startswith("The frames of 199 recordings lie at uneven times")
+    assert note.startswith("The frames of 195 recordings lie at uneven times")
     assert store.frames.min() >= 5 and set(store.frame_rates.tolist()) == {15.0}
     assert sorted(set(store.subjects)) == list(range(1, 11))
     assert np.bincount(store.labels).tolist() == [20, 20, 20, 20, 19, 20, 20, 20, 20, 20]

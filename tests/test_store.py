@@ -284,3 +284,38 @@ def test_stores_in_chunks_as_they_once_were_can_be_read(tmp_path: Path) -> None:
         for number, clip in enumerate(clips):
             assert (store.keypoints(number) == clip.keypoints).all()
             assert (store.confidence(number) == clip.confidence).all()
+
+
+def of_two_clips(*rates: float | None) -> list[Clip]:
+    one = Clip("one", 1, np.arange(24, dtype="f4").reshape(1, 4, 3, 2), subject=3, splits=("train",))
+    two = Clip("two", 0, np.ones((2, 1, 3, 2), "f4"), width=640, height=480)
+    return [replace(clip, frame_rate=rate) for clip, rate in zip((one, two), rates, strict=True)]
+
+
+def test_frame_rates_come_back_and_leave_the_fingerprint_of_stores_without_as_it_was(tmp_path: Path) -> None:
+    """The one given is what version 0.1.0 gave these clips."""
+    without = write(tmp_path / "a.h5", of_two_clips(None, None))
+    assert without == "0c5c95680dd0402fd7581f8ae6cb198f80677afaeba859a2630b85dc340e9843"
+    with SkeletonStore(tmp_path / "a.h5") as store:
+        assert [store.frame_rate(n) for n in range(2)] == [None, None]
+    one, both = (write(tmp_path / f"{n}.h5", of_two_clips(30.0, rate)) for n, rate in enumerate((None, 12.5)))
+    assert len({without, one, both}) == 3
+    with SkeletonStore(tmp_path / "0.h5") as store, SkeletonStore(tmp_path / "1.h5") as other:
+        assert [store.frame_rate(n) for n in range(2)] == [30.0, None]
+        assert [other.frame_rate(n) for n in range(2)] == [30.0, 12.5]
+
+
+@pytest.mark.parametrize("rate", [0.0, -30.0, float("inf"), float("nan")])
+def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(DataError, match="is no rate"):
+        write(tmp_path / "data.h5", of_two_clips(30.0, rate))
+
+
+def test_a_store_of_an_earlier_version_has_no_checksum_and_opens(tmp_path: Path) -> None:
+    write(tmp_path / "new.h5", of_two_clips(None, None))
+    assert store_module.is_as_written(tmp_path / "new.h5") is True
+    (tmp_path / "old.h5").write_bytes((tmp_path / "new.h5").read_bytes()[512:])  # without HDF5's user block
+    assert store_module.is_as_written(tmp_path / "old.h5") is None
+    with SkeletonStore(tmp_path / "new.h5") as new, SkeletonStore(tmp_path / "old.h5") as old:
+        assert old.fingerprint == new.fingerprint and old.names == ["one", "two"]
+        assert np.array_equal(old.keypoints(0), new.keypoints(0))

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..convert import at_even_time, present_bodies, without_gaps
 from ..errors import DataError
-from ..readers import FORMATS, OWN, read, reader
+from ..readers import OWN, read, reader
 from ..readers.archives import Files, printable
 from ..readers.arrays import MAX_ROW
 from ..readers.labels import UNLABELLED
@@ -25,10 +25,6 @@ from ..readers.source import Options, Skipped, Unusable
 from ..skeleton.layouts import Layout, layout_names
 from ..skeleton.missing import mark_missing
 from ..skeleton.store import UNKNOWN, Clip, SkeletonStore
-
-# Frames per second by format, where the data set's paper states them and its files hold all frames. UTKinect's leave
-# frames out; the other formats are of no one camera.
-FRAME_RATES = {"ntu": 30.0, "sbu": 15.0, "msr-action3d": 15.0, "utd-mhad": 30.0}
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def open_recordings(
         options = Options(layout=wanted, labels=UNLABELLED if own else None, to_predict=True)
         source = read(files, format, options, module)
         _check_layout(files.shown, source.layout, layout)
-        rate = FRAME_RATES.get(next(name for name, known in FORMATS.items() if known is module))
+        rate = source.frame_rate
         yield (item if isinstance(item, Skipped) else _timed(path, item, layout, rate) for item in source.clips)
 
 

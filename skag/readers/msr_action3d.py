@@ -54,7 +54,8 @@ def read(files: Files, options: Options) -> Source:
     if not all(_NAME.fullmatch(PurePosixPath(name).stem)[4] for name in names):
         notes.append("These are places in the depth image; MSRAction3DSkeletonReal3D has the same in metres.")
     clips = _clips(files, options.workers)
-    return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, len(names), notes)
+    layout = options.layout or load_layout("kinect-v1")
+    return Source(layout, options.classes or CLASSES, clips, len(names), notes, frame_rate=15.0)
 
 
 def _is_recording(name: str) -> bool:

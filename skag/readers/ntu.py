@@ -86,6 +86,7 @@ def read(files: Files, options: Options) -> Source:
         _clips(files, number, notes, options.workers),
         len(names),
         notes,
+        frame_rate=30.0,
     )
 
 

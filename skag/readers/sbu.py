@@ -48,7 +48,9 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their files, with the five folds."""
     wanted = [name for name in files.names if name.endswith("skeleton_pos.txt")]
     clips = each_file(files, lambda name: name.endswith("skeleton_pos.txt"), _clip, options.workers, by_path=True)
-    return Source(options.layout or load_layout("sbu-15"), options.classes or CLASSES, clips, len(wanted))
+    return Source(
+        options.layout or load_layout("sbu-15"), options.classes or CLASSES, clips, len(wanted), frame_rate=15.0
+    )
 
 
 def _clip(member: Member) -> Clip:

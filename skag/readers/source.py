@@ -90,6 +90,7 @@ class Source:
     total: int | None = None  # recordings to come, where known
     notes: list[str] = field(default_factory=list)  # what the user should know, a sentence each
     has_splits: bool = True  # False: the data say nothing about training and test, `convert` makes splits
+    frame_rate: float | None = None  # of clips without one of their own, where the data set's paper states it
 
 
 def each_file(

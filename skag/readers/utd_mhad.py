@@ -45,7 +45,8 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names."""
     clips = each_file(files, _is_recording, _clip, options.workers)
     total = sum(map(_is_recording, files.names))
-    return Source(options.layout or load_layout("kinect-v1"), options.classes or CLASSES, clips, total)
+    layout = options.layout or load_layout("kinect-v1")
+    return Source(layout, options.classes or CLASSES, clips, total, frame_rate=30.0)
 
 
 def _is_recording(name: str) -> bool:

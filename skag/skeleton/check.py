@@ -596,12 +596,14 @@ def _duplicate_findings(
             within.setdefault(tested, text)
         if store.labels[one] != store.labels[other]:
             labels.setdefault(tested, text)
+    equal = f"(they differ by {100 * COPY:g} % of the body at most)"
     worded = (
-        ("duplicate-in-both", "error", across, "tested, and the same recording is trained on under another name",
+        ("duplicate-in-both", "error", across,
+         f"tested, and the same recording is trained on under another name {equal}",
          "Take one of each pair out; accuracy on them is no test."),
-        ("two-labels", "error", labels, "the same recording as another clip, with another label",
+        ("two-labels", "error", labels, f"the same recording as another clip {equal}, with another label",
          "Look at both (skag show) and keep the right label."),
-        ("duplicate", "remark", within, "the same recording as another clip",
+        ("duplicate", "remark", within, f"the same recording as another clip {equal}",
          "Keep one of each pair; a repeated clip counts twice."),
         ("near-duplicate", "remark", _near_in_words(near, names),
          "nearly the same as another clip, after the shift in time and place that fits best",

@@ -9,6 +9,7 @@ from .layouts import Layout
 _FEWEST_FRAMES = 10
 _CONSTANT = 0.02  # of a joint's distance from the origin: a bone keeps its length
 _LESS_CONSTANT = 0.01  # the least by which distances between neighbours vary more, where joints are offsets
+_NEARLY = 0.1  # of it, where a sensor measures bones anew in every frame
 _AROUND_ORIGIN = 0.7  # of the joints' distance: offsets point all ways, a body beside the origin lies on one side
 _SAME_PLACE = 0.2  # of their length: the left and the right thigh, seen as offsets
 
@@ -33,11 +34,13 @@ def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bo
     if np.linalg.norm(body[:, own].mean(axis=(0, 1))) > _AROUND_ORIGIN * mean.mean():
         return False
     varies = float(np.median(lengths[:, own].std(axis=0) / mean))
+    if varies <= _NEARLY and _legs_on_each_other(body, own, layout):
+        return True
     if varies > _CONSTANT:
         return False
     between = np.linalg.norm(body - body[:, parent], axis=-1)[:, own]
     bones_vary = float(np.median(between.std(axis=0) / np.maximum(between.mean(axis=0), 1e-9)))
-    return bones_vary > 3 * varies + _LESS_CONSTANT or _legs_on_each_other(body, own, layout)
+    return bones_vary > 3 * varies + _LESS_CONSTANT
 
 
 def _legs_on_each_other(body: np.ndarray, own: np.ndarray, layout: Layout) -> bool:

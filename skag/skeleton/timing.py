@@ -20,6 +20,7 @@ _MOST_FRAMES = 4  # times as many as there were, and no more
 _PLAUSIBLE = (1.0, 2000.0)  # frames per second: from a slow time lapse to the fastest motion capture
 _CAMERA = (4.0, 1000.0)  # frames per second, where the unit is to be found by it
 _UNITS = (1, 1e3, 1e6, 1e9)
+_ON_THE_LAST = 0.05  # steps that the last moment may lie after the last frame, which then stands for it
 _NAMED = 4  # rates in a sentence
 RATES_DIFFER = 1.1  # from this factor between two rates on, motion looks faster in one than in the other
 
@@ -77,7 +78,7 @@ def even(clip: Clip) -> tuple[Clip, str]:
     plain = replace(plain, frame_rate=rate)
     if is_even(times) and abs(found / rate - 1) < _SAME_RATE:
         return plain, ""
-    count = round((times[-1] - times[0]) * rate) + 1
+    count = int((times[-1] - times[0]) * rate + _ON_THE_LAST) + 1
     if count > _MOST_FRAMES * len(times):
         return replace(plain, frame_rate=clip.frame_rate), "unusable"
     moments = times[0] + np.arange(count) / rate
