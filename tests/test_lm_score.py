@@ -18,6 +18,7 @@ from skag.lm.score import Candidates, candidate_log_likelihoods, naive_log_likel
 from .helpers.language_models import NAMES, tiny
 
 LENGTHS = (5, 0, 2)
+SHORT = ("a", "the", "of", "in", "one", "two")
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +127,9 @@ def test_scores_equal_those_of_each_name_by_itself(model: CausalModel, side: str
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    names=st.lists(st.lists(st.sampled_from(("a", "the", "of", "in", "one", "two")), min_size=1, max_size=5), min_size=1,
-                   max_size=9, unique_by=tuple),
+    names=st.lists(st.lists(st.sampled_from(SHORT), min_size=1, max_size=5), min_size=1, max_size=9, unique_by=tuple),
     limit=st.sampled_from([1, 1 << 26]),
-)  # fmt: skip
+)
 def test_any_names_in_any_parts(model: CausalModel, names: list[list[str]], limit: int) -> None:
     """Names that begin alike, are beginnings of others, or are cut into several trees."""
     candidates = Candidates.of(model, [" ".join(name) for name in names], after="")

@@ -64,5 +64,10 @@ def needs_smollm2() -> pytest.MarkDecorator:
     )
 
 
+def model_cache() -> Path:
+    """Where the real model's weights are kept between runs."""
+    return Path(os.environ.get("SKAG_TEST_MODELS", CACHE))
+
+
 def smollm2(**options: object) -> CausalModel:
-    return load_causal("smollm2", cache=Path(os.environ.get("SKAG_TEST_MODELS", CACHE)), **options)
+    return load_causal("smollm2", cache=model_cache(), **options)
