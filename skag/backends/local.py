@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, ModelError
+from ..lm.estimate import of_answering
 from ..lm.names import CACHE, Located, locate
 from .base import CUT, IMPORTING, Answer, BackendDown, Message, Price, Topic, declined, line, without_thoughts
 
@@ -97,7 +98,12 @@ class LocalBackend:
             from ..lm.causal import load_causal
         try:
             return load_causal(
-                self.model, device=self._device, precision=self._precision, cache=self.cache, tell=self.tell
+                self.model,
+                device=self._device,
+                precision=self._precision,
+                cache=self.cache,
+                needed=lambda shape: of_answering(shape, self._precision),
+                tell=self.tell,
             )
         except ModelError as error:
             raise BackendDown(str(error)) from None

@@ -14,7 +14,7 @@ from ..errors import ModelError
 from ..hub import Files, quiet, read_weights
 from ..text.weights import listed, mend_torchvision, one_line
 from . import gguf
-from .estimate import Shape, check_memory, of_loading
+from .estimate import Memory, Shape, check_memory, of_loading
 from .names import CACHE, Located, locate
 
 Precision = Literal["float32", "bfloat16"]
@@ -125,12 +125,15 @@ def load_causal(
     pretrained: bool = True,
     seed: int = 0,
     cache: Path = CACHE,
+    needed: Callable[[Shape], Memory] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> CausalModel:
     """The base model of that name, frozen and in evaluation mode.
 
     `pretrained=False` draws its weights at random, from `seed`: the same network without what it has learned.
-    `4bit` needs CUDA and bitsandbytes. `tell` is told of long waits. Raises `ModelError` for a model that is missing,
+    `4bit` needs CUDA and bitsandbytes. `needed` says what is to be done with it (`estimate.of_training`,
+    `of_answering`): before anything is read, that is compared with the memory that is free; by default the weights
+    alone are. `tell` is told of long waits. Raises `ModelError` for a model that is missing,
     gated, damaged, of code of its own, or too large for the memory there is.
     """
     transformers = import_transformers()
@@ -141,7 +144,8 @@ def load_causal(
     located = locate(name)
     files = _folder(located, cache, tell)
     config = _config(files)
-    size = of_loading(Shape.of(config.to_dict()), precision, quantisation)
+    shape = Shape.of(config.to_dict())
+    size = needed(shape) if needed else of_loading(shape, precision, quantisation)
     check_memory(size, device, f"{name} in {'4 bits' if quantisation == '4bit' else precision}")
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     network = _network(transformers, files, config, dtype, pretrained, seed)
