@@ -14,6 +14,7 @@ from skag.lm.estimate import Job, Shape, of_answering, of_loading, of_training, 
 from skag.lm.lora import LoraSettings, add_lora, checkpoint_activations, trained
 from skag.lm.prompts import answer_loss, assemble, compose
 
+from .helpers.base_model_table import table
 from .helpers.language_models import tiny
 
 SMOLLM2 = {
@@ -105,6 +106,11 @@ def test_too_little_memory_is_one_line_with_both_numbers(monkeypatch: pytest.Mon
     assert "\n" not in str(caught.value)
     estimate.check_memory(of_loading(Shape.of(SMOLLM2), "bfloat16"), "cpu", "smollm2")
     assert 1e8 < (monkeypatch.undo() or estimate.available("cpu") or 1e9) < 1e14
+
+
+def test_the_table_in_the_docs_is_what_the_estimator_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "base-models.md").read_text(encoding="utf-8")
+    assert table() in page
 
 
 def test_a_config_without_sizes_is_refused() -> None:
