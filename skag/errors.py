@@ -5,6 +5,7 @@
     ├── DialogueError      prompts, dialogue stores and answers that cannot be used
     │   └── BackendError   a language model that cannot be reached or refuses (BackendDown: nor would any question)
     ├── TextError          text encoders and their weights
+    ├── ModelError         base models, their weights and adapters
     └── RunError           run folders, checkpoints and recipes that cannot be used
 
 `ValueError` and `AssertionError` stay what they are: a programmer's mistake, shown with a traceback.
@@ -45,6 +46,10 @@ class BackendError(DialogueError):
 
 class TextError(SkagError):
     """A text encoder or its weights cannot be loaded."""
+
+
+class ModelError(SkagError):
+    """A language model inside the process cannot be loaded, or its adapter does not fit it."""
 
 
 class RunError(SkagError):

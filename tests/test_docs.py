@@ -58,7 +58,9 @@ def test_links_lead_somewhere() -> None:
                 assert anchor in anchors, f"{page.name} links to {target}"
 
 
-OTHERS_OPTIONS = r"torchrun --nproc-per-node|--pred-out-dir|--write_json|--install-completion"  # typer's is hidden
+OTHERS_OPTIONS = (
+    r"torchrun --nproc-per-node|--no-deps|--pred-out-dir|--write_json|--install-completion"  # typer's is hidden
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "prompts").glob("*.md")]
 
 

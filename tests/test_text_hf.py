@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skag import hub as hub_files
 from skag import text
 from skag.errors import TextError
 from skag.text import embed, length_remark, token_count
@@ -85,9 +86,9 @@ def test_of_a_repository_only_one_form_of_the_weights_is_fetched():
     rest = ["README.md", "tf_model.h5", "onnx/model.onnx", "onnx/config.json", "modeling_evil.py", "rust_model.ot"]
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     both = [*rest, *small, "pytorch_model.bin", "model.safetensors"]
-    assert text_hf._wanted(both) == [*small, "model.safetensors"]
-    assert text_hf._wanted([*rest, *small, "pytorch_model.bin"]) == [*small, "pytorch_model.bin"]
-    assert text_hf._wanted([*small, *shards]) == [*small, *shards]
+    assert hub_files.wanted(both) == [*small, "model.safetensors"]
+    assert hub_files.wanted([*rest, *small, "pytorch_model.bin"]) == [*small, "pytorch_model.bin"]
+    assert hub_files.wanted([*small, *shards]) == [*small, *shards]
 
 
 def test_damaged_and_foreign_folders_are_refused(hub, tmp_path):

@@ -2,6 +2,7 @@
 
     ollama/MODEL          a model on an Ollama server            (OLLAMA_HOST or --base-url)
     openai/MODEL          a model behind any OpenAI-compatible address   (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)
+    local/NAME            a base model inside this process (`skag.backends.local`)
     PROVIDER/MODEL        the same with the address, key and peculiarities of `providers.PROVIDERS`
     file:KNOWLEDGE.toml   what a person has written down (`skag.backends.knowledge`)
     measured              no language model: answers measured from the training clips (`skag.backends.measured`)
@@ -69,6 +70,12 @@ def open_backend(
         raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":
         return OllamaBackend(model, base_url, options, think, price, Patience(timeout, tell=tell))
+    if model and name == "local":
+        if base_url is not None:
+            raise BackendError(f"{spec} is inside this process and has no address: leave --base-url out.")
+        from .local import LocalBackend
+
+        return LocalBackend(model, options, think, price, tell)
     if model and name in PROVIDERS:
         if not_taken := sorted(PROVIDERS[name].lacks & set(options)):
             raise BackendError(f"{name} takes no {not_taken[0]}: leave --{not_taken[0]} out.")
@@ -80,7 +87,7 @@ def open_backend(
 
 def _meant(name: str, model: str) -> str:
     """The next step after a `--llm` that names no backend."""
-    providers = ("ollama", *PROVIDERS)
+    providers = ("ollama", "local", *PROVIDERS)
     if not model and name.casefold() in providers:
         return f"name a model too, {name.casefold()}/MODEL."
     if near := difflib.get_close_matches(name.casefold(), providers if model else ["measured"], 1):
@@ -123,4 +130,4 @@ def pull_model(backend: Backend, progress: Callable[[int, int | None], None]) ->
 def takes_schema(identity: dict) -> bool:
     """Whether a JSON schema is sent to the backend of this identity; others would ignore or refuse it."""
     name = identity.get("backend")
-    return name == "ollama" or (name in PROVIDERS and "schema" not in PROVIDERS[name].lacks)
+    return name in ("ollama", "local") or (name in PROVIDERS and "schema" not in PROVIDERS[name].lacks)

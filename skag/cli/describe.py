@@ -42,8 +42,9 @@ def describe(
         str,
         typer.Option(
             "--llm",
-            help="Who answers: measured, file:KNOWLEDGE.toml, or PROVIDER/MODEL; providers are ollama, openai, "
-            "deepseek, qwen, gemini, claude, vllm, llama.cpp and lmstudio.",
+            help="Who answers: measured, file:KNOWLEDGE.toml, local/NAME (a model inside skag, such as "
+            "local/smollm2), or PROVIDER/MODEL; providers are ollama, openai, deepseek, qwen, gemini, claude, vllm, "
+            "llama.cpp and lmstudio.",
         ),
     ] = "measured",
     method: MethodOption = None,
