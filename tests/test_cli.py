@@ -273,7 +273,7 @@ def test_answers_that_do_not_fit_are_asked_of_another_model(recordings, monkeypa
         arguments = ["describe", "tiny.h5", "--llm", "openai/tiny", "--base-url", f"{server.address}/v1", "--quiet"]
         code, printed = failure(monkeypatch, capsys, *arguments)
     assert code == 1 and f"1 of 4 classes have no complete dialogue ({CLASSES[0]}): round" in printed
-    assert "Run the same command with another --seed, another model or a --fallback; what was ans" in printed
+    assert "Run the same command again, which puts only these anew, or with another model" in printed
 
 
 def test_a_server_is_paid_asked_again_and_fallen_back_from(recordings, monkeypatch, capsys) -> None:

@@ -216,7 +216,7 @@ def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> s
     first = f", for {others + 1} reasons, first: " if others else ": "
     step = "Then run the same command again"
     if _UNFIT.match(reason):
-        step = "Run the same command with another --seed, another model or a --fallback"
+        step = "Run the same command again, which puts only these anew, or with another model or a --fallback"
     kept = "; what was answered is kept" if report.asked or report.cached else ""
     return (
         f"{len(report.failed)} of {report.classes} classes have no complete dialogue{which}{first}"

@@ -105,7 +105,7 @@ def _no_confidence(confidence: np.ndarray | None, there: np.ndarray) -> np.ndarr
     """Confidence 0, where any joint of the recording has one."""
     if confidence is None or confidence.shape != there.shape or not (confidence > 0).any():
         return np.zeros_like(there)
-    return confidence <= 0
+    return confidence == 0
 
 
 def _constant(points: np.ndarray, there: np.ndarray, layout: Layout) -> np.ndarray:
