@@ -183,7 +183,7 @@ def _print_analysis(output: Output, result: dict[str, Any], top: int) -> None:
     _print_sets(output, result["sets"], compared is not None)
     _print_classes(output, result["per_class"], compared is not None)
     _print_pairs(output, result["pairs"], top)
-    _print_refreshes(output, result["refreshes"], compared is not None)
+    _print_refreshes(output, result.get("refreshes", []), compared is not None)
     _print_calibration(output, result)
 
 
@@ -230,7 +230,7 @@ def _print_classes(output: Output, classes: list[dict[str, Any]], compared: bool
 def _print_pairs(output: Output, pairs: list[dict[str, Any]], top: int) -> None:
     rows = []
     for pair in pairs[:top]:
-        change = next((each for each in pair["refreshes"] if each["change"] is not None), None)
+        change = next((each for each in pair.get("refreshes", ()) if each["change"] is not None), None)
         trained = ""
         if change is not None:
             shares = [100 * change[n] / change[f"{n}_clips"] for n in ("before", "after")]
@@ -240,7 +240,7 @@ def _print_pairs(output: Output, pairs: list[dict[str, Any]], top: int) -> None:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     output.table("Most confused pairs (% of the true class)", columns, rows)
-    for pair in [pair for pair in pairs[:top] if pair["true_sentence"]][:_EXPLAINED]:
+    for pair in [pair for pair in pairs[:top] if pair.get("true_sentence")][:_EXPLAINED]:
         text = [f"{pair[side]}: {pair[f'{side}_sentence']}" for side in ("true", "predicted")]
         text.append(f"Critical in one of both alone: {', '.join(pair['joints_apart']) or 'no joint'}.")
         output.panel(f"{_short(pair['true'])}, taken for {_short(pair['predicted'])}", "\n".join(text))
