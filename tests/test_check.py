@@ -197,6 +197,12 @@ def test_some_clips_in_another_unit(tmp_path, clips):
     assert list(found) == ["mixed-units"] and found["mixed-units"].names == (clips[3].name,)
 
 
+def test_left_and_right_exchanged(tmp_path, clips):
+    everywhere = changed(clips, range(len(clips)), lambda keypoints: keypoints[:, :, LAYOUT.mirror_index])
+    found = findings(tmp_path, everywhere)["sides"]
+    assert found.level == "error" and "Left and right look exchanged" in found.what and "order" in found.what
+
+
 def test_bodies_that_stand_along_another_axis(tmp_path, clips):
     found = findings(tmp_path, changed(clips, range(len(clips)), lambda keypoints: keypoints[..., [0, 2, 1]]))
     assert list(found) == ["up-axis"] and found["up-axis"].level == "error" and "along z" in found["up-axis"].what

@@ -4,7 +4,7 @@ Where an estimator gives people an identity, it is kept. Otherwise a person is w
 the joints have moved by less than half the person's size on average; where no frame holds more than one person, it is
 the same one. The five people with the most confidence over the whole recording are kept, the first one first; fewer
 where a recording would take more than 12 MiB and be mostly empty because they are there one after another. Frames
-without any of them are dropped.
+without anybody stay where they are, so that time stays even.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Seen:
     weights: np.ndarray  # [n]
     given: np.ndarray  # bool [n], whether the confidence was
     frames: np.ndarray  # [n]
+    length: int  # of the recording, in frames
     tracks: list[np.ndarray]  # of every person the numbers of its detections, those with an identity first
 
 
@@ -164,25 +165,25 @@ def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) ->
         raise Unusable("has nobody in any frame")
     while len(tracks) > 1 and _too_sparse(tracks, seen):
         tracks.pop()
-    numbers = np.unique(np.concatenate([seen.frames[track] for track in tracks]))
+    if _too_sparse(tracks, seen):
+        raise Unusable(f"shows somebody in {len(tracks[0])} of {seen.length} frames: cut it to when people are there")
     given = any(seen.given[track].any() for track in tracks)
-    if len(tracks) == 1 and len(tracks[0]) == len(seen.frames):  # nothing to sort out
+    if len(tracks) == 1 and len(tracks[0]) == len(seen.frames) == seen.length:  # nothing to sort out
         return seen.joints[None], seen.confidence[None] if given else None
-    keypoints = np.zeros((len(tracks), len(numbers), *seen.joints.shape[1:]), np.float32)
+    keypoints = np.zeros((len(tracks), seen.length, *seen.joints.shape[1:]), np.float32)
     confidence = np.zeros(keypoints.shape[:-1], np.float32)
     for m, track in enumerate(tracks):
         for part in np.array_split(track, len(track) // _AT_ONCE + 1):
-            places = np.searchsorted(numbers, seen.frames[part])
-            keypoints[m, places], confidence[m, places] = seen.joints[part], seen.confidence[part]
+            keypoints[m, seen.frames[part]] = seen.joints[part]
+            confidence[m, seen.frames[part]] = seen.confidence[part]
     return keypoints, confidence if given else None
 
 
 def _too_sparse(tracks: list[np.ndarray], seen: Seen) -> bool:
     """Whether an array of these people would be large and mostly empty."""
-    frames = len(np.unique(np.concatenate([seen.frames[track] for track in tracks])))
     row_bytes = seen.joints[0].nbytes + seen.confidence[0].nbytes
     there = sum(map(len, tracks))
-    return len(tracks) * frames * row_bytes > max(ALWAYS_ALLOWED, EMPTIEST * there * row_bytes)
+    return len(tracks) * seen.length * row_bytes > max(ALWAYS_ALLOWED, EMPTIEST * there * row_bytes)
 
 
 def _placed(
@@ -231,8 +232,8 @@ class _Collected:
         self._who.append(who)
         self._given.append(person.confidence is not None)
 
-    def seen(self, same: bool) -> Seen:
-        """All of them; with `same`, those without an identity are one person."""
+    def seen(self, length: int, same: bool) -> Seen:
+        """All of them, in `length` frames; with `same`, those without an identity are one person."""
         who = np.frombuffer(self._who, np.int64)
         who = np.where(who >= _UNKNOWN, _UNKNOWN, who) if same else who
         order = np.argsort(who, kind="stable")
@@ -243,6 +244,7 @@ class _Collected:
             np.frombuffer(self._weights, np.float64),
             np.frombuffer(self._given, np.int8) > 0,
             np.frombuffer(self._frames, np.int64),
+            length,
             tracks,
         )
 
@@ -253,6 +255,7 @@ def follow(frames: Iterable[list[Person]]) -> Seen:
     by_identity: dict[str, tuple[int, int]] = {}  # number of the person, last frame
     active: list[tuple[int, int, Person]] = []  # number of the person, last frame, how it was there
     most = new = 0  # of those without an identity: in one frame, in all
+    number = -1
     for number, people in enumerate(frames):
         if number >= MAX_FRAMES:
             raise Unusable(f"has more than {MAX_FRAMES} frames")
@@ -277,7 +280,7 @@ def follow(frames: Iterable[list[Person]]) -> Seen:
                 active.append((who, number, person))
             else:
                 active[earlier] = who, number, person
-    return found.seen(same=most == 1)  # one person, however far between two frames
+    return found.seen(number + 1, same=most == 1)  # one person, however far between two frames
 
 
 def _nearest(people: list[Person], before: list[Person]) -> list[int | None]:

@@ -25,6 +25,14 @@ def real(name: str) -> Path:
     return DATA / name
 
 
+def case(name: str) -> Path:
+    """A small input that skag once read wrongly."""
+    path = ROOT.parent / "shared" / "cases" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not here")
+    return path
+
+
 def converted(source: Path, tmp_path: Path, **options: object) -> tuple[ConvertReport, SkeletonStore]:
     report = convert(source, tmp_path / "out" / "data.h5", **options)
     store = SkeletonStore(tmp_path / "out" / "data.h5")
