@@ -58,7 +58,9 @@ def check_sound(layout: Layout) -> None:
 @each_layout
 def test_shipped_layouts_are_sound(layout: Layout) -> None:
     check_sound(layout)
-    assert set(layout.parts) == {"trunk", "left arm", "right arm", "left leg", "right leg"}
+    whole = {"trunk", "left arm", "right arm", "left leg", "right leg"}
+    if not layout.name.startswith("mediapipe-hand"):
+        assert set(layout.parts) - {"face"} == whole
 
 
 @given(random_layouts())
@@ -157,7 +159,7 @@ def test_bad_layout_files_are_refused_by_name(tmp_path: Path, text: str, said: s
 
 
 def test_an_unknown_name_is_answered_with_the_known() -> None:
-    with pytest.raises(DataError, match=r"no layout 'cocoa': use one of coco, .*nturgb\+d"):
+    with pytest.raises(DataError, match=r"no layout 'cocoa': use one of body-25, coco, .*nturgb\+d"):
         load_layout("cocoa")
 
 

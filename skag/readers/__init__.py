@@ -8,8 +8,12 @@ from types import ModuleType
 from ..errors import DataError
 from . import (
     alphapose,
+    asf_amc,
+    bvh,
+    c3d_markers,
     csv_table,
     ctr_gcn,
+    kinetics_skeleton,
     kpfiles,
     mediapipe,
     mmpose,
@@ -22,17 +26,21 @@ from . import (
     pyskl,
     sbu,
     smarthome,
+    st_gcn,
     together,
     uav_human,
     utd_mhad,
     utkinect,
+    yolo,
 )
 from .archives import Files, printable
 from .source import Options, Skipped, Source
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
+    "st-gcn": st_gcn,
     "pyskl": pyskl,
     "kinetics": kpfiles,
+    "kinetics-skeleton": kinetics_skeleton,
     "ntu": ntu,
     "uav-human": uav_human,
     "utkinect": utkinect,
@@ -46,17 +54,24 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
     "mmpose": mmpose,
     "alphapose": alphapose,
     "mediapipe": mediapipe,
+    "yolo": yolo,
+    "bvh": bvh,
+    "asf-amc": asf_amc,
+    "c3d": c3d_markers,
     "npz": own_arrays,
     "parquet": parquet_table,
     "csv": csv_table,
 }
 # people's own recordings, with classes from --labels or folder names
-OWN = (openpose, mmpose, alphapose, mediapipe, own_arrays, parquet_table, csv_table)
+OWN = (openpose, mmpose, alphapose, mediapipe, yolo, bvh, asf_amc, c3d_markers, own_arrays, parquet_table, csv_table)
 
 
-_JSON = (openpose, mmpose, alphapose, mediapipe)  # one of them at most reads the JSON files of a source
+_JSON = (openpose, mmpose, alphapose, mediapipe, yolo)  # one of them at most reads the JSON files of a source
 _ENDINGS = {
     **dict.fromkeys(_JSON, (".json",)),
+    bvh: (".bvh",),
+    asf_amc: (".amc",),
+    c3d_markers: (".c3d",),
     own_arrays: (".npy", ".npz"),
     parquet_table: parquet_table.ENDINGS,
     csv_table: csv_table.ENDINGS,

@@ -21,7 +21,7 @@ import numpy as np
 from ..skeleton.layouts import Layout, load_layout
 from ..skeleton.store import Clip
 from .archives import Files, Member
-from .joints import places, recorded
+from .joints import left_out, places, recorded
 from .labels import Catalogue
 from .source import Options, Skipped, Source, Unusable
 from .text import joint_table
@@ -118,11 +118,18 @@ def read(
     layout = options.layout or load_layout(layout_name)
     catalogue = Catalogue(paths, files, options)
     read = partial(_arrays_or_why, frames_of, layout, names)
-    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue)
+    lost = partial(_lost, layout, names)
+    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue, lost)
     return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
 
 
 Arrays = tuple[np.ndarray, np.ndarray | None]
+Counts = frozenset[int]  # how many joints people of a recording have
+
+
+def _lost(layout: Layout, names: dict[int, tuple[str, ...]], count: int) -> str:
+    """A note on joints of so many that the layout lacks, or ""."""
+    return left_out(layout, names[count]) if count in names and count != layout.num_recorded else ""
 
 
 def _arrays_or_why(
@@ -130,20 +137,28 @@ def _arrays_or_why(
     layout: Layout,
     names: dict[int, tuple[str, ...]],
     recording: Recording,
-) -> tuple[str, Arrays | str]:
-    """The path of a recording with its `arrays`, or with why there are none."""
+) -> tuple[str, Arrays | str, Counts]:
+    """The path of a recording with its `arrays`, or with why there are none, and how many joints its people have."""
+    orders: dict[int, np.ndarray] = {}
     try:
         if recording.problem:
             raise Unusable(recording.problem)
-        return recording.path, arrays(frames_of(recording.members), layout, names)
+        return recording.path, arrays(frames_of(recording.members), layout, names, orders), frozenset(orders)
     except Unusable as unusable:
-        return recording.path, str(unusable)
+        return recording.path, str(unusable), frozenset()
     except MemoryError:
-        return recording.path, "does not fit into memory"
+        return recording.path, "does not fit into memory", frozenset()
 
 
-def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> Iterator[Clip | Skipped]:
-    for path, found in items:
+def _clips(
+    items: Iterator[tuple[str, Arrays | str, Counts]], catalogue: Catalogue, lost: Callable[[int], str]
+) -> Iterator[Clip | Skipped]:
+    told: set[int] = set()
+    for path, found, counts in items:
+        for count in counts - told:
+            told.add(count)
+            if note := lost(count):
+                catalogue.notes.append(note)
         name = catalogue.name(path)
         try:
             if isinstance(found, str):
@@ -156,9 +171,15 @@ def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> I
         yield Clip(name, label, keypoints, confidence, subject=facts.subject, camera=facts.camera, splits=facts.splits)
 
 
-def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> Arrays:
-    """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout. Raises `Unusable`."""
-    orders: dict[int, np.ndarray] = {}
+def arrays(
+    frames: Frames,
+    layout: Layout,
+    names: dict[int, tuple[str, ...]],
+    orders: dict[int, np.ndarray] | None = None,
+) -> Arrays:
+    """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout; `orders` takes where they were, by
+    the number of joints that people had. Raises `Unusable`."""
+    orders = {} if orders is None else orders
     seen = follow(_placed(people, layout, names, orders) for people in frames)
     tracks = sorted(seen.tracks, key=lambda track: -seen.weights[track].sum())[:MAX_BODIES]
     if not tracks:

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import DataError
 
 LAYOUT_FOLDER = Path(__file__).parent / "layout_files"
+ALIASES = {"kinect-v2": "nturgb+d", "openpose-25": "body-25", "h36m-17": "human3.6m-17"}  # the same joints
 STREAMS = ("j", "b", "k", "jm", "bm", "km")
 
 
@@ -224,6 +225,7 @@ def layout_names() -> list[str]:
 
 def load_layout(name: str | Path) -> Layout:
     """A layout by name, or from a TOML file of one's own. Raises `DataError`."""
+    name = ALIASES.get(str(name), name)
     path = LAYOUT_FOLDER / f"{name}.toml"
     if str(name) not in layout_names():
         path = Path(name)
