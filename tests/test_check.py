@@ -18,6 +18,7 @@ from skag.skeleton.check import Finding, check
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.simulate import ACTIONS, simulate
 from skag.skeleton.store import Clip, SkeletonStore, write_store
+from tests.helpers.recordings import as_folder, case, converted, refusal
 
 LAYOUT = load_layout("nturgb+d")
 IMAGE = load_layout("coco")
@@ -385,3 +386,31 @@ def test_the_command_says_what_and_leaves_1_for_errors_only(tmp_path, clips):
     document = json.loads(run("--json", "--quiet").stdout)
     assert document["ok"] is False and document["clips"] == 90
     assert [(f["kind"], f["level"], f["clips"]) for f in document["findings"]] == [("not-finite", "error", 1)]
+
+
+def test_places_that_are_offsets_from_the_joint_before_them(tmp_path, clips):
+    def offsets(keypoints):
+        root = LAYOUT.index[LAYOUT.root]
+        parents = [LAYOUT.index[LAYOUT.bones.get(joint, joint)] for joint in LAYOUT.joints]
+        changed = keypoints - keypoints[:, :, parents]
+        changed[:, :, root] = keypoints[:, :, root]
+        return changed
+
+    found = findings(tmp_path, changed(clips, range(len(clips)), offsets))["offsets"]
+    assert found.level == "error" and found.clips > 0.5 * len(clips) and "Add them up" in found.advice
+
+
+def test_the_offsets_of_ui_prmd_are_recognised(tmp_path):
+    joints = ["root", *(f"j{n}" for n in range(1, 22))]
+    before = [0, 1, 2, 3, 4, 2, 6, 7, 8, 2, 10, 11, 12, 0, 14, 15, 16, 0, 18, 19, 20]
+    bones = "\n".join(f'"{joints[n]}" = "{joints[parent]}"' for n, parent in enumerate(before, 1))
+    layout = tmp_path / "ui.toml"
+    listed = str(joints).replace("'", '"')
+    layout.write_text(
+        f'name = "ui-prmd"\ndims = 3\ncentre = "root"\njoints = {listed}\n[bones]\n{bones}\n[parts]\ntrunk = {listed}\n'
+    )
+    data = next(case("ui_prmd").glob("*.gz")).read_bytes()
+    source = as_folder({f"{label}/{n}.txt.gz": data for label in ("a", "b") for n in range(2)}, tmp_path / "x")
+    assert "66 numbers a row (22 joints of 3 or 33 joints of 2?)" in refusal(source, tmp_path)
+    _, store = converted(source, tmp_path, layout=str(layout))
+    assert [finding.clips for finding in check(store).findings if finding.kind == "offsets"] == [4]

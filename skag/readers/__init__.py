@@ -19,10 +19,12 @@ from . import (
     mmpose,
     msr_action3d,
     ntu,
+    number_text,
     nw_ucla,
     openpose,
     own_arrays,
     parquet_table,
+    pku_mmd,
     pyskl,
     sbu,
     smarthome,
@@ -43,6 +45,7 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
     "kinetics-skeleton": kinetics_skeleton,
     "ntu": ntu,
     "uav-human": uav_human,
+    "pku-mmd": pku_mmd,
     "utkinect": utkinect,
     "sbu": sbu,
     "msr-action3d": msr_action3d,
@@ -61,9 +64,23 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
     "npz": own_arrays,
     "parquet": parquet_table,
     "csv": csv_table,
+    "numbers": number_text,
 }
 # people's own recordings, with classes from --labels or folder names
-OWN = (openpose, mmpose, alphapose, mediapipe, yolo, bvh, asf_amc, c3d_markers, own_arrays, parquet_table, csv_table)
+OWN = (
+    openpose,
+    mmpose,
+    alphapose,
+    mediapipe,
+    yolo,
+    bvh,
+    asf_amc,
+    c3d_markers,
+    own_arrays,
+    parquet_table,
+    csv_table,
+    number_text,
+)
 
 
 _JSON = (openpose, mmpose, alphapose, mediapipe, yolo)  # one of them at most reads the JSON files of a source
@@ -75,6 +92,7 @@ _ENDINGS = {
     own_arrays: (".npy", ".npz"),
     parquet_table: parquet_table.ENDINGS,
     csv_table: csv_table.ENDINGS,
+    number_text: number_text.ENDINGS,
 }
 
 

@@ -12,6 +12,7 @@ is a **remark** where training copes, published data sets have the like, or only
                         layout's centre is let off: recordings centred on it have it at the origin.)
     unit                a 3-D body that is nobody's size in metres, centimetres or millimetres
     mixed-units         some 3-D clips have another unit than the rest
+    offsets             3-D places are offsets from the joint before them: bones keep their length about the origin
     sides               toes point to where the shoulders say the back is: left and right are exchanged
     up-axis             most bodies do not stand along the layout's up axis: heights and headings are nonsense
     image-size          2-D key points that are not pixels of the image they are said to lie in
@@ -56,6 +57,7 @@ import numpy as np
 
 from ..errors import DataError
 from .layouts import Layout
+from .offsets import are_offsets
 from .sides import Sides
 from .store import SkeletonStore
 
@@ -350,6 +352,8 @@ def _look_at_clip(
     if store.layout.dims == 2 and not _fits_image(body[there], int(store.widths[number]), int(store.heights[number])):
         facts.numbers["image-size"].append(number)
     facts.sides.add(keypoints)
+    if are_offsets(body, there, store.layout):
+        facts.numbers["offsets"].append(number)
     facts.joints_seen += there.any(axis=0)
     facts.usable.append(number)
     facts.radii.append(radius)
@@ -402,6 +406,11 @@ def _clip_findings(store: SkeletonStore, facts: _Facts, names: Sequence[str]) ->
         "image-size": (
             "error", "key points that are not pixels of an image of the size given",
             "Give pixels, not shares of the image; look at width and height.",
+        ),
+        "offsets": (
+            "error",
+            "places of joints look like offsets from the joint before them (they keep their lengths about the origin)",
+            "Add them up along the bones first (with the rotations, where the export has them in a file of its own).",
         ),
         "one-frame": (blemish, "a single frame, so no motion", "Leave them out where motion matters."),
         "motionless": (blemish, "nothing moves in any frame", "Look at them (skag show) and leave them out."),
