@@ -182,3 +182,22 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: str) -> Non
 
 def test_layouts_compare_by_value() -> None:
     assert replace(LAYOUTS[0]) == LAYOUTS[0]
+
+
+def test_the_published_form_of_masks_of_bones() -> None:
+    """A slow copy of what tools/text/cls_matrix.py does: a bone's number is its place in the published list."""
+    ntu = load_layout("nturgb+d")
+    order = [*range(20), 21, 20, 22, 23, 24]  # the list's: (21, 22) stands before (20, 20)
+    rng = np.random.default_rng(0)
+    mask = (rng.random((50, 25)) < 0.2).astype(np.uint8)
+    for stream, parents in (("b", ntu.bone_parents), ("k", ntu.kbone_parents)):
+        wanted = np.zeros_like(mask)
+        for row, critical in zip(wanted, mask, strict=True):
+            for place, joint in enumerate(order):
+                row[place] = critical[joint] or critical[parents[joint]]
+        assert (ntu.stream_mask(mask, stream, published=True) == wanted).all()
+        assert (ntu.stream_mask(mask, stream) != wanted).any(axis=1).mean() > 0.3
+        assert (ntu.stream_mask(mask, stream)[:, order] == wanted).all(), "nothing else differs"
+    coco = load_layout("coco-17+3")
+    mask = mask[:, :20]
+    assert (coco.stream_mask(mask, "b", published=True) == coco.stream_mask(mask, "b")).all()

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..skeleton.layouts import Layout
-from . import tables
+from . import tables, yolo
 from .archives import Files
 from .headless import header_of, is_number
 from .source import Options, Source, Unusable, first
@@ -30,7 +30,7 @@ def recognises(files: Files) -> bool:
     member = first(files, _is_text)
     line = (member.data or b"").lstrip()[:MAX_LINE].split(b"\n", 1)[0] if member else b""
     cells = line.decode("latin-1").translate(_SEPARATORS).split()
-    return len(cells) >= FEWEST and all(map(is_number, cells))
+    return len(cells) >= FEWEST and all(map(is_number, cells)) and not yolo.recognises(files)
 
 
 def paths(files: Files) -> list[str]:

@@ -69,14 +69,24 @@ def read_joint_numbers(text: str, layout: Layout) -> tuple[int, ...]:
     return joints
 
 
-def read_critical_joints(text: str, layout: Layout) -> tuple[CriticalJoint, ...]:
-    """Round 4: lines `12-right hand: moves forward and up`, 1 to 10 of them, names as in the layout."""
+def read_critical_joints(text: str, layout: Layout, most: int = MAX_JOINTS) -> tuple[CriticalJoint, ...]:
+    """Round 4: lines `12-right hand: moves forward and up`, 1 to 10 (`most`) of them, names as in the layout."""
     found = [_critical_joint(line, layout) for line in text.split("\n") if line.strip()]
-    if not 1 <= len(found) <= MAX_JOINTS:
-        raise FormatProblem(f"it names {len(found)} joints, and must name 1 to {MAX_JOINTS}")
+    if not 1 <= len(found) <= most:
+        raise FormatProblem(f"it names {len(found)} joints, and must name 1 to {most}")
     if len({joint.joint for joint in found}) < len(found):
         raise FormatProblem("it names a joint twice")
     return tuple(found)
+
+
+def all_lines(text: str, layout: Layout) -> str | None:
+    """An imported round 4 with more lines than are asked for, all of which fit; None where it is none."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    try:
+        found = read_critical_joints("\n".join(lines), layout, layout.num_joints)
+    except FormatProblem:
+        return None
+    return "\n".join(lines) if len(found) > MAX_JOINTS else None
 
 
 def read_distinction(text: str) -> str:
@@ -221,13 +231,15 @@ def _repair_sentence(text: str, layout: Layout) -> tuple[str, str] | None:
 def critical_mask(conversations: Sequence[Conversation], layout: Layout, with_distinctions: bool = False) -> np.ndarray:
     """Critical joints `[K, V]` uint8 of every class, from round 4 as in the published code.
 
-    `with_distinctions` adds the joints that round 6 calls by their names, up to ten in all. Raises `DialogueError`
-    naming class and round where an answer does not fit the layout.
+    `with_distinctions` adds the joints that round 6 calls by their names, up to ten in all. Of an imported dialogue all
+    lines count, as in the published masks (24 of its 834 classes have eleven or more). Raises `DialogueError` naming
+    class and round where an answer does not fit the layout.
     """
     mask_KV = np.zeros((len(conversations), layout.num_joints), np.uint8)
     for row, conversation in zip(mask_KV, conversations, strict=True):
+        most = MAX_JOINTS if not _imported(conversation) else layout.num_joints
         try:
-            joints = [found.joint for found in read_critical_joints(conversation.text(4) or "", layout)]
+            joints = [found.joint for found in read_critical_joints(conversation.text(4) or "", layout, most)]
         except FormatProblem as problem:
             raise DialogueError(
                 f"class {conversation.class_name!r}, round 4: the answer does not fit layout {layout.name!r} "
@@ -235,8 +247,13 @@ def critical_mask(conversations: Sequence[Conversation], layout: Layout, with_di
             ) from None
         if with_distinctions:
             joints += [joint for joint in named_joints(conversation.text(6) or "", layout) if joint not in joints]
-        row[joints[:MAX_JOINTS]] = 1
+        row[joints[:most]] = 1
     return mask_KV
+
+
+def _imported(conversation: Conversation) -> bool:
+    fourth = conversation.exchanges.get(4)
+    return fourth is not None and fourth.identity.get("backend") == "imported"
 
 
 def named_joints(text: str, layout: Layout) -> list[int]:
