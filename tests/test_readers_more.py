@@ -357,3 +357,40 @@ def test_a_table_without_a_header_that_fits_no_layout_or_several(tmp_path: Path)
     _, store = converted(source, tmp_path / "c", layout="uav")
     assert store.layout.name == "uav"
     assert "needs 60 (20 joints of 3)" in refusal(source, tmp_path / "d", layout="kinect-v1")
+
+
+# what is missing
+
+
+@pytest.mark.parametrize("name", ["walk.mp4", "walk/1.MOV"])
+def test_videos_need_a_pose_estimator(tmp_path: Path, name: str) -> None:
+    source = as_folder({name: b"\0\0\0 ftypisom"}, tmp_path / "x")
+    message = refusal(source / name if "/" not in name else source, tmp_path)
+    assert (
+        "is a video, and skag reads joints" in message and "yolo pose predict" in message and "--format yolo" in message
+    )
+
+
+def test_a_packed_table(tmp_path: Path) -> None:
+    import gzip
+
+    values = np.random.default_rng(0).normal(size=(4, 20, 3)).round(4)
+    names = [joint.replace(" ", "_") for joint in load_layout("kinect-v1").joints]
+    packed = {f"{name}.gz": gzip.compress(data) for name, data in walk_and_sit(csv_of(names, values)).items()}
+    source = as_folder(packed, tmp_path / "x")
+    _, store = converted(source, tmp_path)
+    assert sorted(store.names) == ["sit/0", "sit/1", "walk/0", "walk/1"]
+    assert np.allclose(store.keypoints(0)[0], values, atol=1e-4)
+    (source / "walk" / "0.csv.gz").write_bytes(next(iter(packed.values()))[:-30])
+    report, _ = converted(source, tmp_path)
+    assert "damaged" in report.skipped[0][1]
+
+
+def test_a_packed_file_expands_no_further_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gzip
+
+    from skag.readers import archives
+
+    monkeypatch.setattr(archives, "MAX_MEMBER", 5000)
+    source = as_folder({"walk/1.csv.gz": gzip.compress(b"1,2\n" * 100_000)}, tmp_path / "x")
+    assert "longer than" in refusal(source, tmp_path)

@@ -225,8 +225,9 @@ def _in_unit_square(points_V2: np.ndarray) -> np.ndarray:
     return 0.5 + (points_V2 - (low + high) / 2) / max(*(high - low), 1e-9)
 
 
-def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str]) -> None:
-    """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint."""
+def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str], first: int = 1) -> None:
+    """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint and its
+    number, counted from `first`."""
     if not len(joints):
         return
     across_V = points_V2[np.isfinite(points_V2).all(axis=1), 0]
@@ -237,7 +238,7 @@ def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names:
         heights = _spread([points_V2[i, 1] for i in members], gap=min(0.065, 1 / max(len(members), 1)))
         for i, y in zip(members, heights, strict=True):
             axes.annotate(
-                f"{i + 1} {shortened(names[i])}",
+                f"{i + first} {shortened(names[i])}",
                 xy=points_V2[i],
                 xytext=(x, y),
                 ha="right" if side < 0 else "left",
