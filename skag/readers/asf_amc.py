@@ -119,6 +119,8 @@ def read_asf(member: Member) -> Skeleton:
             unit = INCH / (mocap.numbers(rest[:1], line)[0] or 1.0)
         elif section == ":root" and word == "order":
             root_order = tuple(cell.lower() for cell in rest)
+            if sorted(root_order) != ["rx", "ry", "rz", "tx", "ty", "tz"]:
+                raise Unusable(f"does not give the root three places and three angles on line {line}")
         elif section == ":root" and word == "position":
             position = _three(rest, line)
         elif section == ":root" and word == "orientation":

@@ -7,7 +7,6 @@ LeftUpLeg is the left hip, LeftForeArm the left elbow.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -26,7 +25,6 @@ _ANIMATION = {  # joints as animation tools call them: after the bone that begin
     "up leg": "hip", "leg": "knee", "foot": "ankle", "toe base": "toes", "toe": "toes", "shoulder": "collar",
     "arm": "shoulder", "fore arm": "elbow", "hand": "wrist",
 }  # fmt: skip
-_ENDING = re.compile(r"\.(amc|bvh|c3d)$", re.IGNORECASE)
 _LEG = {"hip", "leg", "knee", "ankle", "foot", "toe", "toes", "heel", "thigh", "shin", "calf", "femur", "tibia"}
 _ARM = {"collar", "shoulder", "arm", "elbow", "wrist", "hand", "finger", "fingers", "thumb", "knuckles", "clavicle"}
 
@@ -67,7 +65,7 @@ def _clips(
     motions: Iterator[tuple[str, Motion | Unusable]], layout: Layout, catalogue: Catalogue
 ) -> Iterator[Clip | Skipped]:
     for path, motion in motions:
-        name = _ENDING.sub("", catalogue.name(path))
+        name = catalogue.name(path)
         try:
             if isinstance(motion, Unusable):
                 raise motion
