@@ -347,6 +347,83 @@ def own_parquet() -> Members:
     return {"data.parquet": buffer.getvalue()}
 
 
+def st_gcn() -> Members:
+    """Training and test arrays with their labels."""
+    rng = np.random.default_rng(0)
+    members = {}
+    for part in ("train", "val"):
+        values = rng.normal(size=(2, 3, 4, 25, 2)).astype("f4")
+        values[1, :, 3:] = 0
+        np.save(buffer := io.BytesIO(), values)
+        names = [f"{part}{n}.skeleton" for n in range(2)]
+        members |= {f"{part}_data_joint.npy": buffer.getvalue(), f"{part}_label.pkl": pickle.dumps((names, [0, 1]))}
+    return members
+
+
+def kinetics_skeleton() -> Members:
+    """Three clips with the files of labels."""
+    rng = np.random.default_rng(0)
+    members, labels = {}, {"train": {}, "val": {}}
+    for n, split in enumerate(("train", "train", "val")):
+        points = rng.random((3, 18, 3)).round(3)
+        frames = [
+            {"frame_index": t, "skeleton": [{"pose": p[:, :2].ravel().tolist(), "score": p[:, 2].tolist()}]}
+            for t, p in enumerate(points, 1)
+        ]
+        facts = {"label": ["bow", "run"][n % 2], "label_index": n % 2}
+        members[f"kinetics_{split}/clip{n}.json"] = json.dumps({"data": frames, **facts}).encode()
+        labels[split][f"clip{n}"] = {"has_skeleton": True, **facts}
+    return members | {f"kinetics_{split}_label.json": json.dumps(rows).encode() for split, rows in labels.items()}
+
+
+def yolo() -> Members:
+    """Text files of frames, two recordings."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{label}/labels/v_{t}.txt": text_of(np.hstack([[[0.0]], rng.random((1, 4 + 51))])).encode()
+        for label in ("walk", "sit")
+        for t in range(1, 4)
+    }
+
+
+def bvh() -> Members:
+    """Two recordings of a small skeleton."""
+    joint = "OFFSET 0 {y} 0\nCHANNELS 3 Zrotation Xrotation Yrotation\n"
+    tree = "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation "
+    tree += "Yrotation\nJOINT Spine\n{\n" + joint.format(y=4) + "End Site\n{\nOFFSET 0 4 0\n}\n}\nJOINT LeftUpLeg\n{\n"
+    tree += joint.format(y=-4) + "}\n}\nMOTION\nFrames: 3\nFrame Time: 0.033\n"
+    rng = np.random.default_rng(0)
+    return {f"{label}/1.bvh": (tree + text_of(rng.normal(size=(3, 12)))).encode() for label in ("walk", "sit")}
+
+
+def asf_amc() -> Members:
+    """Two recordings and their skeleton."""
+    bone = "begin\nid {n}\nname {name}\ndirection 0 -1 0\nlength 4\naxis 0 0 20 XYZ\ndof rx ry rz\nend\n"
+    asf = ":version 1.10\n:units\nlength 0.45\nangle deg\n:root\norder TX TY TZ RX RY RZ\naxis XYZ\nposition 0 0 0\n"
+    asf += "orientation 0 0 0\n:bonedata\n" + bone.format(n=1, name="lfemur") + bone.format(n=2, name="rfemur")
+    asf += ":hierarchy\nbegin\nroot lfemur rfemur\nend\n"
+    frame = "{t}\nroot 1 2 3 {t} 5 6\nlfemur {t} 2 3\nrfemur 1 {t} 3\n"
+    amc = ":FULLY-SPECIFIED\n:DEGREES\n" + "".join(frame.format(t=t) for t in range(1, 4))
+    return {"x.asf": asf.encode(), "walk/1.amc": amc.encode(), "sit/2.amc": amc.replace("1 2 3", "3 2 1").encode()}
+
+
+def pku_mmd() -> Members:
+    """Two recordings of the published form, with labels and splits."""
+    rng = np.random.default_rng(0)
+    members = {}
+    for name in ("0002-L", "0003-R"):
+        members[f"Skeleton/{name}.txt"] = text_of(rng.normal(size=(6, 150))).encode()
+        members[f"Train_Label_PKU_final/{name}.txt"] = b"1,1,3,2\n51,4,6,1\n"
+    members["Split/cross-subject.txt"] = b"Training videos:\n0002-L\nValidataion videos:\n0003-R\n"
+    return members
+
+
+def numbers() -> Members:
+    """Rows of numbers for the twenty joints of Kinect v1, two recordings."""
+    rng = np.random.default_rng(0)
+    return {f"{label}/1.txt": text_of(-rng.random((3, 60))).encode() for label in ("walk", "sit")}
+
+
 SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data set
     "pyskl": pyskl,
     "kinetics": kinetics,
@@ -366,6 +443,13 @@ SAMPLES: dict[str, Callable[[], Members]] = {  # by format: a small sound data s
     "npz": own_npz,
     "parquet": own_parquet,
     "csv": own_csv,
+    "st-gcn": st_gcn,
+    "kinetics-skeleton": kinetics_skeleton,
+    "pku-mmd": pku_mmd,
+    "yolo": yolo,
+    "bvh": bvh,
+    "asf-amc": asf_amc,
+    "numbers": numbers,
 }
 NEEDS = {"utd-mhad": "scipy", "parquet": "pyarrow"}  # packages that skag does not need otherwise
 

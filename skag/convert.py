@@ -24,6 +24,7 @@ from .readers.source import Options, Skipped, Source, Unusable
 from .skeleton import timing
 from .skeleton.layouts import Layout, load_layout
 from .skeleton.missing import Missing, mark_missing
+from .skeleton.sides import Sides
 from .skeleton.splitting import SPLIT_BY, Recording, make_splits
 from .skeleton.store import Clip, StoreWriter, is_store, write_store
 from .targets import check_target
@@ -147,6 +148,8 @@ class _Tally:
         self._skipped: list[tuple[str, str]] = []
         self._splits: dict[str, tuple[str, ...]] = {}  # that recordings bring, by name
         self._bodies = self._frames = self._mended = 0
+        self._sides = Sides(opened.layout)
+        self._nobody: list[str] = []  # recordings with frames in which nobody is, and how many
 
     def take(self, item: Clip | Skipped, writer: StoreWriter) -> None:
         """Write one clip, or note why it is left out."""
@@ -168,6 +171,9 @@ class _Tally:
         self._splits[name] = clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]
+        self._sides.add(clip.keypoints)
+        if nobody := int((~clip.keypoints.any(axis=(0, 2, 3))).sum()):
+            self._nobody.append(f"{name} {nobody} of {clip.keypoints.shape[1]}")
 
     def _checked(self, clip: Clip) -> Clip:
         if clip.name in self.recordings:
@@ -203,6 +209,10 @@ class _Tally:
         if self._mended:
             notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
         notes += self._missing.notes() + self._times.notes()
+        if self._nobody:
+            notes.append(_nobody_note(self._nobody))
+        if sides := self._sides.note():
+            notes.append(sides)
         if in_no_split and count:
             notes.append(f"{in_no_split} recordings are in no split.")
         return ConvertReport(
@@ -216,6 +226,13 @@ class _Tally:
             skipped=self._skipped,
             notes=notes,
         )
+
+
+def _nobody_note(counts: list[str], most: int = 5) -> str:
+    """A note on frames in which nobody is; `counts` are like "walk/001 3 of 40", of every recording that has some."""
+    some = "1 recording has" if len(counts) == 1 else f"{len(counts)} recordings have"
+    more = f" and {len(counts) - most} more" if len(counts) > most else ""
+    return f"{some} frames without anybody ({', '.join(counts[:most])}{more}); they stay where they are, as missing."
 
 
 def without_gaps(clip: Clip) -> tuple[Clip, bool]:

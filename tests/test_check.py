@@ -21,7 +21,7 @@ from skag.skeleton.layouts import Layout, load_layout
 from skag.skeleton.offsets import look_like_offsets
 from skag.skeleton.simulate import ACTIONS, simulate
 from skag.skeleton.store import Clip, SkeletonStore, is_as_written, write_store
-from tests.helpers.recordings import case, real
+from tests.helpers.recordings import as_folder, case, converted, real, refusal
 
 LAYOUT = load_layout("nturgb+d")
 IMAGE = load_layout("coco")
@@ -201,6 +201,12 @@ def test_bodies_in_other_units(tmp_path, clips, factor, level, word):
 def test_some_clips_in_another_unit(tmp_path, clips):
     found = findings(tmp_path, changed(clips, [3], lambda keypoints: keypoints * np.float32(100)))
     assert list(found) == ["mixed-units"] and found["mixed-units"].names == (clips[3].name,)
+
+
+def test_left_and_right_exchanged(tmp_path, clips):
+    everywhere = changed(clips, range(len(clips)), lambda keypoints: keypoints[:, :, LAYOUT.mirror_index])
+    found = findings(tmp_path, everywhere)["sides"]
+    assert found.level == "error" and "Left and right look exchanged" in found.what and "order" in found.what
 
 
 def test_bodies_that_stand_along_another_axis(tmp_path, clips):
@@ -500,3 +506,31 @@ def test_the_command_says_what_and_leaves_1_for_errors_only(tmp_path, clips):
     document = json.loads(run("--json", "--quiet").stdout)
     assert document["ok"] is False and document["clips"] == 90
     assert [(f["kind"], f["level"], f["clips"]) for f in document["findings"]] == [("not-finite", "error", 1)]
+
+
+def test_places_that_are_offsets_from_the_joint_before_them(tmp_path, clips):
+    def offsets(keypoints):
+        root = LAYOUT.index[LAYOUT.root]
+        parents = [LAYOUT.index[LAYOUT.bones.get(joint, joint)] for joint in LAYOUT.joints]
+        changed = keypoints - keypoints[:, :, parents]
+        changed[:, :, root] = keypoints[:, :, root]
+        return changed
+
+    found = findings(tmp_path, changed(clips, range(len(clips)), offsets))["offsets"]
+    assert found.level == "error" and found.clips > 0.5 * len(clips) and "Add them up" in found.advice
+
+
+def test_the_offsets_of_ui_prmd_are_recognised(tmp_path):
+    joints = ["root", *(f"j{n}" for n in range(1, 22))]
+    before = [0, 1, 2, 3, 4, 2, 6, 7, 8, 2, 10, 11, 12, 0, 14, 15, 16, 0, 18, 19, 20]
+    bones = "\n".join(f'"{joints[n]}" = "{joints[parent]}"' for n, parent in enumerate(before, 1))
+    layout = tmp_path / "ui.toml"
+    listed = str(joints).replace("'", '"')
+    layout.write_text(
+        f'name = "ui-prmd"\ndims = 3\ncentre = "root"\njoints = {listed}\n[bones]\n{bones}\n[parts]\ntrunk = {listed}\n'
+    )
+    data = next(case("ui_prmd").glob("*.gz")).read_bytes()
+    source = as_folder({f"{label}/{n}.txt.gz": data for label in ("a", "b") for n in range(2)}, tmp_path / "x")
+    assert "66 numbers a row (22 joints of 3 or 33 joints of 2?)" in refusal(source, tmp_path)
+    _, store = converted(source, tmp_path, layout=str(layout))
+    assert [finding.clips for finding in check(store).findings if finding.kind == "offsets"] == [4]

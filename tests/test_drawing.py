@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.errors import DataError
-from skag.results.drawing import clip_number, draw_clip, view
+from skag.results.drawing import _extent, clip_number, draw_clip, view
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
@@ -138,3 +138,47 @@ def test_only_a_picture_of_that_kind_is_replaced(tmp_path, body, ending):
         out.unlink()
         for _ in range(2):
             draw_clip(store, 0, out)
+
+
+@pytest.mark.parametrize(
+    ("layout", "lines"),
+    [
+        ("mediapipe-33", {("left shoulder", "right shoulder"), ("left hip", "right hip")}),
+        ("coco", {("left shoulder", "right shoulder"), ("left hip", "right hip")}),
+        ("openpose-18", {("left hip", "right hip")}),
+        ("smarthome-13", {("left shoulder", "right shoulder"), ("left hip", "right hip")}),
+        ("kinect-v1", set()),
+        ("nturgb+d", set()),
+        ("halpe-26", set()),
+    ],
+)
+def test_a_trunk_without_a_middle_joint_is_drawn_with_lines_across(tmp_path, layout, lines):
+    known = load_layout(layout)
+    clip = np.random.default_rng(0).normal(size=(1, 3, known.num_joints, known.dims)).astype("f4")
+    with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip), layout=layout) as store:
+        draw_clip(store, 0, tmp_path / "x.html")
+    drawn = {tuple(known.joints[v] for v in line) for line in page_data((tmp_path / "x.html").read_text())["bones"]}
+    assert drawn - set(known.bones.items()) == lines and set(known.bones.items()) <= drawn
+
+
+def test_joints_are_numbered_from_0_as_pose_tools_do(tmp_path, body, monkeypatch):
+    shown = []
+    monkeypatch.setattr("matplotlib.axes.Axes.annotate", lambda self, text, *args, **options: shown.append(text))
+    with stored(tmp_path, Clip("one", 0, body), Clip("two", 1, body)) as store:
+        draw_clip(store, 0, tmp_path / "x.png")
+        draw_clip(store, 0, tmp_path / "x.html")
+    assert "0 hip centre" in shown and "3 head" in shown
+    assert "joint + 1" not in (tmp_path / "x.html").read_text()
+
+
+def test_a_hand_that_is_raised_once_is_not_cut_off_and_a_jump_shrinks_nothing(tmp_path):
+    clip = np.random.default_rng(0).uniform(-1, 1, size=(1, 100, 20, 3)).astype("f4")
+    clip[0, 50, 7, 1] = 1.5
+    with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip)) as store:
+        raised = view(store, 0)
+        extent = _extent(raised)
+        assert extent[3] >= np.nanmax(raised.points[..., 1])
+    clip[0, 60, 7, 1] = 1000
+    with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip)) as store:
+        jumped = view(store, 0)
+    assert 0.5 < np.ptp(jumped.points[0, 0, :, 0]) < 3, "the others keep their size"

@@ -42,7 +42,7 @@ def test_what_is_no_recording_is_refused_with_the_known_formats(tmp_path: Path) 
     for name, said in {
         "absent.tar.gz": "does not exist",
         "empty": "holds no files",
-        "unknown": "known formats are pyskl, kinetics, ",
+        "unknown": "known formats are st-gcn, pyskl, kinetics, ",
         "random.bin": "docs/formats.md",
         "random.pkl": "is no pickle",
         "nothing": "no reader recognises",
@@ -53,7 +53,7 @@ def test_what_is_no_recording_is_refused_with_the_known_formats(tmp_path: Path) 
         message = refusal(tmp_path / name, tmp_path / "made")
         assert said in message and name[:20] in message
     message = refusal(tmp_path / "x.json", tmp_path / "made", format="nw-ulca")
-    assert "did you mean nw-ucla?" in message and "Known are pyskl, " in message
+    assert "did you mean nw-ucla?" in message and "Known are st-gcn, pyskl, " in message
     assert 'x.json: has no "skeletons"' in refusal(tmp_path / "x.json", tmp_path / "made", format="nw-ucla")
     assert "holds no pickle" in refusal(tmp_path / "unknown", tmp_path / "made", format="pyskl")
     assert "holds no recordings" in refusal(tmp_path / "unknown", tmp_path / "made", format="nw-ucla")
@@ -107,7 +107,9 @@ def test_truncated_and_odd_archives(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(data[:-50])
     assert "damaged or truncated zip" in refusal(tmp_path / "x.zip", tmp_path / "made")
     (tmp_path / "x.json.gz").write_bytes(gzip.compress(ucla_json()))
-    assert "holds no tar archive" in refusal(tmp_path / "x.json.gz", tmp_path / "made")
+    assert "x.json: is not named aAA_sSS" in refusal(tmp_path / "x.json.gz", tmp_path / "made"), "a packed text file"
+    (tmp_path / "x.gz").write_bytes(gzip.compress(ucla_json()))
+    assert "holds no tar archive" in refusal(tmp_path / "x.gz", tmp_path / "made")
     (tmp_path / "none.tar").write_bytes(as_tar({}, tmp_path / "none.tar", "w").read_bytes())
     assert refusal(tmp_path / "none.tar", tmp_path / "made")
 
@@ -205,7 +207,10 @@ def _needed(fuzzer: ModuleType, name: str) -> None:
         pytest.importorskip(fuzzer.NEEDS[name])
 
 
-@pytest.mark.parametrize("name", FORMATS)
+SAMPLED = [name for name in FORMATS if name != "c3d"]  # which needs a layout of its own, see test_readers_mocap
+
+
+@pytest.mark.parametrize("name", SAMPLED)
 def test_a_reader_says_what_comes(fuzzer: ModuleType, tmp_path: Path, name: str) -> None:
     """For every format: guessed, a total that holds, the same clips from a file, a folder and an archive."""
     _needed(fuzzer, name)
@@ -227,10 +232,10 @@ def test_a_reader_says_what_comes(fuzzer: ModuleType, tmp_path: Path, name: str)
 
 
 def test_every_format_is_fuzzed(fuzzer: ModuleType) -> None:
-    assert set(FORMATS) == set(fuzzer.SAMPLES) <= set(fuzzer.READERS)
+    assert set(SAMPLED) == set(fuzzer.SAMPLES) <= set(fuzzer.READERS)
 
 
-@pytest.mark.parametrize("reader", [*FORMATS, "nw-ucla-json", "npz-files", "csv-files", "tar", "tar-gz", "zip"])
+@pytest.mark.parametrize("reader", [*SAMPLED, "nw-ucla-json", "npz-files", "csv-files", "tar", "tar-gz", "zip"])
 def test_a_little_fuzzing(fuzzer: ModuleType, tmp_path: Path, reader: str) -> None:
     _needed(fuzzer, reader)
     outcomes, _ = fuzzer.fuzz(reader, 25, 7, tmp_path)

@@ -154,6 +154,7 @@ def test_a_recording_per_file(tmp_path: Path) -> None:
 
 def test_confidences(tmp_path: Path) -> None:
     two, scored = moves(2, 4, 25, 3), moves(3, 25, 4, seed=1)
+    scored[..., 3] = np.abs(scored[..., 3]) / np.abs(scored[..., 3]).max()
     members = {
         "a/1.npz": npz(packed=True, data=scored.astype("f8")),
         "b/2.npz": npz(keypoint=two, confidence=np.abs(two[..., 0])),
@@ -270,9 +271,10 @@ def test_one_file_that_contradicts_itself_is_refused(tmp_path: Path, values: dic
 
 
 def test_three_values_per_joint_of_coco_ask_for_the_layout(tmp_path: Path) -> None:
-    values = moves(4, 5, 17, 3)
+    values = np.abs(moves(4, 5, 17, 3)) / 9
     source = file(tmp_path / "x.npz", keypoints=values, labels=[0, 1, 0, 1])
-    assert "17 joints with 3 coordinates, as no known layout; name one with --layout" in refusal(source, tmp_path)
+    message = refusal(source, tmp_path)
+    assert "the third a depth or a confidence: say which layout, --layout human3.6m-17, coco, uav" in message
     _, store = converted(source, tmp_path, layout="coco")
     assert np.array_equal(store.keypoints(0)[0], values[0, ..., :2])
     assert np.array_equal(store.confidence(0)[0], values[0, ..., 2])

@@ -106,6 +106,16 @@ def test_people_one_after_another_do_not_fill_a_large_recording_with_nothing(mon
     assert keypoints.shape == (1, 30, 17, 2) and (confidence == 1).all()
 
 
+def test_frames_without_anybody_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first and the last, so that frame numbers are those of the video; a nearly empty one is refused."""
+    body = [Person(joints[:, :2].astype("f4")) for joints in people(2, 1)[0]]
+    keypoints, _ = poses.arrays([[], body[:1], [], [], body[1:], []], load_layout("coco"), {})
+    assert np.flatnonzero(keypoints[0].any(axis=(1, 2))).tolist() == [1, 4] and keypoints.shape == (1, 6, 17, 2)
+    monkeypatch.setattr(poses, "ALWAYS_ALLOWED", 0)
+    with pytest.raises(Unusable, match="somebody in 2 of 6 frames: cut it"):
+        poses.arrays([[], body[:1], [], [], body[1:], []], load_layout("coco"), {})
+
+
 def test_too_many_identities(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poses, "MAX_IDENTITIES", 2)
     frames = [[Person(np.ones((4, 2), "f4"), None, str(t))] for t in range(3)]
@@ -144,7 +154,7 @@ def test_openpose_with_a_folder_per_recording(tmp_path: Path, layout: str | None
     for number, pack in enumerate((as_folder, as_zip, as_tar)):
         report, store = converted(pack(members, tmp_path / f"x{number}"), tmp_path / str(number), layout=layout)
         assert store.names == ["sit/a", "walk/a"] and store.classes == ["sit", "walk"] and report.skipped == []
-        assert store.layout.name == (layout or "openpose-18") and store.frames.tolist() == [3, 12]
+        assert store.layout.name == (layout or "openpose-18") and store.frames.tolist() == [4, 12]
         for joint in store.layout.joints:
             place = store.layout.index[joint]
             assert np.allclose(store.keypoints(1)[:, :, place], two[:, :, BODY_25.index(joint), :2]), joint
@@ -256,7 +266,7 @@ def test_mmpose_in_three_dimensions(tmp_path: Path) -> None:
     frames = [{"frame_id": t, "instances": [{"keypoints": [points[t].tolist()]}]} for t in range(2)]
     members = {"a/1.json": text(frames), "b/1.json": text(frames)}
     source = as_folder(members, tmp_path / "x")
-    assert "has 3 joints, and layout coco has 17: name one with --layout" in refusal(source, tmp_path)
+    assert "3 coordinates a joint: name a layout of them" in refusal(source, tmp_path)
     _, store = converted(source, tmp_path, layout=str(layout))
     assert np.array_equal(store.keypoints(0)[0], points) and store.confidence(0) is None
 
@@ -372,8 +382,10 @@ def test_mediapipe(tmp_path: Path, frames: object) -> None:
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert store.layout.name == "mediapipe-33" and report.skipped == []
     number = store.names.index("walk/1")
-    assert np.allclose(store.keypoints(number)[0], POINTS[..., :3])
-    assert np.allclose(store.confidence(number)[0], POINTS[..., 3])
+    there = store.keypoints(number)[0].any(axis=(1, 2))
+    assert there.sum() == 3 and len(there) == (3 if isinstance(frames, dict) or None not in frames else 6)
+    assert np.allclose(store.keypoints(number)[0, there], POINTS[..., :3])
+    assert np.allclose(store.confidence(number)[0, there], POINTS[..., 3])
 
 
 def test_mediapipe_in_the_image_with_the_joints_of_coco(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def test_an_element_may_be_a_share_of_its_file(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bodies_by_their_place_in_a_frame() -> None:
-    """The second comes and goes and moves more; a third is over the number, and an empty frame is none."""
+    """The second comes and goes and moves more; a third is over the number, and an empty frame counts."""
     a, b = np.ones((4, 2, 1), "f4"), np.arange(8, dtype="f4").reshape(4, 2, 1)
     bodies, frames = by_place([[a[0]], [a[1], b[1], b[1]], [], [a[2]], [a[3], b[3]]], (2, 1), 2)
-    assert frames == 4 and [body.frames.tolist() for body in bodies] == [[0, 1, 2, 3], [1, 3]]
+    assert frames == 5 and [body.frames.tolist() for body in bodies] == [[0, 1, 3, 4], [1, 4]]
     both = busiest(bodies, frames, 2)
-    assert both[..., 0].tolist() == [[[0, 0], [2, 3], [0, 0], [6, 7]], [[1, 1]] * 4]
-    assert np.array_equal(busiest(bodies[:1], frames, 1), a[None])
+    assert both[..., 0].tolist() == [[[0, 0], [2, 3], [0, 0], [0, 0], [6, 7]], [[1, 1], [1, 1], [0, 0], [1, 1], [1, 1]]]
+    assert np.array_equal(busiest(bodies[:1], 5, 1)[0, [0, 1, 3, 4]], a)

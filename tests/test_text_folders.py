@@ -22,6 +22,7 @@ from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 from skag.training.loop import train
+from tests.helpers.recordings import case
 
 from .helpers.tiny import CLASSES as TINY_CLASSES
 from .helpers.training import CPU, Silent, agents_of, refresh, repeated, small
@@ -163,7 +164,7 @@ def test_what_does_not_fit_is_mended_where_that_is_safe(tmp_path: Path) -> None:
     there = folder(tmp_path / "x", round3="3, 4, 99", round4=lines, round5="It nods a lot: 3-neck goes down. Then up.")
     first = {each.round: each for each in read_folder(there, "x", CLASSES, NTU, SCRIPT)[:5]}
     assert first[3].text == "3, 4" and first[3].notes[0].startswith("repaired: kept 2 joint numbers")
-    assert len(first[4].text.splitlines()) == 10
+    assert len(first[4].text.splitlines()) == 12, "imported masks keep all joints, as the published ones"
     assert first[5].text == "It nods a lot: neck goes down."
 
 
@@ -224,13 +225,48 @@ def test_classes_must_fit_by_number_and_name(tmp_path: Path) -> None:
         read_folder(tmp_path / "none", "x", CLASSES, NTU, SCRIPT)
 
 
-def test_questions_that_two_classes_share_are_refused(tmp_path: Path) -> None:
+def test_questions_that_two_classes_share_are_told_apart_by_number(tmp_path: Path) -> None:
     there = tmp_path / "x"
     there.mkdir()
     for number, name in enumerate(CLASSES[:2], 1):
-        (there / f"{number:03d}_{'_'.join(name.replace('/', ' ').split())}.txt").write_text(written(blocks("same")))
-    with pytest.raises(DialogueError, match="round 1 asks what it asks of 'nod head/bow'"):
-        read_folder(there, "x", CLASSES[:2], NTU, SCRIPT)
+        answers = {"round4": f"{number}-{PUBLISHED[number - 1]}: moves."}
+        file = f"{number:03d}_{'_'.join(name.replace('/', ' ').split())}.txt"
+        (there / file).write_text(written(blocks("same", **answers)))
+    exchanges = read_folder(there, "x", CLASSES[:2], NTU, SCRIPT)
+    assert len({each.key for each in exchanges}) == 10
+    assert "asks what it asks of 'nod head/bow'" in exchanges[5].notes[0]
+    store = DialogueStore(tmp_path / "d.h5")
+    transfer.add_all(store, lambda: exchanges)
+    told = load_imported(store, CLASSES[:2], NTU, SCRIPT, {"backend": "imported", "model": "x"})
+    assert [np.flatnonzero(row).tolist() for row in selector.critical_mask(told, NTU)] == [[0], [1]]
+
+
+def test_two_published_files_about_one_name(tmp_path: Path) -> None:
+    """FineGYM's 059 and 071, taken by number: both come in, each with its own joints."""
+    files = sorted(case("finegym_071").glob("*.txt"))
+    there = tmp_path / "x"
+    there.mkdir()
+    for number, file in enumerate(files, 1):
+        (there / f"{number:03d}{file.name[3:]}").write_bytes(file.read_bytes())
+    layout, classes = load_layout("coco-17+3"), ["salto backward tucked", "another salto backward tucked"]
+    exchanges = read_folder(there, "x", classes, layout, SCRIPT, by_number=True)
+    store = DialogueStore(tmp_path / "d.h5")
+    transfer.add_all(store, lambda: exchanges)
+    told = load_imported(store, classes, layout, SCRIPT, {"backend": "imported", "model": "x"})
+    masks = [np.flatnonzero(row).tolist() for row in selector.critical_mask(told, layout)]
+    assert masks == [[5, 6, 11, 12, 17, 18, 19], [5, 6, 11, 12, 13, 14, 17, 19]], (
+        "the numbers at the line starts, less 1"
+    )
+
+
+def test_an_imported_mask_keeps_more_than_ten_joints(tmp_path: Path) -> None:
+    lines = "\n".join(f"{number}-{name}: moves" for number, name in enumerate(PUBLISHED[:12], 1))
+    there = folder(tmp_path / "x", round3="3, 4", round4=lines)
+    store = DialogueStore(tmp_path / "d.h5")
+    exchanges = read_folder(there, "x", CLASSES, NTU, SCRIPT)
+    transfer.add_all(store, lambda: exchanges)
+    told = load_imported(store, CLASSES, NTU, SCRIPT, {"backend": "imported", "model": "x"})
+    assert selector.critical_mask(told, NTU)[0].sum() == 12
 
 
 @pytest.mark.parametrize(

@@ -93,14 +93,25 @@ def read_joint_numbers(text: str, layout: Layout) -> tuple[int, ...]:
     return joints
 
 
-def read_critical_joints(text: str, layout: Layout) -> tuple[CriticalJoint, ...]:
-    """Lines `12-right hand: moves forward and up`, 1 to 10 of them, names as in the layout."""
+def read_critical_joints(text: str, layout: Layout, most: int = MAX_JOINTS) -> tuple[CriticalJoint, ...]:
+    """Lines `12-right hand: moves forward and up`, 1 to 10 (`most`) of them, names as in the layout."""
     found = [_critical_joint(line, layout) for line in text.split("\n") if line.strip()]
-    if not 1 <= len(found) <= MAX_JOINTS:
-        raise FormatProblem(f"it names {len(found)} joints, and must name 1 to {MAX_JOINTS}")
+    if not 1 <= len(found) <= most:
+        raise FormatProblem(f"it names {len(found)} joints, and must name 1 to {most}")
     if len({joint.joint for joint in found}) < len(found):
         raise FormatProblem("it names a joint twice")
     return tuple(found)
+
+
+def all_lines(text: str, layout: Layout) -> str | None:
+    """Critical joints of an imported answer with more lines than are asked for, all of which fit; None where it is
+    none."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    try:
+        found = read_critical_joints("\n".join(lines), layout, layout.num_joints)
+    except FormatProblem:
+        return None
+    return "\n".join(lines) if len(found) > MAX_JOINTS else None
 
 
 def read_distinction(text: str) -> str:

@@ -25,7 +25,7 @@ from ..errors import DialogueError
 from ..skeleton.layouts import Layout
 from .describe import load
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
-from .formats import FormatProblem
+from .formats import FormatProblem, all_lines
 from .interview import MAX_ANSWER, clean
 from .script import Round, Script
 from .store import DialogueStore
@@ -72,9 +72,13 @@ def read_folder(
             blocks = dict(zip(script.all, parse(text, script), strict=False))
             listed = script.lists_joints
             joints = {} if listed is None else _joint_names(blocks[listed].question, layout, listed.number)
-            history: tuple[dict[str, str], ...] = ()
+            first = exchange_key(identity, ({"role": "user", "content": blocks[script.all[0]].question},))
+            other = first_asked.setdefault(first, class_name)
+            history = () if other == class_name else _told_apart(path, len(classes))
             for asked, block in blocks.items():
                 answer, repaired, notes = _usable(asked, block.answer, joints, layout)
+                if asked is script.all[0] and other != class_name:
+                    notes += (f"asks what it asks of {other!r}: told apart by the number of its file",)
                 messages = (*history, {"role": "user", "content": block.question})
                 exchange = Exchange(
                     key=exchange_key(identity, messages),
@@ -91,10 +95,6 @@ def read_folder(
                     notes=notes,
                     details={"file": clean(path.name), "joints": list(layout.joints)},
                 )
-                if (other := first_asked.setdefault(exchange.key, class_name)) != class_name:
-                    raise FormatProblem(
-                        f"round {asked.number} asks what it asks of {other!r}: name the class in the question"
-                    )
                 exchanges.append(exchange)
                 history = exchange.after
         except FormatProblem as problem:
@@ -104,6 +104,12 @@ def read_folder(
             f"{folder} cannot be used: {_listed(problems, '; ')}. Correct the files, or describe the classes anew."
         )
     return exchanges
+
+
+def _told_apart(path: Path, classes: int) -> tuple[dict[str, str], ...]:
+    """What stands before a conversation whose first question another file has too, since an exchange is known by what
+    was asked. The published FineGYM files 059 and 071 both ask about "(BB) salto backward tucked"."""
+    return ({"role": "system", "content": f"Class {int(path.name.split('_')[0])} of {classes}."},)
 
 
 def load_imported(
@@ -252,6 +258,8 @@ def _usable(asked: Round, answer: str, joints: dict[int, str], layout: Layout) -
     """
     text = _in_layout_names(answer, joints, layout) if asked.kind == "joint_movements" else answer
     try:
+        if asked.kind == "joint_movements" and (whole := all_lines(text, layout)):  # published masks keep all joints
+            return answer, whole if whole != answer else "", ()
         asked.format.check(text, layout)
     except FormatProblem as problem:
         mended = asked.format.repair(text, layout)

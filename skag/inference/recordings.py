@@ -21,6 +21,7 @@ from ..readers import OWN, read, reader
 from ..readers.archives import Files, printable
 from ..readers.arrays import MAX_ROW
 from ..readers.labels import UNLABELLED
+from ..readers.own_arrays import is_confidence
 from ..readers.source import Options, Skipped, Unusable
 from ..skeleton.layouts import Layout, layout_names
 from ..skeleton.missing import mark_missing
@@ -170,6 +171,11 @@ def of_array(keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layou
         confidence = confidence[None] if confidence.ndim == 2 else confidence
     elif keypoints.shape[-1] == layout.dims + 1:
         keypoints, confidence = keypoints[..., :-1], keypoints[..., -1]
+        if not is_confidence(confidence):
+            raise DataError(
+                f"the array has {layout.dims + 1} numbers a joint, layout {layout.name} has {layout.dims} coordinates, "
+                "and the last is no confidence within 0 to 1: leave it out, or name a layout that has it."
+            )
     return Clip("the array", UNKNOWN, keypoints, confidence)
 
 

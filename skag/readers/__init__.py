@@ -8,33 +8,44 @@ from types import ModuleType
 from ..errors import DataError
 from . import (
     alphapose,
+    asf_amc,
+    bvh,
+    c3d_markers,
     csv_table,
     ctr_gcn,
+    kinetics_skeleton,
     kpfiles,
     mediapipe,
     mmpose,
     msr_action3d,
     ntu,
+    number_text,
     nw_ucla,
     openpose,
     own_arrays,
     parquet_table,
+    pku_mmd,
     pyskl,
     sbu,
     smarthome,
+    st_gcn,
     together,
     uav_human,
     utd_mhad,
     utkinect,
+    yolo,
 )
 from .archives import Files, printable
 from .source import Options, Skipped, Source
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
+    "st-gcn": st_gcn,
     "pyskl": pyskl,
     "kinetics": kpfiles,
+    "kinetics-skeleton": kinetics_skeleton,
     "ntu": ntu,
     "uav-human": uav_human,
+    "pku-mmd": pku_mmd,
     "utkinect": utkinect,
     "sbu": sbu,
     "msr-action3d": msr_action3d,
@@ -46,21 +57,57 @@ FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads i
     "mmpose": mmpose,
     "alphapose": alphapose,
     "mediapipe": mediapipe,
+    "yolo": yolo,
+    "bvh": bvh,
+    "asf-amc": asf_amc,
+    "c3d": c3d_markers,
     "npz": own_arrays,
     "parquet": parquet_table,
     "csv": csv_table,
+    "numbers": number_text,
 }
 # people's own recordings, with classes from --labels or folder names
-OWN = (openpose, mmpose, alphapose, mediapipe, own_arrays, parquet_table, csv_table)
+OWN = (
+    openpose,
+    mmpose,
+    alphapose,
+    mediapipe,
+    yolo,
+    bvh,
+    asf_amc,
+    c3d_markers,
+    own_arrays,
+    parquet_table,
+    csv_table,
+    number_text,
+)
 
 
-_JSON = (openpose, mmpose, alphapose, mediapipe)  # one of them at most reads the JSON files of a source
+_JSON = (openpose, mmpose, alphapose, mediapipe, yolo)  # one of them at most reads the JSON files of a source
 _ENDINGS = {
     **dict.fromkeys(_JSON, (".json",)),
+    bvh: (".bvh",),
+    asf_amc: (".amc",),
+    c3d_markers: (".c3d",),
     own_arrays: (".npy", ".npz"),
     parquet_table: parquet_table.ENDINGS,
     csv_table: csv_table.ENDINGS,
+    number_text: number_text.ENDINGS,
 }
+
+
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+def _pose_estimator(files: Files, videos: list[str]) -> str:
+    """What to do with videos, which hold no joints."""
+    shown = files.shown if files.kind == "file" else f"{printable(videos[0], 100)} in {files.shown}"
+    return (
+        f"{shown} is a video, and skag reads joints: let a pose estimator find them first. With `pip install "
+        "ultralytics`, `yolo pose predict model=yolo11n-pose.pt source=VIDEO save_txt=True` writes labels/VIDEO_1.txt "
+        "and so on, which skag reads (--format yolo); it reads the JSON of MMPose, OpenPose and AlphaPose too, and "
+        "MediaPipe's landmarks (docs/formats.md)."
+    )
 
 
 def known_formats() -> str:
@@ -79,6 +126,8 @@ def reader(files: Files, name: str | None) -> ModuleType:
     for module in FORMATS.values():
         if module.recognises(files):
             return module
+    if videos := [name for name in files.names if name.lower().endswith(VIDEOS)]:
+        raise DataError(_pose_estimator(files, videos))
     what = f"the files of {files.shown}" if files.kind != "file" else files.shown
     raise DataError(f"no reader recognises {what}; known formats are {known_formats()}; --format NAME forces one.")
 

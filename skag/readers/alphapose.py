@@ -1,8 +1,9 @@
 """AlphaPose's results: `alphapose-results.json` per video, a list with an object for every person of every frame.
 
 `{"image_id": "12.jpg", "keypoints": [x, y, confidence, ...], "idx": who, ...}`; frames come in the order of the
-numbers in `image_id`. With 17 joints, or 26, 133 or 136 whose first 17 they are, these are COCO's. A recording is
-called after the folder of its file, or after the file where that has another name.
+numbers in `image_id`. The list can lie under `annotations`, as in COCO's files. With 17 joints these are COCO's; of 26,
+133 and 136 they are the first 17, and `--layout halpe-26`, `coco-wholebody-133` or `halpe-136` keeps all. A recording
+is called after the folder of its file, or after the file where that has another name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import PurePosixPath
+
+import numpy as np
 
 from . import poses
 from .archives import Files, Member
@@ -29,8 +32,11 @@ _IMAGE = re.compile(rb'"image_id"\s*:\s*"?([^",}]{0,200})')
 def recognises(files: Files) -> bool:
     """Whether the first JSON file is a list of people with images."""
     member = first(files, is_json)
-    start = (member.data or b"")[:4096].lstrip() if member else b""
-    return start.startswith(b"[") and b'"image_id"' in start and b'"keypoints"' in start
+    data = (member.data or b"") if member else b""
+    start = data[:4096].lstrip()
+    if not start.startswith(b"["):  # COCO's files list images and categories before them
+        start = data[max(0, data.find(b'"annotations"')) :][:4096] if b'"annotations"' in data else b""
+    return b'"image_id"' in start and b'"keypoints"' in start
 
 
 def read(files: Files, options: Options) -> Source:
@@ -81,11 +87,18 @@ def _in_order(data: bytes) -> bool:
 
 def _people(data: bytes) -> Iterator[tuple[str, poses.Person]]:
     """(image, person) in the order of the file."""
-    for key, entry in json_items(data, long=()):
-        if key or not isinstance(entry, dict):
+    beside = found = False
+    for key, entry in json_items(data, long=("annotations", "images")):
+        if key not in ("", "annotations"):
+            beside = True
+            continue
+        found = True
+        if not isinstance(entry, dict):
             raise Unusable("is no list of people")
         if not isinstance(entry.get("image_id"), str | int):
             raise Unusable('has a person without "image_id"')
         image = str(entry["image_id"])[:200]
         values = poses.triples(entry.get("keypoints"), '"keypoints"')
-        yield image, poses.Person(values[:, :2], values[:, 2], poses.identity(entry.get("idx")))
+        yield image, poses.Person(values[:, :2], np.clip(values[:, 2], 0, 1), poses.identity(entry.get("idx")))
+    if beside and not found:
+        raise Unusable("is no list of people, and has none under annotations")

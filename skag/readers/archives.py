@@ -1,4 +1,5 @@
-"""Reads what recordings come in (one file, a folder, a zip or a tar archive) without unpacking to disk.
+"""Reads what recordings come in (one file, a folder, a zip or a tar archive) without unpacking to disk. A single text
+file may be packed (`walk.csv.gz`), alone or in a folder.
 
 Archives come from strangers. Members are read into memory one at a time and their names are never used as
 paths, so nothing can be written anywhere. Limits, far above any published set of recordings:
@@ -16,6 +17,7 @@ import gzip
 import heapq
 import lzma
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +39,7 @@ _COMPRESSED: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
+_SINGLE = re.compile(r"(.+\.(?:txt|csv|tsv|json|skeleton|amc|asf|bvh))\.(?:gz|bz2|xz)", re.IGNORECASE)  # packed text
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Files:
                 entries = [entry for entry in entries if not apart or (path / entry.name).resolve() not in apart]
         except OSError as error:
             raise DataError(f"{self.shown} cannot be read ({error.strerror or error}): check the path.") from None
+        self._packed = self._unpacked_names(entries)
         self._in_source_order = entries
         self._entries = sorted(entries)
         if not entries:
@@ -100,6 +104,26 @@ class Files:
             if len(entries) > MAX_MEMBERS:
                 raise DataError(f"{self.shown} holds more than {MAX_MEMBERS} files: give a smaller part of it.")
         return entries
+
+    def _unpacked_names(self, entries: list[_Entry]) -> dict[str, str]:
+        """Name of a single packed file without the packer's ending -> as it is on the disk; changes `entries`."""
+        packed: dict[str, str] = {}
+        if self.kind not in ("file", "folder"):
+            return packed
+        names = {entry.name for entry in entries}
+        for place, entry in enumerate(entries):
+            if (match := _SINGLE.fullmatch(entry.name)) and match[1] not in names:
+                packed[match[1]] = entry.name
+                entries[place] = _Entry(match[1].rpartition("/")[2], match[1], entry.number, entry.size)
+        return packed
+
+    def path_of(self, name: str) -> Path:
+        """Where a file of a folder, or the only one, is on the disk."""
+        return self.path if self.kind == "file" else self.path / self._packed.get(name, name)
+
+    def is_packed(self, name: str) -> bool:
+        """Whether a file on the disk is packed by itself."""
+        return name in self._packed
 
     @property
     def names(self) -> list[str]:
@@ -129,7 +153,7 @@ class Files:
             yield from _read_tar(self.path, self.shown, in_source_order, entries)
         else:
             for entry in entries:
-                path = str(self.path) if self.kind == "file" else os.path.join(self.path, entry.name)
+                path = str(self.path_of(entry.name))
                 member = Member(entry.name, None, path=path, size=entry.size)
                 yield member if later else member.loaded()
 
@@ -146,8 +170,10 @@ def _kind(path: Path, shown: str) -> str:
         head = file.read(512)
     if head.startswith(b"PK\x03\x04") and path.suffix.lower() != ".npz":
         return "zip"
-    if head[257:262] == b"ustar" or any(head.startswith(magic) for magic in _COMPRESSED):
+    if head[257:262] == b"ustar":
         return "tar"
+    if any(head.startswith(magic) for magic in _COMPRESSED):
+        return "file" if _SINGLE.fullmatch(path.name) else "tar"
     return "file"
 
 
@@ -178,9 +204,23 @@ def _read_path(path: str, name: str, size: int) -> Member:
         return _too_long(name)
     try:
         with open(path, "rb") as file:
+            if _SINGLE.fullmatch(os.path.basename(path)):
+                return _unpacked(name, file)
             return _whole(name, file.read(MAX_MEMBER))
     except OSError as error:
         return Member(name, None, f"cannot be read ({error.strerror})")
+
+
+def _unpacked(name: str, file: BinaryIO) -> Member:
+    """The content of a file that is packed by itself, or the file as it is where it only has the ending."""
+    head = file.read(6)
+    file.seek(0)
+    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+    try:
+        data = (opener(file) if opener else file).read(MAX_MEMBER + 1)
+    except Exception as error:  # parsers of foreign bytes raise nearly anything
+        return Member(name, None, f"is damaged ({_brief(error)})")
+    return _too_long(name) if len(data) > MAX_MEMBER else _whole(name, data)
 
 
 def _whole(name: str, data: bytes) -> Member:

@@ -150,3 +150,31 @@ def read_npy(stream: BinaryIO | str) -> np.ndarray:
         raise Unusable(f"is longer than {MAX_ROW >> 20} MiB")
     stream.seek(0)
     return _read(stream, _header(stream, size))
+
+
+def npy_header(files: Files, name: str) -> Header:
+    """Shape and type of a .npy file of a source. Raises `Unusable`."""
+    for _, stream in streams(files, name.__eq__):
+        if isinstance(stream, str):
+            raise Unusable(stream)
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        return _header(stream, size, printable(name, 40))
+    raise Unusable(f"has no {printable(name, 40)}")
+
+
+def npy_rows(files: Files, name: str) -> Iterator[np.ndarray]:
+    """The rows of a .npy file along its first axis, one at a time. Raises `Unusable`."""
+    for _, stream in streams(files, name.__eq__):
+        if isinstance(stream, str):
+            raise Unusable(stream)
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        header = _header(stream, size, printable(name, 40))
+        if not header.shape or header.fortran:
+            raise Unusable("has no rows in C order: save it with np.ascontiguousarray")
+        row = Header(header.shape[1:], header.dtype, False)
+        if row.nbytes > MAX_ROW:
+            raise Unusable(f"has rows of more than {MAX_ROW >> 20} MiB")
+        for _ in range(header.shape[0]):
+            yield _read(stream, row)

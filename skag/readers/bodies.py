@@ -20,7 +20,7 @@ class Body:
 def by_place(frames: Iterable[list[np.ndarray]], shape: tuple[int, int], most: int) -> tuple[list[Body], int]:
     """The first `most` bodies of frames with lists of bodies `shape` (V, C), and the number of frames.
 
-    The n-th of a frame is body n. Frames without a body are dropped.
+    The n-th of a frame is body n. Frames without a body count too.
     """
     numbers, joints = [array("q") for _ in range(most)], [array("f") for _ in range(most)]
     count = 0
@@ -28,7 +28,7 @@ def by_place(frames: Iterable[list[np.ndarray]], shape: tuple[int, int], most: i
         for place, body in enumerate(frame[:most]):
             numbers[place].append(count)
             joints[place].frombytes(np.asarray(body, np.float32).tobytes())
-        count += bool(frame)
+        count += 1
     found = [
         Body(np.frombuffer(number, np.int64), np.frombuffer(body, np.float32).reshape(-1, *shape))
         for number, body in zip(numbers, joints, strict=True)

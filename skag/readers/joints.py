@@ -16,6 +16,10 @@ _STEP = (
     "(docs/formats.md, Layouts of one's own)"
 )
 _SPELLINGS = {"l": "left", "r": "right", "center": "centre", "middle": "mid"}
+_SMALL_WORDS = {"of", "the"}
+_SAME = {("shoulder", "spine"): ("spine", "upper")}  # Kinect v2's SDK and NTU RGB+D, whose joints are the same
+_PREFIXES = {"pose", "world", "landmark", "landmarks"}  # "PoseLandmark.NOSE", "pose_left_hip"
+_SHOWN = 8  # joints that a note names
 
 
 def words(name: str) -> list[str]:
@@ -26,7 +30,19 @@ def words(name: str) -> list[str]:
 
 def key(name: str) -> tuple[str, ...]:
     """What two spellings of a joint have in common."""
-    return tuple(sorted(words(name)))
+    found = tuple(sorted(word for word in words(name) if word not in _SMALL_WORDS))
+    return _SAME.get(found, found)
+
+
+def bare(parts: list[str]) -> list[str]:
+    """The words of a joint's name without what tools put before them; MediaPipe's numbers of a hand's joints become
+    their names: "pose left hip" is the left hip, "left hand 8" the tip of the left index finger."""
+    rest = list(parts)
+    while len(rest) > 1 and rest[0] in _PREFIXES:
+        rest.pop(0)
+    if len(rest) == 3 and rest[1] == "hand" and rest[2].isdecimal() and int(rest[2]) < 21:
+        return [*rest[:2], *words(load_layout("mediapipe-hand-21").joints[int(rest[2])])]
+    return rest
 
 
 def recorded(layout: Layout) -> tuple[str, ...]:
@@ -35,7 +51,7 @@ def recorded(layout: Layout) -> tuple[str, ...]:
 
 
 @cache
-def _known() -> list[Layout]:
+def known_layouts() -> list[Layout]:
     """The layouts that come with skag, those with derived joints last."""
     return sorted(map(load_layout, layout_names()), key=lambda layout: len(layout.derived))
 
@@ -43,17 +59,39 @@ def _known() -> list[Layout]:
 def layout_of_names(names: Iterable[str], dims: int) -> Layout:
     """The largest known layout whose joints all have one of these names. Raises `Unusable`."""
     there = set(map(key, names))
-    fits = [one for one in _known() if one.dims == dims and there.issuperset(map(key, recorded(one)))]
+    fits = [one for one in known_layouts() if one.dims == dims and there.issuperset(map(key, recorded(one)))]
     if not fits:
         raise Unusable(f"has {len(there)} joints with {dims} coordinates of no known layout; {_STEP}")
     return max(fits, key=lambda layout: layout.num_recorded)
 
 
+def left_out(layout: Layout, names: Iterable[str]) -> str:
+    """A note on joints of a recording that its layout does not have, and on a layout that has them; "" where it has
+    all."""
+    names = list(names)
+    there = set(map(key, recorded(layout)))
+    lost = [name for name in names if key(name) not in there]
+    if not lost:
+        return ""
+    fits = [
+        one
+        for one in known_layouts()
+        if one.dims == layout.dims and set(map(key, names)) <= set(map(key, recorded(one)))
+    ]
+    step = f"; --layout {min(fits, key=lambda one: one.num_recorded).name} keeps them" if fits else ""
+    shown = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
+    return f"{len(lost)} of {len(names)} joints are left out, which layout {layout.name} lacks ({shown}){step}."
+
+
+def layouts_of_shape(joints: int, dims: int) -> list[Layout]:
+    """The known layouts with so many joints and coordinates."""
+    return [layout for layout in known_layouts() if (layout.num_recorded, layout.dims) == (joints, dims)]
+
+
 def layout_of_shape(joints: int, dims: int) -> Layout:
     """The known layout with so many joints and coordinates. Raises `Unusable`."""
-    for layout in _known():
-        if (layout.num_recorded, layout.dims) == (joints, dims):
-            return layout
+    for layout in layouts_of_shape(joints, dims):
+        return layout
     raise Unusable(f"has {joints} joints with {dims} coordinates, as no known layout; {_STEP}")
 
 

@@ -35,7 +35,7 @@ SPLIT_FOLDERS = ("train", "test", "val")
 _COLUMNS = ("file", "label", "subject", "camera", "split")
 _MAX_SPLITS = 20
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
-_ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(csv|tsv|parquet|pq|npy|npz|json|txt|dat|bvh|amc|c3d)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 A line is x, y, z and confidence of a joint, twenty lines are a frame; metres in the space of the camera, y up
 (MSRAction3DSkeletonReal3D). The files `aAA_sSS_eEE_skeleton.txt` hold places in the depth image instead: x, y in pixels
 and the depth; they are read too, with y turned to point up. The joints are put into Kinect v1's order. Frames in which
-every joint is 0 are dropped; `a13_s09_e02` has no others.
+every joint is 0 stay where they are, as missing; `a13_s09_e02` has no others.
 
 Odd subjects train and even ones test, over all actions (`xsub`) and within the three published sets of eight
 actions (`as1`, `as2`, `as3`).
@@ -34,9 +34,10 @@ ACTION_SETS = {  # Li et al., table 1, by the number of the action
     "as2": {1, 4, 7, 8, 9, 11, 12, 14},
     "as3": {6, 14, 15, 16, 17, 18, 19, 20},
 }
-# The recorded order begins right shoulder, left shoulder, shoulder centre, spine, right hip, left hip, hip centre,
-# right elbow, ... and ends with the head; here is the place of every joint of Kinect v1's layout in it.
-ORDER = [6, 3, 2, 19, 1, 8, 10, 12, 0, 7, 9, 11, 5, 14, 16, 18, 4, 13, 15, 17]
+# The recorded order begins left shoulder, right shoulder, shoulder centre, spine, left hip, right hip, hip centre,
+# left elbow, ... and ends with the head (body_model.mat of the data set: left wrist 10 and left hip 5, counted from 1);
+# here is the place of every joint of Kinect v1's layout in it.
+ORDER = [6, 3, 2, 19, 0, 7, 9, 11, 1, 8, 10, 12, 4, 13, 15, 17, 5, 14, 16, 18]
 EMPTY_RECORDING = "a13_s09_e02"
 MAX_BYTES = 16 << 20  # of one file
 _NAME = re.compile(r"(a(\d\d)_s(\d\d)_e\d\d)_skeleton(3D)?")
@@ -65,10 +66,8 @@ def _is_recording(name: str) -> bool:
 
 def _clips(files: Files, workers: Workers) -> Iterator[Clip | Skipped]:
     for item in each_file(files, _is_recording, _clip, workers):
-        if isinstance(item, Clip) and item.name == EMPTY_RECORDING and not item.keypoints.size:
+        if isinstance(item, Clip) and item.name == EMPTY_RECORDING and not item.keypoints.any():
             yield Skipped(item.name, "is empty as published", expected=True)
-        elif isinstance(item, Clip) and not item.keypoints.size:
-            yield Skipped(item.name, "has no joint other than 0 in any frame")
         else:
             yield item
 
@@ -82,9 +81,6 @@ def _clip(member: Member) -> Clip:
     if not len(recorded) or len(recorded) % 20:
         raise Unusable(f"has {len(recorded)} lines, not 20 per frame")
     keypoints = recorded.reshape(-1, 20, 3)[:, ORDER]
-    there = keypoints.any(axis=(1, 2))
-    if not there.all():
-        keypoints = keypoints[there]
     if not metres:
         keypoints[..., 1] *= -1
     part = "train" if int(subject) % 2 else "test"

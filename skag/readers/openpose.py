@@ -1,7 +1,8 @@
 """OpenPose's `--write_json`: a file per frame, `NAME_000000000012_keypoints.json`, all of a video in one folder.
 
 `{"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": [x, y, confidence, ...]}, ...]}`, with 25 joints
-(BODY_25) or the 18 of OpenPose's COCO model, both of which have those of layout openpose-18 and of layout coco. A
+(BODY_25, all of which `--layout body-25` keeps) or the 18 of OpenPose's COCO model, both of which have those of layouts
+openpose-18 and coco. A
 recording is called after its folder, or after NAME where a folder holds several. A joint that was not seen is 0.
 """
 
@@ -25,11 +26,8 @@ _NAME = re.compile(r"(.*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE)
 _OPENPOSE_18 = load_layout("openpose-18").joints
 NAMES = {
     18: _OPENPOSE_18,
-    25: (
-        *_OPENPOSE_18[:8], "mid hip", *_OPENPOSE_18[8:], "left big toe", "left small toe", "left heel",
-        "right big toe", "right small toe", "right heel",
-    ),
-}  # fmt: skip
+    25: load_layout("body-25").joints,
+}
 
 
 def recognises(files: Files) -> bool:

@@ -35,6 +35,7 @@ from .source import NoneUsable, Options, Skipped, Source, Unusable, numbered, st
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
+_FARTHEST = 8  # metres from the origin that a body may be; farther away are pixels
 _BY_RECORDING = ("names", "subjects", "cameras", "splits")
 
 
@@ -82,7 +83,8 @@ def _layout_of_first(files: Files) -> Layout:
     problems: list[tuple[str, Unusable]] = []
     for name, stream in streams(files, _is_array):
         try:
-            return _layout(_loaded(name, stream)[0].shape)
+            values, confidence = _loaded(name, stream)
+            return _layout_of(values) if confidence is None else _layout(values.shape)
         except Unusable as unusable:
             problems.append((name, unusable))
     raise NoneUsable(files, problems, "array")
@@ -93,6 +95,26 @@ def _layout(shape: tuple[int, ...]) -> Layout:
     if len(shape) < 3:
         raise Unusable(_no_recording(shape))
     return joints.layout_of_shape(shape[-2], 3 if shape[-1] == 4 else shape[-1])
+
+
+def _layout_of(values: np.ndarray) -> Layout:
+    """The layout of an array whose third number may be a depth or a confidence. Raises `Unusable`."""
+    if values.ndim < 3 or values.shape[-1] != 3 or values.dtype.kind not in "fiu":
+        return _layout(values.shape)
+    solid, flat = (joints.layouts_of_shape(values.shape[-2], dims) for dims in (3, 2))
+    if not flat or not is_confidence(values[..., 2]):
+        return _layout(values.shape)
+    if not solid or np.nanmax(np.abs(values[..., :2]), initial=0) > _FARTHEST:
+        return flat[0]
+    names = ", ".join(layout.name for layout in (*solid, *flat))
+    raise Unusable(f"has three numbers a joint, the third a depth or a confidence: say which layout, --layout {names}")
+
+
+def is_confidence(values: np.ndarray) -> bool:
+    """Whether numbers can be confidences: they lie in 0 to 1 (NaN where there is no joint)."""
+    values = np.asarray(values)
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return not known.size or bool(known.min() >= 0 and known.max() <= 1 + 1e-3)
 
 
 def _each(
@@ -155,6 +177,13 @@ def _bodies(values: np.ndarray, confidence: np.ndarray | None, layout: Layout) -
         raise Unusable(f"has {count} joints, and layout {layout.name} has {layout.num_recorded}")
     if confidence is None and dims == layout.dims + 1:
         values, confidence = values[..., :-1], values[..., -1]
+        if not is_confidence(confidence):
+            where = f"from {np.nanmin(confidence):.3g} to {np.nanmax(confidence):.3g}"
+            raise Unusable(
+                f"has a {'third' if dims == 3 else 'last'} number a joint {where}, and a confidence is within 0 to 1: "
+                f"is it a depth? Name a layout of {dims} coordinates with --layout"
+                + (", such as human3.6m-17" if (count, dims) == (17, 3) else "")
+            )
     elif dims != layout.dims:
         raise Unusable(f"has {dims} values per joint, and layout {layout.name} has {layout.dims} coordinates")
     if confidence is not None:
@@ -177,7 +206,7 @@ class _Table:
         header = arrays.header(self._key)
         self._check(header, arrays)
         shape, count = header.shape[1:], header.shape[0]
-        self._layout = options.layout or _layout(shape)
+        self._layout = options.layout or self._layout_of(arrays, shape)
         columns = {key: _texts(arrays.whole(key), key, count) for key in _BY_RECORDING if key in arrays.names}
         labels, classes = _labels(arrays, count)
         self._frames = _frames(arrays, count)
@@ -194,6 +223,11 @@ class _Table:
         self._has_confidence = "confidence" in arrays.names
         if self._has_confidence and (shape := arrays.header("confidence").shape) != header.shape[:-1]:
             raise Unusable(f"has a confidence of shape {shape}, not {header.shape[:-1]}")
+
+    def _layout_of(self, arrays: Arrays, shape: tuple[int, ...]) -> Layout:
+        """The layout by the first recording. Raises `Unusable`."""
+        first_row = None if self._has_confidence else next(arrays.rows(self._key), None)
+        return _layout(shape) if first_row is None else _layout_of(first_row)
 
     def source(self) -> Source:
         catalogue = self._catalogue

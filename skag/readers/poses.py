@@ -4,7 +4,7 @@ Where an estimator gives people an identity, it is kept. Otherwise a person is w
 the joints have moved by less than half the person's size on average; where no frame holds more than one person, it is
 the same one. The five people with the most confidence over the whole recording are kept, the first one first; fewer
 where a recording would take more than 12 MiB and be mostly empty because they are there one after another. Frames
-without any of them are dropped.
+without anybody stay where they are, so that time stays even.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from ..skeleton.layouts import Layout, load_layout
 from ..skeleton.store import Clip
 from .archives import Files, Member
-from .joints import places, recorded
+from .joints import left_out, places, recorded
 from .labels import Catalogue
 from .source import Options, Skipped, Source, Unusable
 from .text import joint_table
@@ -76,6 +76,7 @@ class Seen:
     weights: np.ndarray  # [n]
     given: np.ndarray  # bool [n], whether the confidence was
     frames: np.ndarray  # [n]
+    length: int  # of the recording, in frames
     tracks: list[np.ndarray]  # of every person the numbers of its detections, those with an identity first
 
 
@@ -117,11 +118,18 @@ def read(
     layout = options.layout or load_layout(layout_name)
     catalogue = Catalogue(paths, files, options)
     read = partial(_arrays_or_why, frames_of, layout, names)
-    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue)
+    lost = partial(_lost, layout, names)
+    clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue, lost)
     return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
 
 
 Arrays = tuple[np.ndarray, np.ndarray | None]
+Counts = frozenset[int]  # how many joints people of a recording have
+
+
+def _lost(layout: Layout, names: dict[int, tuple[str, ...]], count: int) -> str:
+    """A note on joints of so many that the layout lacks, or ""."""
+    return left_out(layout, names[count]) if count in names and count != layout.num_recorded else ""
 
 
 def _arrays_or_why(
@@ -129,20 +137,28 @@ def _arrays_or_why(
     layout: Layout,
     names: dict[int, tuple[str, ...]],
     recording: Recording,
-) -> tuple[str, Arrays | str]:
-    """The path of a recording with its `arrays`, or with why there are none."""
+) -> tuple[str, Arrays | str, Counts]:
+    """The path of a recording with its `arrays`, or with why there are none, and how many joints its people have."""
+    orders: dict[int, np.ndarray] = {}
     try:
         if recording.problem:
             raise Unusable(recording.problem)
-        return recording.path, arrays(frames_of(recording.members), layout, names)
+        return recording.path, arrays(frames_of(recording.members), layout, names, orders), frozenset(orders)
     except Unusable as unusable:
-        return recording.path, str(unusable)
+        return recording.path, str(unusable), frozenset()
     except MemoryError:
-        return recording.path, "does not fit into memory"
+        return recording.path, "does not fit into memory", frozenset()
 
 
-def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> Iterator[Clip | Skipped]:
-    for path, found in items:
+def _clips(
+    items: Iterator[tuple[str, Arrays | str, Counts]], catalogue: Catalogue, lost: Callable[[int], str]
+) -> Iterator[Clip | Skipped]:
+    told: set[int] = set()
+    for path, found, counts in items:
+        for count in counts - told:
+            told.add(count)
+            if note := lost(count):
+                catalogue.notes.append(note)
         name = catalogue.name(path)
         try:
             if isinstance(found, str):
@@ -155,34 +171,40 @@ def _clips(items: Iterator[tuple[str, Arrays | str]], catalogue: Catalogue) -> I
         yield Clip(name, label, keypoints, confidence, subject=facts.subject, camera=facts.camera, splits=facts.splits)
 
 
-def arrays(frames: Frames, layout: Layout, names: dict[int, tuple[str, ...]]) -> Arrays:
-    """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout. Raises `Unusable`."""
-    orders: dict[int, np.ndarray] = {}
+def arrays(
+    frames: Frames,
+    layout: Layout,
+    names: dict[int, tuple[str, ...]],
+    orders: dict[int, np.ndarray] | None = None,
+) -> Arrays:
+    """`[M, T, V, C]` and `[M, T, V]` of one recording in the joints of the layout; `orders` takes where they were, by
+    the number of joints that people had. Raises `Unusable`."""
+    orders = {} if orders is None else orders
     seen = follow(_placed(people, layout, names, orders) for people in frames)
     tracks = sorted(seen.tracks, key=lambda track: -seen.weights[track].sum())[:MAX_BODIES]
     if not tracks:
         raise Unusable("has nobody in any frame")
     while len(tracks) > 1 and _too_sparse(tracks, seen):
         tracks.pop()
-    numbers = np.unique(np.concatenate([seen.frames[track] for track in tracks]))
+    if _too_sparse(tracks, seen):
+        raise Unusable(f"shows somebody in {len(tracks[0])} of {seen.length} frames: cut it to when people are there")
     given = any(seen.given[track].any() for track in tracks)
-    if len(tracks) == 1 and len(tracks[0]) == len(seen.frames):  # nothing to sort out
+    if len(tracks) == 1 and len(tracks[0]) == len(seen.frames) == seen.length:  # nothing to sort out
         return seen.joints[None], seen.confidence[None] if given else None
-    keypoints = np.zeros((len(tracks), len(numbers), *seen.joints.shape[1:]), np.float32)
+    keypoints = np.zeros((len(tracks), seen.length, *seen.joints.shape[1:]), np.float32)
     confidence = np.zeros(keypoints.shape[:-1], np.float32)
     for m, track in enumerate(tracks):
         for part in np.array_split(track, len(track) // _AT_ONCE + 1):
-            places = np.searchsorted(numbers, seen.frames[part])
-            keypoints[m, places], confidence[m, places] = seen.joints[part], seen.confidence[part]
+            keypoints[m, seen.frames[part]] = seen.joints[part]
+            confidence[m, seen.frames[part]] = seen.confidence[part]
     return keypoints, confidence if given else None
 
 
 def _too_sparse(tracks: list[np.ndarray], seen: Seen) -> bool:
     """Whether an array of these people would be large and mostly empty."""
-    frames = len(np.unique(np.concatenate([seen.frames[track] for track in tracks])))
     row_bytes = seen.joints[0].nbytes + seen.confidence[0].nbytes
     there = sum(map(len, tracks))
-    return len(tracks) * frames * row_bytes > max(ALWAYS_ALLOWED, EMPTIEST * there * row_bytes)
+    return len(tracks) * seen.length * row_bytes > max(ALWAYS_ALLOWED, EMPTIEST * there * row_bytes)
 
 
 def _placed(
@@ -231,8 +253,8 @@ class _Collected:
         self._who.append(who)
         self._given.append(person.confidence is not None)
 
-    def seen(self, same: bool) -> Seen:
-        """All of them; with `same`, those without an identity are one person."""
+    def seen(self, length: int, same: bool) -> Seen:
+        """All of them, in `length` frames; with `same`, those without an identity are one person."""
         who = np.frombuffer(self._who, np.int64)
         who = np.where(who >= _UNKNOWN, _UNKNOWN, who) if same else who
         order = np.argsort(who, kind="stable")
@@ -243,6 +265,7 @@ class _Collected:
             np.frombuffer(self._weights, np.float64),
             np.frombuffer(self._given, np.int8) > 0,
             np.frombuffer(self._frames, np.int64),
+            length,
             tracks,
         )
 
@@ -253,6 +276,7 @@ def follow(frames: Iterable[list[Person]]) -> Seen:
     by_identity: dict[str, tuple[int, int]] = {}  # number of the person, last frame
     active: list[tuple[int, int, Person]] = []  # number of the person, last frame, how it was there
     most = new = 0  # of those without an identity: in one frame, in all
+    number = -1
     for number, people in enumerate(frames):
         if number >= MAX_FRAMES:
             raise Unusable(f"has more than {MAX_FRAMES} frames")
@@ -277,7 +301,7 @@ def follow(frames: Iterable[list[Person]]) -> Seen:
                 active.append((who, number, person))
             else:
                 active[earlier] = who, number, person
-    return found.seen(same=most == 1)  # one person, however far between two frames
+    return found.seen(number + 1, same=most == 1)  # one person, however far between two frames
 
 
 def _nearest(people: list[Person], before: list[Person]) -> list[int | None]:

@@ -4,8 +4,8 @@ A file is `{"njts": 13, "frames": [[{"pose3d": [39], "pose2d": [26]}, ...], ...]
 `pose3d` all x, then all y, then all z of the 13 joints. p is the subject, c the camera.
 
 As in the published code for these skeletons (smarthome_gendata.py of YangDi666/2s-AGCN-For-Daily-Living), the n-th
-person of a frame is body n, and of the first two the one whose joints vary more is taken. Frames without anybody are
-dropped. The joints stay the recorded 13; that code adds two midpoints.
+person of a frame is body n, and of the first two the one whose joints vary more is taken. Frames without anybody
+stay where they are. The joints stay the recorded 13; that code adds two midpoints.
 
 Splits of the same code: `xsub` by subject; `xview1` trains on camera 1, `xview2` on cameras 1, 3, 4, 6 and 7, both
 test on camera 2 and validate on camera 5, and both know 19 of the 31 activities only. (That code takes subjects for

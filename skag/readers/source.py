@@ -138,8 +138,12 @@ def streams(files: Files, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
             yield member.name, member.problem if member.data is None else io.BytesIO(member.data)
         return
     for name in filter(wanted, files.names):
+        if files.is_packed(name):
+            (member,) = files.read(name.__eq__)
+            yield name, member.problem if member.data is None else io.BytesIO(member.data)
+            continue
         try:
-            with (files.path if files.kind == "file" else files.path / name).open("rb") as file:
+            with files.path_of(name).open("rb") as file:
                 yield name, file
         except OSError as error:
             yield name, f"cannot be read ({error.strerror})"

@@ -51,6 +51,7 @@ CONFIDENCE = {"c", "conf", "confidence", "score", "visibility", "likelihood", "v
 MAX_BODIES = 5
 MAX_BYTES = 64 << 20  # of the numbers of one recording
 _OF_LABELS = ("label", "subject", "camera", "split")
+_OF_HANDS = {"hand", "finger", "thumb", "index", "pinky", "face"}
 _JOINT_WORDS = {"joint", "j", "kp", "keypoint", "key", "point", "landmark", "lm"}
 
 Row = tuple[list[str], np.ndarray | str]  # texts of the fact columns; numbers, or why there are none
@@ -97,7 +98,14 @@ class Columns:
         elif len(names) != layout.num_recorded:
             raise Unusable(f"has {len(names)} joints, and layout {layout.name} has {layout.num_recorded}")
         found = [column for name in names for column in self.points[name][: layout.dims]]
-        return found + [self.confidence[name] for name in names if self.confidence]
+        return found + [self.confidence.get(name, self.points[name][0]) for name in names if self.confidence]
+
+    def assumed(self, layout: Layout) -> list[int]:
+        """Where in `numbers` x stands for a confidence that is not there: such joints count as seen."""
+        names = list(self.points)
+        names = names if self.numbered else [names[place] for place in joints.places(layout, names)]
+        start = layout.num_recorded * layout.dims
+        return [start + n for n, name in enumerate(names) if self.confidence and name not in self.confidence]
 
 
 def columns_of(header: list[str]) -> Columns:
@@ -120,7 +128,8 @@ def columns_of(header: list[str]) -> Columns:
         if missing := [axis for axis in wanted if axis not in of_joint]:
             raise Unusable(f"has no column {missing[0]} for joint {printable(joint, 40)}")
     confidence = {joint: of_joint["c"] for joint, of_joint in axes.items() if "c" in of_joint}
-    if confidence and (without := axes.keys() - confidence.keys()):
+    without = {joint for joint in axes.keys() - confidence.keys() if not _OF_HANDS & set(joint.split())}
+    if confidence and without:  # MediaPipe gives a visibility for the pose, and none for hands and face
         raise Unusable(f"has no confidence for joint {printable(min(without), 40)}, but for others")
     points = {joint: [of_joint[axis] for axis in wanted] for joint, of_joint in axes.items()}
     numbered = all(joint.isdigit() for joint in points)
@@ -140,6 +149,7 @@ def _joint_and_axis(name: str) -> tuple[str, str] | None:
         if rest and (is_confidence or axis[0] in ("x", "y", "z")):
             number = [part for part in rest if part not in _JOINT_WORDS]
             numbered = len(number) == 1 and re.fullmatch(r"\d{1,4}", number[0])
+            rest = joints.bare(rest)
             return str(int(number[0])) if numbered else " ".join(rest), "c" if is_confidence else axis[0]
     return None
 
@@ -178,6 +188,8 @@ def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: 
     if not labels and "label" in columns.facts:
         labels = reader.own_labels()
     reader.catalogue = catalogue = Catalogue(names, files, options, labels)
+    if not columns.numbered and (note := joints.left_out(layout, columns.points)):
+        catalogue.notes.append(note)
     return Source(layout, catalogue.classes, reader.clips(), len(names), catalogue.notes, catalogue.has_splits)
 
 
@@ -251,7 +263,7 @@ class _Reader:
         table = self._opened(stream)
         columns = columns_of(table.header)
         self._time_unit = TIMES[table.header[columns.facts["time"]].strip().lower()] if "time" in columns.facts else 0
-        numbers = columns.numbers(self._layout)
+        numbers, assumed = columns.numbers(self._layout), columns.assumed(self._layout)
         recording: _Recording | None = None
         for texts, values in table.rows(list(columns.facts.values()), numbers):
             row = dict(zip(columns.facts, texts, strict=True))
@@ -260,6 +272,8 @@ class _Reader:
                 if recording:
                     yield from self._closed(recording)
                 recording = _Recording(name, row, self._layout, bool(columns.confidence))
+            if assumed and not isinstance(values, str):
+                values[assumed] = np.isfinite(values[assumed]) & (values[assumed] != 0)
             recording.add(row, values)
         if recording is None:
             raise Unusable("has no rows")

@@ -5,8 +5,8 @@ first two values of a joint are its place in the image in pixels, and the joints
 (uavhumanposetools/pose_data_tools/graph.py of sutdcv/UAV-Human); they are put into the order of the layout by name.
 
 As in the tools of the data set (uavhumanposetools/generate_data.py), the n-th body of a frame is body n, at most four
-of them, and the two whose joints vary most are taken, the one that varies more first. Frames without a body are
-dropped.
+of them, and the two whose joints vary most are taken, the one that varies more first. Frames without a body stay, as
+missing.
 
 The protocols csv1 and csv2 (cross-subject v1 and v2) train on the persons listed in the README of sutdcv/UAV-Human.
 """

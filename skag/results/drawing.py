@@ -1,8 +1,10 @@
 """Drawing a clip: a strip of frames (PNG), a moving picture (GIF), or a page on which it can be turned (HTML).
 
-Bones have the colour of their part, joints their names. 3-D clips are seen from the sensor, upright by the layout's up
-axis. What comes from files (names of clips, classes and joints) is drawn as plain text and escaped in the page, which
-loads nothing and may not, by its own content policy.
+Bones have the colour of their part, joints their names and their numbers from 0, as pose tools count them (the lists
+that language models are given count from 1). Where a layout has no middle joint between the shoulders or the hips, a
+line between them is drawn all the same, so that a trunk is seen. 3-D clips are seen from the sensor, upright by the
+layout's up axis. What comes from files (names of clips, classes and joints) is drawn as plain text and escaped in the
+page, which loads nothing and may not, by its own content policy.
 """
 
 from __future__ import annotations
@@ -50,11 +52,24 @@ class View:
 
     @property
     def bones(self) -> np.ndarray:
-        """`[B, 2]` joint numbers at both ends of every bone, the outer one first."""
+        """`[B, 2]` joint numbers at both ends of every line, the outer one of a bone first."""
         index = self.layout.index
-        return np.array([[index[child], index[parent]] for child, parent in self.layout.bones.items()], int).reshape(
-            -1, 2
-        )
+        lines = [*self.layout.bones.items(), *_across(self.layout)]
+        return np.array([[index[joint] for joint in line] for line in lines], int).reshape(-1, 2)
+
+
+def _across(layout: Layout) -> list[tuple[str, str]]:
+    """The lines across the trunk, (left, right), that the bones of a layout leave out: between shoulders that hang on
+    the head, and hips that hang on the shoulders."""
+    found = []
+    for joint in ("shoulder", "hip"):
+        left, right = f"left {joint}", f"right {joint}"
+        if left not in layout.index or right not in layout.index:
+            continue
+        above = {layout.bones.get(left), layout.bones.get(right)}
+        if len(above) > 1 or above & {"nose", "head"}:
+            found.append((left, right))
+    return found
 
 
 def clip_number(store: SkeletonStore, wanted: str) -> int:
@@ -108,7 +123,7 @@ def view(store: SkeletonStore, number: int) -> View:
     points[..., 0], points[..., 1] = keypoints[..., across], sign * keypoints[..., axis]
     if depth:
         points[..., 2] = keypoints[..., depth[0]]
-    low, high = np.percentile(points[there], [0.5, 99.5], axis=0)  # a joint that jumps away must not shrink the rest
+    low, high = _bounds(points[there])
     reach = float((high - low).max()) / 2
     points = (points - (low + high) / 2) / (reach if reach > 0 else 1.0)
     points[~there] = np.nan
@@ -191,9 +206,17 @@ def _pixels(figure: Figure) -> np.ndarray:
 def _extent(clip: View) -> tuple[float, float, float, float]:
     """Left, right, bottom and top of everything that is drawn, but for joints that jump away."""
     flat = clip.points[..., :2][np.isfinite(clip.points).all(axis=-1)]
-    (left, bottom), (right, top) = np.percentile(flat, [0.5, 99.5], axis=0)
+    (left, bottom), (right, top) = _bounds(flat)
     middle, half = (left + right) / 2, max((right - left) / 2, 0.3)
     return middle - half - 0.08, middle + half + 0.08, bottom - 0.08, max(top, bottom + 0.3) + 0.08
+
+
+def _bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and highest coordinates of `points` `[n, C]`. A joint that jumps far away must not shrink the rest: no
+    farther than a third beyond what nearly all points take up, which leaves room for hands that are rarely raised."""
+    low, high = np.percentile(points, [0.5, 99.5], axis=0)
+    room = (high - low) / 3
+    return np.maximum(points.min(0), low - room), np.minimum(points.max(0), high + room)
 
 
 def _fullest(clip: View, frames: np.ndarray) -> int:
@@ -248,7 +271,7 @@ def _draw_named(axes: Axes, clip: View, frame: int) -> None:
     square = 0.5 + (pose[:, :2] - (low + high) / 2) / max(float((high - low).max()), 1e-9)
     alone = View(np.concatenate([square, square[:, :1] * 0], axis=1)[None, None], clip.layout, clip.title, clip.facts)
     _draw_pose(axes, alone, 0, (-0.9, 1.9, -0.06, 1.06), width=3)
-    name_joints(axes, square, np.flatnonzero(there).tolist(), clip.layout.joints)
+    name_joints(axes, square, np.flatnonzero(there).tolist(), clip.layout.joints, first=0)
     handles = [
         Line2D([], [], color=_COLOURS[number % len(_COLOURS)], linewidth=3, label=shortened(part))
         for number, part in enumerate(clip.layout.parts)

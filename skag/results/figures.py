@@ -350,8 +350,9 @@ def shortened(name: str, length: int = _NAME_LENGTH) -> str:
     return f"{name[: length - tail - 1].rstrip()}…{name[-tail:].lstrip()}"
 
 
-def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str]) -> None:
-    """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint."""
+def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names: Sequence[str], first: int = 1) -> None:
+    """Names in a column on the nearer side, from top to bottom as the joints lie, each with a line to its joint and its
+    number, counted from `first`."""
     if not len(joints):
         return
     across_V = points_V2[np.isfinite(points_V2).all(axis=1), 0]
@@ -362,7 +363,7 @@ def name_joints(axes: Axes, points_V2: np.ndarray, joints: Sequence[int], names:
         heights = _spread([points_V2[i, 1] for i in members], gap=min(0.065, 1 / max(len(members), 1)))
         for i, y in zip(members, heights, strict=True):
             axes.annotate(
-                f"{i + 1} {shortened(names[i])}",
+                f"{i + first} {shortened(names[i])}",
                 xy=points_V2[i],
                 xytext=(x, y),
                 ha="right" if side < 0 else "left",

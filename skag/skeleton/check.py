@@ -12,6 +12,7 @@ is a **remark** where training copes, published data sets have the like, or only
                         layout's centre is let off: recordings centred on it have it at the origin.)
     unit                a 3-D body that is nobody's size in metres, centimetres or millimetres
     mixed-units         some 3-D clips have another unit than the rest
+    sides               toes point to where the shoulders say the back is: left and right are exchanged
     up-axis             most bodies do not stand along the layout's up axis: heights and headings are nonsense
     image-size          2-D key points that are not pixels of the image they are said to lie in
     no-protocol         no training split with its test split: `skag train` has nothing to train on
@@ -54,6 +55,7 @@ from .duplicates import COPY, copies, projections_of, signature
 from .layouts import Layout
 from .missing import missing_as_number
 from .offsets import look_like_offsets
+from .sides import Sides
 from .store import SkeletonStore, is_as_written
 from .timing import are_mixed, in_words
 
@@ -113,6 +115,7 @@ class _Facts:
     joints_seen: np.ndarray | None = None  # clips with the joint, [V]
     joints_moving: np.ndarray | None = None
     moving: int = 0  # clips in which anything moves
+    sides: Sides | None = None
 
 
 def check(store: SkeletonStore, progress: Callable[[int, int | None], None] = lambda done, total: None) -> Report:
@@ -290,6 +293,7 @@ def _protocol_findings(
 def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], None]) -> _Facts:
     layout = store.layout
     facts = _Facts(joints_seen=np.zeros(layout.num_joints, int), joints_moving=np.zeros(layout.num_joints, int))
+    facts.sides = Sides(layout)
     projections = projections_of(layout.num_joints * layout.dims)
     for number in range(len(store)):
         if number % 50 == 0:
@@ -354,6 +358,7 @@ def _look_at_clip(
         facts.numbers["missing-joints"].append(number)
     if store.layout.dims == 2 and not _fits_image(body[there], int(store.widths[number]), int(store.heights[number])):
         facts.numbers["image-size"].append(number)
+    facts.sides.add(keypoints)
     facts.joints_seen += there.any(axis=0)
     facts.usable.append(number)
     facts.radii.append(radius)
@@ -503,6 +508,11 @@ def _body_findings(store: SkeletonStore, facts: _Facts, names: Sequence[str]) ->
             "upside-down", usable[flipped].tolist(), names, f"upside down (the layout's up axis is {layout.up})",
             "Look at them (skag show) and turn them, or leave them out.", _widespread(int(flipped.sum()), len(store)),
         )  # fmt: skip
+        if facts.sides.exchanged:  # without knowing what is up nobody can tell
+            advice = (
+                "Convert again with --layout FILE.toml that lists the joints as they were recorded, or mirror them."
+            )
+            found.append(Finding("sides", "error", facts.sides.note(), len(facts.usable), (), advice))
     return found
 
 

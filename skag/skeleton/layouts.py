@@ -17,6 +17,8 @@ import numpy as np
 from ..errors import DataError
 
 LAYOUT_FOLDER = Path(__file__).parent / "layout_files"
+ALIASES = {"kinect-v2": "nturgb+d", "openpose-25": "body-25", "h36m-17": "human3.6m-17"}  # the same joints
+_EXCHANGED_BONES = {"nturgb+d": (20, 21)}  # in the published masks, see `Layout.stream_mask`
 STREAMS = ("j", "b", "k", "jm", "bm", "km")
 
 
@@ -182,14 +184,23 @@ class Layout:
         """The joint list of the prompts, one `number-name` a line, numbers from 1."""
         return "\n".join(f"{i}-{joint}" for i, joint in enumerate(self.joints, 1))
 
-    def stream_mask(self, mask_KV: np.ndarray, stream: str) -> np.ndarray:
+    def stream_mask(self, mask_KV: np.ndarray, stream: str, published: bool = False) -> np.ndarray:
         """Critical joints `[K, V]` as seen by a stream.
 
         In bone streams element v is the bone from joint v to its (grand)parent, which is critical when
-        either end is ("every bone touching a critical joint", as in the published code).
+        either end is ("every bone touching a critical joint"). The published code numbers the bones of NTU RGB+D by
+        their place in a list in which the spine's (20, 20) stands after the left hand's (21, 22)
+        (tools/text/cls_matrix.py), while its bone stream numbers them by their joint: elements 20 and 21 of its masks
+        are exchanged. `published` gives them so.
         """
         parent = {"j": None, "b": self.bone_parents, "k": self.kbone_parents}[stream[0]]
-        return mask_KV if parent is None else np.maximum(mask_KV, mask_KV[:, parent])
+        if parent is None:
+            return mask_KV
+        mask_KV = np.maximum(mask_KV, mask_KV[:, parent])
+        first, second = _EXCHANGED_BONES.get(self.name, (0, 0)) if published else (0, 0)
+        order = np.arange(self.num_joints)
+        order[[first, second]] = order[[second, first]]
+        return mask_KV[:, order]
 
     def to_dict(self) -> dict:
         """Plain values that `from_dict` takes back."""
@@ -224,6 +235,7 @@ def layout_names() -> list[str]:
 
 def load_layout(name: str | Path) -> Layout:
     """A layout by name, or from a TOML file of one's own. Raises `DataError`."""
+    name = ALIASES.get(str(name), name)
     path = LAYOUT_FOLDER / f"{name}.toml"
     if str(name) not in layout_names():
         path = Path(name)

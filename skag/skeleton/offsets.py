@@ -12,6 +12,10 @@ _LESS_CONSTANT = 0.01  # the least by which distances between neighbours vary mo
 _NEARLY = 0.1  # of it, where a sensor measures bones anew in every frame
 _AROUND_ORIGIN = 0.7  # of the joints' distance: offsets point all ways, a body beside the origin lies on one side
 _SAME_PLACE = 0.2  # of their length: the left and the right thigh, seen as offsets
+_FEWEST_JOINTS = 8  # whose distances from the origin can be compared with the bones from the root to them
+_STEADY, _MOST = 0.2, 0.7  # of its mean, the deviation of a length that keeps itself; of the joints
+_ABOUT = 1.5  # times the joints' spread, within which their middle lies about the origin
+_FARTHER = 0.4  # rank correlation of distance from the origin and from the root, above which they are places
 
 
 def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bool:
@@ -19,10 +23,13 @@ def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bo
     distance from it (the length of a bone), which joints of a real body far from its root do not.
 
     In the axes of the body's parts (angles elsewhere) they hardly move at all: left and right leg then lie on each
-    other, as no real legs do.
+    other, as no real legs do. Where the layout says nothing of legs, a joint at the end of a limb is no farther from the
+    origin than the first.
     """
     if len(body) < _FEWEST_FRAMES:
         return False
+    if "left leg" not in layout.parts and _no_farther_at_the_ends(body, there, layout):
+        return True
     parent = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
     root = layout.index[layout.root]
     own = (np.arange(len(parent)) != root) & (parent != root) & there.all(axis=0) & there[:, parent].all(axis=0)
@@ -51,3 +58,39 @@ def _legs_on_each_other(body: np.ndarray, own: np.ndarray, layout: Layout) -> bo
     apart = [np.linalg.norm(body[:, v] - body[:, w], axis=-1).mean() for v, w in pairs]
     length = [np.linalg.norm(body[:, v], axis=-1).mean() for v, _ in pairs]
     return float(np.median(np.array(apart) / np.maximum(length, 1e-9))) < _SAME_PLACE
+
+
+def _no_farther_at_the_ends(body: np.ndarray, there: np.ndarray, layout: Layout) -> bool:
+    """Whether joints lie about the origin, keep their distance from it, and those many bones away from the root are not
+    farther than those beside it."""
+    children = np.array([layout.index[joint] for joint in layout.joints if joint in layout.bones], int)
+    children = children[there[:, children].all(axis=0)]
+    if len(children) < _FEWEST_JOINTS:
+        return False
+    lengths = np.linalg.norm(body[:, children], axis=-1)  # T V
+    mean = lengths.mean(axis=0)
+    if (lengths.std(axis=0) <= _STEADY * mean).mean() < _MOST:
+        return False
+    points = body[:, children].mean(axis=0)
+    middle = points.mean(axis=0)
+    spread = np.sqrt(((points - middle) ** 2).sum(axis=-1).mean())
+    if np.linalg.norm(middle) > _ABOUT * spread:
+        return False
+    depth = np.array([_depth(layout.joints[v], layout) for v in children])
+    return _rank_correlation(depth, mean) < _FARTHER
+
+
+def _depth(joint: str, layout: Layout) -> int:
+    """How many bones a joint is from the root."""
+    steps = 0
+    while joint in layout.bones:
+        joint, steps = layout.bones[joint], steps + 1
+    return steps
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's, of equal values the mean rank; 0 where one of them does not vary."""
+    ranks = [np.array([(x < y).sum() + ((x == y).sum() - 1) / 2 for y in x]) for x in (a, b)]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])

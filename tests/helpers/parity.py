@@ -568,6 +568,11 @@ def table() -> str:
         "- 16-bit recordings are centred and subtracted in 32 bits; the published code does both in 16 bits, whose",
         "  steps are 0.002 between 2 and 4 m. Rows of `float16` arrays and of the 3-D pipelines show it.",
         "- `skag train` holds clips out of training; `train.select_on=test` does what the published code does.",
+        "- Masks of critical joints in the bone streams of NTU RGB+D: the published code numbers bones by their",
+        "  place in a list in which (20, 20) stands after (21, 22) (`tools/text/cls_matrix.py`), its bone stream",
+        "  by their joint. Elements 20 and 21 (joints 21 and 22) of its masks are exchanged;",
+        "  `Layout.stream_mask(..., published=True)` gives them so, and `tests/test_layouts.py` compares both.",
+        "  Joint masks have all joints of an imported dialogue.",
         "- Random numbers are drawn in skag's own order; a seed of the published code does not give the same run.",
     ]
     return "\n".join(lines) + "\n"

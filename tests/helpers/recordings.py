@@ -27,6 +27,7 @@ def real(name: str) -> Path:
 
 
 def case(name: str) -> Path:
+    """A small input that skag once read wrongly."""
     if not (CASES / name).exists():
         pytest.skip(f"the case {name} is not here")
     return CASES / name

@@ -20,14 +20,16 @@ from .script import DISTINCTION, KEY_FEATURES, MOVEMENTS
 def critical_mask(conversations: Sequence[Conversation], layout: Layout, with_distinctions: bool = False) -> np.ndarray:
     """Critical joints `[K, V]` uint8 of every class, from round 4 as in the published code.
 
-    `with_distinctions` adds the joints that round 6 calls by their names, up to ten in all. Raises `DialogueError`
-    naming class and round where an answer does not fit the layout.
+    `with_distinctions` adds the joints that round 6 calls by their names, up to ten in all. Of an imported dialogue all
+    lines count, as in the published masks (24 of its 834 classes have eleven or more). Raises `DialogueError` naming
+    class and round where an answer does not fit the layout.
     """
     mask_KV = np.zeros((len(conversations), layout.num_joints), np.uint8)
     for row, conversation in zip(mask_KV, conversations, strict=True):
+        most = MAX_JOINTS if not _imported(conversation) else layout.num_joints
         try:
             lines = conversation.text(MOVEMENTS.number) or ""
-            joints = [found.joint for found in read_critical_joints(lines, layout)]
+            joints = [found.joint for found in read_critical_joints(lines, layout, most)]
         except FormatProblem as problem:
             raise DialogueError(
                 f"class {conversation.class_name!r}, round {MOVEMENTS.number}: the answer does not fit layout "
@@ -36,8 +38,13 @@ def critical_mask(conversations: Sequence[Conversation], layout: Layout, with_di
         if with_distinctions:
             named = named_joints(conversation.text(DISTINCTION.number) or "", layout)
             joints += [joint for joint in named if joint not in joints]
-        row[joints[:MAX_JOINTS]] = 1
+        row[joints[:most]] = 1
     return mask_KV
+
+
+def _imported(conversation: Conversation) -> bool:
+    told = conversation.exchanges.get(MOVEMENTS.number)
+    return told is not None and told.identity.get("backend") == "imported"
 
 
 def named_joints(text: str, layout: Layout) -> list[int]:

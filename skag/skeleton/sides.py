@@ -1,0 +1,89 @@
+"""Whether left and right are what the layout says: toes point to where the shoulders say the front is.
+
+Of a person who stands, up and the line from the left shoulder to the right one give the front: up x (right - left), in
+right-handed coordinates (every sensor and pose estimator whose layout comes with skag has such). Toes point there,
+whatever the person does. In honest recordings they do in nearly every frame; where left and right are exchanged, or the
+picture is a mirror's, in next to none. Only layouts with three coordinates, both shoulders and feet can tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .layouts import Layout
+
+FEWEST_FRAMES = 30  # with which a data set is judged
+EXCHANGED, HONEST = 0.25, 0.75  # shares of frames; between them nothing is said
+_FEET = (("heel", "foot index"), ("heel", "big toe"), ("heel", "toes"), ("ankle", "toes"), ("ankle", "foot"))
+_SHORTEST = 0.1  # of the shoulders' width: a foot seen from above that is shorter points nowhere
+
+
+@dataclass
+class Sides:
+    """Counts frames over the clips of a data set."""
+
+    layout: Layout
+    frames: int = 0  # in which it can be told
+    forward: int = 0  # toes point to the front
+
+    def add(self, keypoints: np.ndarray) -> None:
+        """Take in a clip `[M, T, V, C]`, missing joints 0."""
+        told = toes_forward(keypoints, self.layout)
+        self.frames += len(told)
+        self.forward += int(told.sum())
+
+    @property
+    def share(self) -> float | None:
+        """Of the frames, those in which toes point to the front; None where there are too few."""
+        return self.forward / self.frames if self.frames >= FEWEST_FRAMES else None
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether left and right are most likely exchanged."""
+        return self.share is not None and self.share < EXCHANGED
+
+    def note(self) -> str:
+        """A sentence for people where left and right look exchanged, else ""."""
+        if not self.exchanged:
+            return ""
+        return (
+            f"Left and right look exchanged: toes point to where the shoulders say the back is in "
+            f"{1 - self.share:.0%} of {self.frames} frames; check the order of the joints in layout "
+            f"{self.layout.name}, or whether the recordings are mirrored."
+        )
+
+
+def toes_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
+    """Of the frames of all bodies of a clip `[M, T, V, C]` in which it can be told, whether the toes point to the front
+    (bool `[n]`); empty where the layout has no feet, no shoulders or two coordinates."""
+    feet = _feet(layout)
+    if feet is None or layout.dims != 3:
+        return np.empty(0, bool)
+    shoulders = [layout.index["left shoulder"], layout.index["right shoulder"]]
+    points = np.asarray(keypoints, np.float64)
+    there = (points != 0).any(-1) & np.isfinite(points).all(-1)
+    used = there[..., [*shoulders, *feet.ravel()]].all(-1)  # [M, T]
+    body = points[used]
+    axis, sign = layout.up_axis
+    up = np.zeros(3)
+    up[axis] = sign
+    right = body[:, shoulders[1]] - body[:, shoulders[0]]
+    front = np.cross(up, right)
+    toes = (body[:, feet[:, 1]] - body[:, feet[:, 0]]).mean(1)
+    toes[:, axis] = 0
+    width = np.linalg.norm(front, axis=1)
+    clear = np.linalg.norm(toes, axis=1) > _SHORTEST * np.maximum(width, np.finfo(float).tiny)
+    return ((front * toes).sum(1) > 0)[clear & (width > 0)]
+
+
+def _feet(layout: Layout) -> np.ndarray | None:
+    """`[2, 2]` heel (or ankle) and toe of both feet, by joint number; None where the layout lacks them."""
+    if not {"left shoulder", "right shoulder"} <= set(layout.joints):
+        return None
+    for heel, toe in _FEET:
+        names = [[f"{side} {joint}" for joint in (heel, toe)] for side in ("left", "right")]
+        if all(name in layout.index for foot in names for name in foot):
+            return np.array([[layout.index[name] for name in foot] for foot in names])
+    return None
