@@ -256,7 +256,7 @@ def test_mmpose_in_three_dimensions(tmp_path: Path) -> None:
     frames = [{"frame_id": t, "instances": [{"keypoints": [points[t].tolist()]}]} for t in range(2)]
     members = {"a/1.json": text(frames), "b/1.json": text(frames)}
     source = as_folder(members, tmp_path / "x")
-    assert "has 3 joints, and layout coco has 17: name one with --layout" in refusal(source, tmp_path)
+    assert "have 3 joints, and layout coco has 17: name one with --layout" in refusal(source, tmp_path)
     _, store = converted(source, tmp_path, layout=str(layout))
     assert np.array_equal(store.keypoints(0)[0], points) and store.confidence(0) is None
 

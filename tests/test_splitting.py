@@ -68,6 +68,6 @@ def test_converting_with_splits_of_ones_own(tmp_path: Path) -> None:
 
 def test_the_way_to_split_is_checked(tmp_path: Path) -> None:
     source = as_folder({"a01_s01_e00_v01.json": ucla_json()}, tmp_path / "x")
-    assert "use one of subject, camera, random" in refusal(source, tmp_path, split_by="colour")
+    assert "use one of subject, camera, setup, random" in refusal(source, tmp_path, split_by="colour")
     message = refusal(source, tmp_path, split_by="subject")
     assert "only subject 1 is known" in message and "labels.csv beside the recordings with the columns file" in message
