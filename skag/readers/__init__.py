@@ -29,6 +29,7 @@ from . import (
 )
 from .archives import Files, printable
 from .source import Options, Skipped, Source
+from .unknown import not_recognised
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "pyskl": pyskl,
@@ -79,8 +80,7 @@ def reader(files: Files, name: str | None) -> ModuleType:
     for module in FORMATS.values():
         if module.recognises(files):
             return module
-    what = f"the files of {files.shown}" if files.kind != "file" else files.shown
-    raise DataError(f"no reader recognises {what}; known formats are {known_formats()}; --format NAME forces one.")
+    raise DataError(f"{not_recognised(files)}. docs/formats.md has all formats, --format NAME forces one.")
 
 
 def read(files: Files, name: str | None, options: Options, module: ModuleType) -> Source:

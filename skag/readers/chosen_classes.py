@@ -63,12 +63,14 @@ def counted_from_0(source: Source) -> Source:
 
 
 def _chosen(source: Source, kept: dict[int, int]) -> Iterator[Clip | Skipped]:
-    """The recordings of these classes, numbered anew; others are left out."""
+    """The recordings of these classes, numbered anew; a note counts the others."""
+    others = 0
     for item in source.clips:
         if isinstance(item, Skipped) or not 0 <= item.label < len(source.classes):
             yield item
         elif item.label in kept:
             yield replace(item, label=kept[item.label])
         else:
-            name = source.classes[item.label]
-            yield Skipped(item.name, f"is of class {name!r}, which --classes leaves out", expected=True)
+            others += 1
+    if others:
+        source.notes.append(f"{others} recordings are of classes that --classes leaves out.")

@@ -31,7 +31,7 @@ from . import joints
 from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy
 from .labels import Catalogue, Own, clean
-from .source import NoneUsable, Options, Skipped, Source, Unusable, numbered, streams
+from .source import NoneUsable, Options, Skipped, Source, Unusable, begin_at_1, numbered, streams
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
@@ -259,9 +259,8 @@ def _labels(arrays: Arrays, count: int, given: list[str] | None) -> tuple[list[s
     numbers = list(map(int, texts))
     if not numbers or min(numbers) < 0 or max(numbers) >= MAX_CLASSES:
         raise Unusable("has labels other than numbers from 0")
-    start = (
-        1 if min(numbers) == 1 and len(given or ()) in (0, max(numbers)) and "class_names" not in arrays.names else 0
-    )
+    may_shift = len(given or ()) in (0, max(numbers)) and "class_names" not in arrays.names
+    start = int(may_shift and begin_at_1(set(numbers)))
     names = given or numbered(max(numbers) + 1 - start)
     if "class_names" in arrays.names:
         names = _texts(given := arrays.whole("class_names"), "class_names", given.size)

@@ -97,13 +97,11 @@ def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: 
     if PERSON in facts and not (BODY in facts and SUBJECT in facts):
         reader.choose_person(len(names), options.to_predict)
         columns = columns_of(header, reader.choice)
-    own = None
     if not _OF_CLIPS.isdisjoint(columns.facts):
         reader.look_through(CLIP in columns.facts)
         names = reader.paths
-        own = Own(
-            reader.cuts.rows, columns.names, f"column {columns.names.get(LABEL, '')!r}", columns.labels, columns.unused
-        )
+    where = f"column {columns.names.get(LABEL, '')!r}"
+    own = Own(reader.cuts.rows, columns.names, where, columns.labels, columns.unused)
     reader.catalogue = catalogue = Catalogue(names, files, options, own)
     if LABEL in columns.names:
         catalogue.notes += reader.cuts.notes(columns.names[LABEL])
