@@ -14,6 +14,7 @@ from skag.readers.counted import counted_reasons
 from skag.readers.fact_columns import fact_of
 from skag.readers.name_patterns import guess, name_pattern
 from skag.readers.split_names import split_name
+from skag.skeleton.splitting import Recording, make_splits
 from tests.helpers.recordings import ROOT, as_folder, converted, real, refusal
 
 CASES = ROOT.parent / "shared" / "cases"
@@ -118,8 +119,13 @@ def test_columns_of_people_are_subjects(tmp_path: Path, name: str) -> None:
     assert dict(zip(store.names, store.subjects.tolist(), strict=True)) == {
         path: int(who[1:]) for path, who in rows.items()
     }
-    report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path / "2")
-    assert any("2 of 2 subjects are on both sides" in n or "is on both sides" in n for n in report.notes)
+
+
+def test_a_random_split_with_a_person_on_both_sides_says_so() -> None:
+    made = [Recording(f"r{n}", n % 2, subject, -1) for n, subject in enumerate([4] * 10 + [9])]
+    assert "But subject 4 is on both sides, so the test is on people seen before" in make_splits(made, "random")[1]
+    apart = [Recording(f"r{n}", n % 2, n, -1) for n in range(10)]
+    assert "sides" not in make_splits(apart, "random")[1]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,7 @@ def test_columns_that_nothing_is_made_of_are_named(tmp_path: Path) -> None:
     report, _ = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert "Columns that are not used: mood." in report.notes
     assert "column 'pose': --classes-from 'pose'" in report.could_be
-    assert "has no column 'nose'" in refusal(tmp_path / "x", tmp_path / "2", classes_from="nose")
+    assert "have no column 'nose'" in refusal(tmp_path / "x", tmp_path / "2", classes_from="nose")
 
 
 # folders and names
@@ -229,7 +235,7 @@ def test_splits_by_any_column(tmp_path: Path) -> None:
     assert "no age group 'baby' to test: there are adult, child" in refusal(
         source, tmp_path / "2", split_by="age group=baby"
     )
-    assert "has no column 'height class'" in refusal(source, tmp_path / "3", split_by="height class")
+    assert "have no column 'height class'" in refusal(source, tmp_path / "3", split_by="height class")
     members = {
         f"{group}/{label}/{n}.csv": table([], [[]], n)
         for group in ("Adults", "Children")
@@ -242,8 +248,8 @@ def test_splits_by_any_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "stored"),
-    [("Training", "train"), ("TEST", "test"), ("validation", "val"), ("train1", "1_train"), ("test_fold2", "fold2_test"),
-     ("xsub_val", "xsub_val"), ("constrain", "constrain"), ("holdout", "holdout")],
+    [("Training", "train"), ("TEST", "test"), ("validation", "val"), ("train1", "1_train"),
+     ("test_fold2", "fold2_test"), ("xsub_val", "xsub_val"), ("constrain", "constrain"), ("holdout", "holdout")],
 )  # fmt: skip
 def test_names_of_splits(written: str, stored: str) -> None:
     assert split_name(written) == stored

@@ -81,10 +81,13 @@ def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: 
     """Recordings in the order of the files and rows. Raises `DataError`."""
     names = list(filter(wanted, files.names))
     labels = options.labels or find_labels(files)
+    elsewhere = [*(labels.columns if labels else ()), *(options.pattern.fields if options.pattern else ())]
+    by = options.split_column
+    in_tables = by is not None and by not in elsewhere and not re.fullmatch(r"folder:\d+", by)
     choice = Choice(
         label=label_column(options),
         without_label=labels is not None or not options.may_take_column,
-        group=None if labels is not None and options.split_column in labels.columns else options.split_column,
+        group=by if in_tables else None,
     )
     try:
         columns, header = _first(files, wanted, opened, choice)

@@ -41,8 +41,8 @@ def _help(files: Files, ending: str) -> str:
     pickles = sum(map(is_pickle, files.names))
     if pickles > 1:
         return (
-            f"{pickles} pickles side by side are no data set that skag knows; give one PYSKL-style pickle, or save each "
-            "recording as a .npy file [frames, joints, coordinates] in a folder per class"
+            f"{pickles} pickles side by side are no data set that skag knows; give one PYSKL-style pickle, or save "
+            "each recording as a .npy file [frames, joints, coordinates] in a folder per class"
         )
     if ending in VIDEOS:
         return "video needs a pose estimator first, such as MediaPipe; skag reads its joints (docs/formats.md)"
