@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import DataError
-from .store import UNKNOWN
+from .store import UNKNOWN, SkeletonStore
 
 SPLIT_BY = ("subject", "camera", "setup", "random")
 TEST_SHARE = 0.2
@@ -133,3 +133,15 @@ def _grouped(recordings: list[Recording], chosen: SplitBy) -> tuple[dict[str, st
     what = f"{by}s" if is_fact else f"values of {by}"
     how = "as asked for" if chosen.tests else "chosen by a hash"
     return found, f"{len(set(tests))} of {len(groups)} {what} test ({which}), {how}: {name}_train and {name}_test."
+
+
+def occurring_classes(store: SkeletonStore, split: str | None = None) -> list[int]:
+    """The numbers of the classes that have a clip, in a split where one is named, in their order.
+
+    A store may name classes that none of its recordings shows: four of NTU's 60, say. Raises `DataError` for a split
+    that is not there.
+    """
+    if split is not None and split not in store.splits:
+        raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
+    labels = store.labels if split is None else store.labels[store.splits[split]]
+    return [number for number in sorted(set(labels.tolist())) if 0 <= number < len(store.classes)]
