@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,20 @@ from .errors import DataError
 from .parallel import Workers
 from .readers import OWN, known_formats, read, reader
 from .readers.archives import Files, printable
+from .readers.chosen_classes import classes_from as read_classes_from
+from .readers.chosen_classes import counted_from_0, with_classes
+from .readers.counted import counted_reasons
 from .readers.label_names import read_names
-from .readers.labels import read_labels
+from .readers.label_tables import read_labels
+from .readers.name_patterns import name_pattern
 from .readers.source import Options, Skipped, Source, Unusable
+from .readers.split_names import RULE, is_part, unknown_parts
 from .skeleton import timing
 from .skeleton.layouts import Layout, load_layout
 from .skeleton.missing import Missing, mark_missing
 from .skeleton.sides import Sides
-from .skeleton.splitting import SPLIT_BY, Recording, make_splits
+from .skeleton.splitting import SPLIT_BY, Recording, SplitBy, make_splits
+from .skeleton.splitting import split_by as read_split_by
 from .skeleton.store import Clip, StoreWriter, is_store, write_store
 from .targets import check_target
 
@@ -45,6 +51,9 @@ class ConvertReport:
     splits: dict[str, int]  # clips of every split
     skipped: list[tuple[str, str]]  # (name, reason)
     notes: list[str]  # what the user should know, a sentence each
+    class_counts: dict[str, int] = field(default_factory=dict)  # clips of every class
+    classes_from: str = ""  # what classes were taken from
+    could_be: list[str] = field(default_factory=list)  # what else they could be, each with the option for it
 
 
 def open_source(
@@ -54,25 +63,44 @@ def open_source(
     layout: str | None = None,
     classes: Path | None = None,
     labels: Path | None = None,
+    classes_from: str | None = None,
+    label_from: str | None = None,
+    split_column: str | None = None,
     workers: Workers | None = None,
 ) -> Source:
     """Find the reader of a file, folder or archive and open it. Raises `DataError`.
 
-    `layout` is a layout's name or TOML file, `classes` a text file with a class name per line, `labels` a CSV file
-    with the class of every recording, for people's own formats. `workers` read the files of formats that take time to
-    read; without them it is done here.
+    `layout` is a layout's name or TOML file, `classes` a text file with a class name per line. For people's own
+    formats, `labels` is a CSV file with the class of every recording, `classes_from` a column of tables, `folder` or
+    `folder:N`, `label_from` a pattern of file names, `split_column` what is to be split by. `workers` read the files
+    of formats that take time to read; without them it is done here.
     """
+    if labels is not None and (classes_from is not None or label_from is not None):
+        raise DataError("--labels says where classes come from: leave --classes-from and --label-from out.")
     options = Options(
         layout=load_layout(layout) if layout is not None else None,
         classes=read_names(classes) if classes is not None else None,
         labels=read_labels(labels) if labels is not None else None,
         workers=workers or Workers(),
+        classes_from=read_classes_from(classes_from) if classes_from is not None else None,
+        pattern=name_pattern(label_from) if label_from is not None else None,
+        split_column=split_column,
     )
     files = Files(source, without=[path for path in (labels, classes) if path is not None])
     module = reader(files, format)
-    if labels is not None and module not in OWN:
-        raise DataError(f"{files.shown} brings its own labels: leave --labels out, or say --format for your own data.")
-    return read(files, format, options, module)
+    if module in OWN:
+        return read(files, format, options, module)
+    given = {"--labels": labels, "--classes-from": classes_from, "--label-from": label_from}
+    if option := next((name for name, value in given.items() if value is not None), None):
+        raise DataError(f"{files.shown} brings its own labels: leave {option} out, or say --format for your own data.")
+    if split_column is not None:
+        raise DataError(
+            f"no split by {split_column!r}: {files.shown} has no such column; use one of {', '.join(SPLIT_BY)}."
+        )
+    if options.classes is None:
+        return counted_from_0(read(files, format, options, module))
+    by_name = with_classes(read(files, format, replace(options, classes=None), module), options.classes)
+    return by_name or read(files, format, options, module)
 
 
 @np.errstate(all="ignore")  # a number that is too large becomes infinite on its way, and then a gap
@@ -84,6 +112,8 @@ def convert(
     layout: str | None = None,
     classes: Path | None = None,
     labels: Path | None = None,
+    classes_from: str | None = None,
+    label_from: str | None = None,
     split_by: str | None = None,
     strict: bool = False,
     fps: float | None = None,
@@ -93,19 +123,29 @@ def convert(
     """Convert a data set into the skeleton store `out`, which appears only when it is complete, and replaces nothing
     but a skeleton store.
 
-    The format is guessed where it is not named. `split_by` adds splits by "subject", by "camera" or at "random";
-    recordings that bring none are split at random. With `strict` the first recording that cannot be used stops the
-    conversion. `fps` is the frame rate of recordings that do not say theirs. `jobs` processes read, and one writes: the
-    store is the same with any number of them. (They are started anew, so a script that asks for several has to have its
-    code under `if __name__ == "__main__":`.) Raises `DataError`.
+    The format is guessed where it is not named; `open_source` says what the other options are. `split_by` adds splits
+    by "subject", "camera" or "setup", at "random", or by any column of people's own recordings ("age", "age=child" to
+    test on that); recordings that bring none are split at random. With `strict` the first recording that cannot be
+    used stops the conversion. `fps` is the frame rate of recordings that do not say theirs. `jobs` processes read, and
+    one writes: the store is the same with any number of them. (They are started anew, so a script that asks for several
+    has to have its code under `if __name__ == "__main__":`.) Raises `DataError`.
     """
     source, out = Path(source), Path(out)
-    if split_by is not None and split_by not in SPLIT_BY:
-        raise DataError(f"no split by {split_by!r}: use one of {', '.join(SPLIT_BY)}.")
+    wanted = read_split_by(split_by) if split_by is not None else None
     _check_target(source, out)
 
     workers = Workers(jobs)
-    data = open_source(source, format=format, layout=layout, classes=classes, labels=labels, workers=workers)
+    data = open_source(
+        source,
+        format=format,
+        layout=layout,
+        classes=classes,
+        labels=labels,
+        classes_from=classes_from,
+        label_from=label_from,
+        split_column=wanted.column if wanted else None,
+        workers=workers,
+    )
     tally = _Tally(data, strict, fps)
     try:
         with workers, write_store(out, data.layout) as writer:
@@ -115,8 +155,9 @@ def convert(
                     progress(done, data.total)
             if not tally.recordings:
                 raise DataError(tally.nothing_usable(source))
+            tally.check_splits(wanted)
             splits: dict[str, str] = {}
-            if by := split_by or ("" if data.has_splits else "random"):
+            if by := wanted or (None if data.has_splits else SplitBy("random")):
                 splits, note = make_splits(tally.recordings.values(), by)
                 if not data.has_splits:
                     note = f"The recordings bring no splits: {note[0].lower()}{note[1:]}"
@@ -167,7 +208,8 @@ class _Tally:
             return
         self._missing.count_zeros(clip)
         self._times.count_rate(clip)
-        self.recordings[name] = Recording(name, clip.label, clip.subject, clip.camera)
+        group = self._opened.groups.get(name, "")
+        self.recordings[name] = Recording(name, clip.label, clip.subject, clip.camera, clip.setup, group)
         self._splits[name] = clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]
@@ -198,7 +240,22 @@ class _Tally:
         name, reason = self._skipped[0]
         if len(self._skipped) == 1:
             return f"the only recording in {shown} cannot be used, {name}: {reason}."
-        return f"none of the {len(self._skipped)} recordings in {shown} can be used; the first, {name}: {reason}."
+        reasons = counted_reasons(self._skipped)
+        return f"none of the {len(self._skipped)} recordings in {shown} can be used: {reasons}."
+
+    def check_splits(self, made: SplitBy | None) -> None:
+        """Refuse splits that no protocol can be made of. Raises `DataError`."""
+        names = list(dict.fromkeys(split for splits in self._splits.values() for split in splits))
+        odd = unknown_parts(names)
+        if not odd:
+            return
+        shown = ", ".join(repr(printable(split, 60)) for split in odd[:5])
+        if self._opened.where:  # people's own
+            raise DataError(f"a split is called {shown}, which is no part of a protocol: {RULE}.")
+        if made is None and not any(map(is_part, names)):
+            raise DataError(
+                f"the splits of the data, {shown}, are no parts of a protocol: {RULE}, or add --split-by random."
+            )
 
     def report(self, made: dict[str, str]) -> ConvertReport:
         """What was converted; `made` are splits that were made of the recordings, by name."""
@@ -215,9 +272,14 @@ class _Tally:
             notes.append(sides)
         if in_no_split and count:
             notes.append(f"{in_no_split} recordings are in no split.")
+        classes = self._opened.classes
+        clips = Counter(classes[recording.label] for recording in self.recordings.values())
         return ConvertReport(
+            class_counts={name: clips[name] for name in classes},
+            classes_from=self._opened.where,
+            could_be=list(self._opened.could_be),
             clips=len(self.recordings),
-            classes=list(self._opened.classes),
+            classes=list(classes),
             layout=layout.name,
             joints=layout.num_joints,
             bodies=self._bodies,
@@ -252,6 +314,8 @@ def without_gaps(clip: Clip) -> tuple[Clip, bool]:
             good &= np.isfinite(fits)
             confidence = _without(fits, good)
         keypoints = _without(keypoints, good)
+        if keypoints.size and not keypoints.any():
+            raise Unusable("has NaN or infinite values wherever it is not 0, so no joint in any frame")
     return replace(clip, keypoints=keypoints, confidence=confidence), mended
 
 

@@ -42,7 +42,7 @@ def test_what_is_no_recording_is_refused_with_the_known_formats(tmp_path: Path) 
     for name, said in {
         "absent.tar.gz": "does not exist",
         "empty": "holds no files",
-        "unknown": "known formats are st-gcn, pyskl, kinetics, ",
+        "unknown": "(.txt 1: notes.txt)",
         "random.bin": "docs/formats.md",
         "random.pkl": "is no pickle",
         "nothing": "no reader recognises",

@@ -193,8 +193,8 @@ def test_a_bad_array_is_left_out(tmp_path: Path, data: bytes, reason: str) -> No
     [
         ("1.npz", npz(poses=moves(3, 25, 3)), "has no array keypoints (but poses)"),
         ("1.npz", npz(keypoints=moves(3, 25, 3))[:-200], "is a damaged or truncated .npz file"),
-        ("1.npy", npy(moves(3, 75)), "has keypoints of shape (3, 75), not [frames, joints, coordinates]: reshape it"),
-        ("1.npy", b"1 2 3\n", "has no readable array: it is no file of numpy, or damaged"),
+        ("1.npy", npy(moves(3, 75)), "keypoints of shape (3, 75), not [frames, joints, coordinates]: reshape it"),
+        ("1.npy", b"1 2 3\n", "no readable array: it is no file of numpy, or damaged"),
     ],
 )
 def test_what_is_wrong_with_all_files_is_said_before_their_classes(
@@ -226,7 +226,7 @@ def test_numpy_files_that_claim_much_or_hold_objects(tmp_path: Path) -> None:
 def test_all_recordings_in_one_file(tmp_path: Path) -> None:
     values = moves(4, 2, 6, 20, 3)
     values[1, 1] = values[2, :, 4:] = 0
-    splits = np.array(["train", "train;extra", "test", "test"])
+    splits = np.array(["train", "train;extra_train", "test", "test"])
     common = {"names": np.array(["a", "b", "c", "d"]), "subjects": np.array([3.0, 3, 4, 5]), "splits": splits}
     source = file(
         tmp_path / "data.npz", keypoints=values, labels=np.array([2, 0, 0, 2]), cameras=[1, 2, 1, 2], **common
@@ -234,7 +234,7 @@ def test_all_recordings_in_one_file(tmp_path: Path) -> None:
     report, store = converted(source, tmp_path)
     assert store.names == ["a", "b", "c", "d"] and store.classes == ["class 1", "class 2", "class 3"]
     assert store.labels.tolist() == [2, 0, 0, 2] and store.subjects.tolist() == [3, 3, 4, 5]
-    assert store.cameras.tolist() == [1, 2, 1, 2] and report.splits == {"extra": 1, "test": 2, "train": 2}
+    assert store.cameras.tolist() == [1, 2, 1, 2] and report.splits == {"extra_train": 1, "test": 2, "train": 2}
     assert store.bodies.tolist() == [2, 1, 2, 2] and store.frames.tolist() == [6, 6, 4, 6]
     assert np.array_equal(store.keypoints(3), values[3]) and report.layout == "kinect-v1"
 

@@ -164,7 +164,9 @@ def test_missing_and_damaged_kpfiles_cost_their_own_recordings_only(tmp_path: Pa
 def test_kpfiles_without_annotations_are_refused(tmp_path: Path) -> None:
     members = kpfiles([annotation("a", 0)])
     members["k400/another.pkl"] = members["k400/k400_hrnet.pkl"]
-    assert "here are 2 at the top" in refusal(as_folder(members, tmp_path / "x"), tmp_path)
+    source = as_folder(members, tmp_path / "x")
+    assert "pickles side by side are no data set" in refusal(source, tmp_path), "a folder of pickles is not Kinetics"
+    assert "here are 2 at the top" in refusal(source, tmp_path, format="kinetics")
     (tmp_path / "y").mkdir()
     (tmp_path / "y" / "a.pkl").write_bytes(members["k400/k400_hrnet.pkl"])
     message = refusal(tmp_path / "y", tmp_path, format="kinetics")

@@ -60,7 +60,7 @@ def test_folders_named_train_and_test_are_splits(tmp_path: Path) -> None:
 def test_a_labels_csv_beside_the_recordings(tmp_path: Path) -> None:
     labels = (
         "file,label,subject,camera,split\n"
-        "walk/1.csv,stroll,anna,2,train;extra\n"
+        "walk/1.csv,stroll,anna,2,train;extra_train\n"
         "walk/2,stroll,ben,1,test\n"
         "sit 9/1.csv,sit,anna,,train\n"
         "gone.csv,sit,carl,,\n"
@@ -76,7 +76,7 @@ def test_a_labels_csv_beside_the_recordings(tmp_path: Path) -> None:
     assert store.subjects[at["walk/1"]] == store.subjects[at["sit 9/1"]] == 1 and store.subjects[at["walk/2"]] == 2
     assert store.cameras[at["walk/1"]] == 2
     assert {name: {store.names[n] for n in numbers} for name, numbers in store.splits.items()} == {
-        "train": {"walk/1", "sit 9/1"}, "extra": {"walk/1"}, "test": {"walk/2"}
+        "train": {"walk/1", "sit 9/1"}, "extra_train": {"walk/1"}, "test": {"walk/2"}
     }  # fmt: skip
     assert {name for name, _ in report.skipped} == {"sit 10/1", "sit 10/2", "sit 9/2"}
     assert all("has no row in labels.csv" in reason for _, reason in report.skipped)
@@ -126,13 +126,16 @@ def test_bad_label_files_are_refused(tmp_path: Path, text: bytes, said: str) -> 
 
 def test_recordings_without_a_class(tmp_path: Path) -> None:
     message = refusal(as_folder({"a.csv": ntu_csv(), "b.csv": ntu_csv()}, tmp_path / "x"), tmp_path)
-    assert "a: has no label: give --labels FILE.csv, or put recordings into a folder per class" in message
+    assert "2 (a first) have no label: give --labels FILE.csv, or put recordings into a folder per class" in message
 
 
 def test_a_folder_of_one_class_needs_the_others_to_be_named(tmp_path: Path) -> None:
     source = as_folder({"walk/1.csv": ntu_csv(), "walk/2.csv": ntu_csv()}, tmp_path / "x")
     message = refusal(source, tmp_path)
-    assert "1: is in folder 'walk' as all recordings are, which makes one class" in message and "--classes" in message
+    assert (
+        "2 (1 first) are in folder 'walk' as all recordings are, which makes one class" in message
+        and "--classes" in message
+    )
     (tmp_path / "names.txt").write_text("sit\nwalk\n")
     _, store = converted(source, tmp_path, classes=tmp_path / "names.txt")
     assert store.classes == ["sit", "walk"] and store.labels.tolist() == [1, 1]
@@ -388,11 +391,12 @@ BAD_TABLES = [
 @pytest.mark.parametrize("data", [b"", b"who,what\nanna,camera\n"])
 def test_a_bad_table_alone_is_told_by_what_is_wrong_with_it(tmp_path: Path, data: bytes) -> None:
     says = "has no columns with coordinates of joints" if data else "is empty"
+    many = says.replace("has", "have").replace("is", "are")
     for name in ("a/1.csv", "b/2.csv"):
         assert f"x{name[2]}: {name} {says}" in refusal(as_folder({name: data}, tmp_path / f"x{name[2]}"), tmp_path)
         assert f"{name[2:]} {says}" in refusal(tmp_path / f"x{name[2]}" / name, tmp_path)
     source = as_folder({"a/1.csv": data, "b/2.csv": data}, tmp_path / "both")
-    assert f"none of the 2 tables in {source} can be used; the first, a/1.csv {says}" in refusal(source, tmp_path)
+    assert f"none of the 2 tables in {source} can be used: 2 (a/1.csv first) {many}" in refusal(source, tmp_path)
 
 
 @pytest.mark.parametrize(("data", "reason"), BAD_TABLES)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skag.convert import convert
 from skag.errors import DataError
-from skag.skeleton.splitting import Recording, make_splits
-from skag.skeleton.store import UNKNOWN, SkeletonStore
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.splitting import Recording, make_splits, occurring_classes
+from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
 from tests.helpers.recordings import as_folder, refusal, ucla_json, ucla_members
 
 
@@ -68,6 +70,17 @@ def test_converting_with_splits_of_ones_own(tmp_path: Path) -> None:
 
 def test_the_way_to_split_is_checked(tmp_path: Path) -> None:
     source = as_folder({"a01_s01_e00_v01.json": ucla_json()}, tmp_path / "x")
-    assert "use one of subject, camera, random" in refusal(source, tmp_path, split_by="colour")
+    assert "use one of subject, camera, setup, random" in refusal(source, tmp_path, split_by="colour")
     message = refusal(source, tmp_path, split_by="subject")
     assert "only subject 1 is known" in message and "labels.csv beside the recordings with the columns file" in message
+
+
+def test_classes_that_occur(tmp_path: Path) -> None:
+    with write_store(tmp_path / "x.h5", load_layout("coco")) as writer:
+        for number, (label, split) in enumerate(((1, "train"), (3, "test"), (1, "test"))):
+            writer.add(Clip(f"c{number}", label, np.ones((1, 2, 17, 2), "f4"), splits=(split,)))
+        writer.finish(["a", "b", "c", "d"])
+    with SkeletonStore(tmp_path / "x.h5") as store:
+        assert occurring_classes(store) == [1, 3] and occurring_classes(store, "train") == [1]
+        with pytest.raises(DataError, match="no split 'val'"):
+            occurring_classes(store, "val")

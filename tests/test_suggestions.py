@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from skag.cli import app, completion
-from skag.suggestions import did_you_mean, nearest_path
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, write_store
+from skag.suggestions import did_you_mean, nearest_path, no_run, no_store, what_is
 
 from .helpers.commands import HEAVY, failure, invoke
 
@@ -69,6 +72,36 @@ def test_what_was_typed_gets_a_suggestion(arguments, says, folder, monkeypatch, 
 def test_commands_and_options_get_suggestions(monkeypatch, capsys) -> None:
     assert "Did you mean 'train'?" in failure(monkeypatch, capsys, "trian")[1]
     assert "--recipe" in failure(monkeypatch, capsys, "train", "--recpe", "x")[1]
+
+
+def test_names_of_other_tools_are_understood(monkeypatch, capsys) -> None:
+    for name in ("test", "evaluate", "analyze", "report"):
+        assert "no run folder nowhere" in failure(monkeypatch, capsys, name, "nowhere")[1]
+    for option, field in (("--lr", "train.lr"), ("--batch-size", "train.batch_size"), ("--learning-rate", "train.lr")):
+        assert f"--set {field}=VALUE" in failure(monkeypatch, capsys, "train", "x.h5", option, "1")[1]
+    assert "exports are ONNX, name it p.onnx" in failure(monkeypatch, capsys, "export", "runs/x", "p.pt")[1]
+
+
+def test_what_was_given_in_another_things_place_is_named(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "squat.csv").write_text("nose_x,nose_y\n1,2\n")
+    (folder / "runs" / "ucla-j" / "best.pt").write_bytes(b"")
+    with write_store(folder / "real.h5", load_layout("coco")) as writer:
+        writer.add(Clip("a", 0, np.ones((1, 1, 17, 2), "f4")))
+        writer.finish(["one"])
+    kinds = {"real.h5": "store", "runs": "runs", "runs/ucla-j": "run", "runs/ucla-j/best.pt": "part of a run",
+             "squat.csv": "recordings", "nw-ucla.txt": "file", "absent": "nothing", "runs/notes": "folder"}  # fmt: skip
+    assert {name: what_is(Path(name)) for name in kinds} == kinds
+    for arguments, says in (
+        (["train", "squat.csv"], "`skag convert squat.csv squat.h5` makes one"),
+        (["check", "runs/ucla-j"], "is a run folder, no skeleton store: `skag eval runs/ucla-j` evaluates it"),
+        (["check", "runs"], "`skag runs runs` lists them"),
+    ):
+        code, printed = failure(monkeypatch, capsys, *arguments)
+        assert code == 1 and says in printed and printed.count("\n") == 1
+    assert "`skag predict RUN squat.csv` recognises them" in no_run(Path("squat.csv"))
+    assert "is a skeleton store, no run folder: `skag train real.h5`" in no_run(Path("real.h5"))
+    assert "give its folder, runs/ucla-j" in no_run(Path("runs/ucla-j/best.pt"))
+    assert no_run(Path("nw-ucla.txt")) is None and no_store(Path("absent")) is None
 
 
 def test_skag_alone_says_where_to_begin() -> None:

@@ -55,7 +55,9 @@ class MeasuredBackend:
         from .base import Answer
 
         started = time.perf_counter()
-        teller, one = self.teller, topic.class_index
+        teller = self.teller
+        classes, one = self._store.classes, topic.class_index  # which counts those that are asked about
+        one = classes.index(topic.class_name) if topic.class_name and topic.class_name in classes else one
         clips = teller.statistics.clips
         if not 0 <= one < len(clips) or not clips[one]:
             raise BackendError(

@@ -31,6 +31,7 @@ from .output import Output, counted
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
     from ..dialogue.exchanges import Usage
+    from ..skeleton.store import SkeletonStore
 
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
 
@@ -106,6 +107,7 @@ def describe(
     script = find_method(method or DEFAULT).SCRIPT
     texts = load_prompts(script, prompts)
     with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
+        classes = _to_describe(output, clips, llm, protocol)
         options = {"seed": seed, "temperature": temperature}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
         second = open_fallback(
@@ -140,7 +142,7 @@ def describe(
                 report = run_describe(
                     backend,
                     dialogues,
-                    clips.classes,
+                    classes,
                     clips.layout,
                     texts,
                     jobs=jobs,
@@ -162,13 +164,13 @@ def describe(
             report = replay(
                 stored(llm) if identities is None else identities,
                 dialogues,
-                clips.classes,
+                classes,
                 clips.layout,
                 texts,
                 fallback=None if fallback is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, clips.classes, clips.layout, script) if report.missing else []
+        known = described_with(dialogues, classes, clips.layout, script) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
@@ -207,6 +209,19 @@ def describe(
         )
     if report.failed:
         raise DialogueError(_incomplete(report, reasons))
+
+
+def _to_describe(output: Output, clips: SkeletonStore, llm: str, protocol: str | None) -> list[str]:
+    """The classes that have a clip; where answers are measured, in the training split."""
+    from ..skeleton.splitting import occurring_classes
+
+    split = clips.protocol(protocol)[0] if llm == "measured" and (protocol or clips.protocols()) else None
+    classes = [clips.classes[number] for number in occurring_classes(clips, split)]
+    if absent := [name for name in clips.classes if name not in classes]:
+        named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        where = "clip" if split is None else f"clip in {split}"
+        output.note(f"Note: {counted(len(absent), 'class')} without a {where} left out: {named}.")
+    return classes
 
 
 def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> str:

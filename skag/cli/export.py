@@ -12,6 +12,9 @@ from .app import app
 from .options import JsonOption, QuietOption, RunArgument, SeedOption
 from .output import Output
 
+# endings of what programs would take for a checkpoint, a store or another exchange format
+_OTHERS = {".pt", ".pth", ".ckpt", ".h5", ".pb", ".tflite", ".mlmodel", ".safetensors", ".engine", ".trt", ".json"}
+
 
 @app.command(epilog="Example: skag export runs/ucla-j ucla.onnx")
 def export(
@@ -43,8 +46,14 @@ def export(
     makes of them must equal what PyTorch does, within 0.0001. Writes OUT.onnx, and OUT.int8.onnx. Needs `pip
     install 'skag[onnx]'`. --seed draws the synthetic clips to compare on where the skeleton store is gone.
     """
+    from ..errors import RunError
     from ..inference.export import export as run_export
 
+    if out.suffix.lower() in _OTHERS:
+        raise RunError(
+            f"{out} is named like a file of another format: exports are ONNX, name it {out.with_suffix('.onnx')}; "
+            f"the weights for PyTorch are in {run_folder / 'best.pt'}."
+        )
     output = Output(as_json, quiet)
     report = run_export(
         run_folder, out, store=data, split=split, num_views=num_clips, int8=int8, seed=seed, note=output.note

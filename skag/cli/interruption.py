@@ -12,6 +12,7 @@ from typer import BadParameter
 from typer.core import TyperGroup
 
 from .output import command
+from .unknown import COMMANDS, field_for
 
 
 class Interrupted(BaseException):
@@ -21,6 +22,11 @@ class Interrupted(BaseException):
 
 class Group(TyperGroup):
     """The commands, of which an interrupted one raises `Interrupted` and a wrong option is told of in plain words."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command, also under a name that other tools have for it."""
+        found = super().get_command(ctx, cmd_name)
+        return found or super().get_command(ctx, COMMANDS.get(cmd_name, ""))
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _ended():
@@ -40,6 +46,12 @@ def _ended() -> Iterator[None]:
         raise Interrupted from None
     except BadParameter as error:
         error.message = error.message.removeprefix("Value error, ")  # pydantic's, by which newer Typers read options
+        raise
+    except Exception as error:
+        if type(error).__name__ == "NoSuchOption":  # of Click's, which newer Typers bring in a module of their own
+            context: Any = getattr(error, "ctx", None)
+            if told := field_for(getattr(context, "info_name", "") or "", getattr(error, "option_name", "")):
+                error.message, error.possibilities = told, []  # type: ignore[attr-defined]
         raise
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import app
 from .completion import layout_names, recipe_names
 from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream
-from .output import Output
+from .output import Output, counted
+
+if TYPE_CHECKING:
+    from ..convert import ConvertReport
 
 _LEFT_OUT = 20  # recordings that are named at most
+_REASONS = 5  # of these
+_CLASSES = 12  # that are counted out
 
 
 @app.command(epilog="Example: skag convert nw-ucla-raw.tar.gz nw-ucla.h5")
@@ -32,14 +37,36 @@ def convert(
         ),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option("--classes", help="Text file with a class name per line, in label order.")
+        Path | None,
+        typer.Option("--classes", help="Text file with a class name per line: in label order, or those to keep."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", help="Own recordings: CSV with columns file, label and maybe subject, camera, split."),
     ] = None,
+    classes_from: Annotated[
+        str | None,
+        typer.Option(
+            "--classes-from",
+            metavar="COLUMN|folder[:N]",
+            help="Own recordings: the column of a table, or the level of folders (1 is the outermost), with the class.",
+        ),
+    ] = None,
+    label_from: Annotated[
+        str | None,
+        typer.Option(
+            "--label-from",
+            metavar="PATTERN",
+            help="Own recordings: file names with {label}, {subject}, {camera} or {split}, * for the rest.",
+        ),
+    ] = None,
     split_by: Annotated[
-        str | None, typer.Option("--split-by", help="Add training and test splits by subject, camera, or random.")
+        str | None,
+        typer.Option(
+            "--split-by",
+            metavar="COLUMN[=VALUE]",
+            help="Add training and test splits by subject, camera, setup, random or any column; VALUE is what tests.",
+        ),
     ] = None,
     fps: Annotated[
         float | None,
@@ -67,7 +94,8 @@ def convert(
 
     Reads the published data sets of the field and your own recordings, from a file, a folder, or a zip or tar
     archive; nothing in them is executed. The formats are in docs/formats.md. Your own recordings take their classes
-    from --labels, from a labels.csv beside them, or from the folders they lie in. Writes OUT.h5 when it is complete.
+    from --labels, a labels.csv beside them, file names by --label-from, a column of a table, or the folders they lie
+    in; what was taken is said. A table is cut into clips where its label changes. Writes OUT.h5 when it is complete.
     With --recipe, SOURCE is a checkpoint of the published SkeletonAgent code and OUT the run folder to make of it,
     ready for `skag eval OUT --data DATA.h5`; --classes may then be a skeleton store. What is split at random is so
     by a hash of the names: --seed and --device are taken for uniformity.
@@ -78,6 +106,7 @@ def convert(
         return
     from ..convert import convert as run_convert
     from ..parallel import usable_cores
+    from ..readers.counted import by_reason
 
     with output.progress(f"Converting {source.name}") as update:
         report = run_convert(
@@ -87,6 +116,8 @@ def convert(
             layout=layout,
             classes=classes,
             labels=labels,
+            classes_from=classes_from,
+            label_from=label_from,
             split_by=split_by,
             strict=strict,
             fps=fps,
@@ -101,13 +132,29 @@ def convert(
         if count > _LEFT_OUT:
             output.line(f" ... and {count - _LEFT_OUT} more; --json lists all")
         output.line(f"{count} recording{' was' if count == 1 else 's were'} left out.")
+        if len(kinds := by_reason(report.skipped)) > 1:
+            output.line("Reasons: " + "; ".join(f"{len(names)} x {reason}" for reason, names in kinds[:_REASONS]))
+    _tell_classes(output, report)
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items()) or "none"
     bodies = "1 body" if report.bodies == 1 else f"{report.bodies} bodies"
     output.line(
-        f"{out}: {report.clips} clips of {len(report.classes)} classes, layout {report.layout} "
-        f"({report.joints} joints), {report.frames} frames, at most {bodies}; splits: {splits}"
+        f"{out}: {counted(report.clips, 'clip')} of {counted(len(report.classes), 'class')}, layout {report.layout} "
+        f"({counted(report.joints, 'joint')}), {counted(report.frames, 'frame')}, at most {bodies}; splits: {splits}"
     )
     output.document(asdict(report))
+
+
+def _tell_classes(output: Output, report: ConvertReport) -> None:
+    """Where the classes came from, how many clips each has, and what else they could be."""
+    from ..readers.counted import listed
+
+    there = {name: count for name, count in report.class_counts.items() if count}
+    where = f", from {report.classes_from}" if report.classes_from else ""
+    empty = len(report.class_counts) - len(there)
+    without = f"; {counted(empty, 'class')} without a clip" if empty else ""
+    output.line(f"Classes{where}: {listed(there, _CLASSES)}{without}")
+    for other in report.could_be:
+        output.line(f"  They could also be {other}")
 
 
 def _import_checkpoint(

@@ -37,6 +37,7 @@ from . import (
 )
 from .archives import Files, printable
 from .source import Options, Skipped, Source
+from .unknown import not_recognised
 
 FORMATS: dict[str, ModuleType] = {  # the first that recognises a source reads it
     "st-gcn": st_gcn,
@@ -96,20 +97,6 @@ _ENDINGS = {
 }
 
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-
-
-def _pose_estimator(files: Files, videos: list[str]) -> str:
-    """What to do with videos, which hold no joints."""
-    shown = files.shown if files.kind == "file" else f"{printable(videos[0], 100)} in {files.shown}"
-    return (
-        f"{shown} is a video, and skag reads joints: let a pose estimator find them first. With `pip install "
-        "ultralytics`, `yolo pose predict model=yolo11n-pose.pt source=VIDEO save_txt=True` writes labels/VIDEO_1.txt "
-        "and so on, which skag reads (--format yolo); it reads the JSON of MMPose, OpenPose and AlphaPose too, and "
-        "MediaPipe's landmarks (docs/formats.md)."
-    )
-
-
 def known_formats() -> str:
     """The formats in words, for messages."""
     return f"{', '.join(FORMATS)} (docs/formats.md says what their files look like)"
@@ -126,10 +113,7 @@ def reader(files: Files, name: str | None) -> ModuleType:
     for module in FORMATS.values():
         if module.recognises(files):
             return module
-    if videos := [name for name in files.names if name.lower().endswith(VIDEOS)]:
-        raise DataError(_pose_estimator(files, videos))
-    what = f"the files of {files.shown}" if files.kind != "file" else files.shown
-    raise DataError(f"no reader recognises {what}; known formats are {known_formats()}; --format NAME forces one.")
+    raise DataError(f"{not_recognised(files)}. docs/formats.md has all formats, --format NAME forces one.")
 
 
 def read(files: Files, name: str | None, options: Options, module: ModuleType) -> Source:

@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import DataError
 from ..skeleton.store import UNKNOWN, Clip
 from .archives import printable
-from .labels import split_name
 from .source import Unusable
+from .split_names import split_name
 
 MAX_LABEL, MAX_SPLITS = 99_999, 100
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")  # setup, camera, performer, replication, action

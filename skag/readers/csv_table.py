@@ -46,7 +46,7 @@ class _Csv:
             raise Unusable(f"has no readable first line ({error})") from None
         self._rows = csv.reader(lines, delimiter=self._delimiter)
 
-    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Row]:
+    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Cells]:
         try:
             for row in self._rows:
                 if not any(row):

@@ -28,8 +28,10 @@ from .source import Options, Skipped, Source, Unusable
 
 
 def recognises(files: Files) -> bool:
-    """Whether there are several pickles."""
-    return files.kind != "file" and sum(map(is_pickle, files.names)) > 1
+    """Whether there is one pickle of annotations above others, or beside the folder of others."""
+    names = [name for name in files.names if is_pickle(name)] if files.kind != "file" else []
+    depths = sorted(len(PurePosixPath(name).parts) for name in names)
+    return len(names) > 1 and depths[0] < depths[1]
 
 
 def read(files: Files, options: Options) -> Source:

@@ -58,7 +58,7 @@ def read(
     catalogue = Catalogue(paths, files, options)
     catalogue.notes.extend(notes)
     clips = _clips(motions(), layout, catalogue)
-    return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
+    return catalogue.source(layout, clips, len(paths))
 
 
 def _clips(

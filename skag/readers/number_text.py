@@ -57,7 +57,7 @@ class _Numbers:
             raise Unusable("is empty")
         self.header = header_of(self._first[1], layout)
 
-    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Row]:
+    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Cells]:
         line, cells = self._first
         while cells:
             if len(cells) != len(self.header):

@@ -30,8 +30,8 @@ from ..skeleton.store import Clip
 from . import joints
 from .archives import Files, printable
 from .arrays import Arrays, Header, npz_of, open_npz, read_npy
-from .labels import Catalogue, Labels, find_labels, labels_of
-from .source import NoneUsable, Options, Skipped, Source, Unusable, numbered, streams
+from .labels import Catalogue, Own, clean
+from .source import NoneUsable, Options, Skipped, Source, Unusable, begin_at_1, numbered, streams
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
@@ -59,7 +59,7 @@ def read(files: Files, options: Options) -> Source:
         raise DataError(f"{files.shown} {unusable}.") from None
     catalogue = Catalogue(names, files, options)
     clips = _each(files, partial(_clip, layout=layout, catalogue=catalogue), catalogue)
-    return Source(layout, catalogue.classes, clips, len(names), catalogue.notes, catalogue.has_splits)
+    return catalogue.source(layout, clips, len(names))
 
 
 def paths(files: Files) -> list[str]:
@@ -208,13 +208,15 @@ class _Table:
         shape, count = header.shape[1:], header.shape[0]
         self._layout = options.layout or self._layout_of(arrays, shape)
         columns = {key: _texts(arrays.whole(key), key, count) for key in _BY_RECORDING if key in arrays.names}
-        labels, classes = _labels(arrays, count)
+        labels, classes = _labels(arrays, count, options.classes)
         self._frames = _frames(arrays, count)
         self._names = columns.pop("names", None) or [f"{n:06}" for n in range(count)]
         columns = {key.removesuffix("s"): texts for key, texts in columns.items()}
-        given = options.labels or find_labels(files) or _given(self._names, labels, columns, files.shown)
+        if not options.may_take_column:
+            labels = [""] * count
+        own = Own(_rows(self._names, labels, columns, files.shown), where="array labels")
         options = replace(options, classes=options.classes or classes)
-        self._catalogue = Catalogue(self._names, files, options, given)
+        self._catalogue = Catalogue(self._names, files, options, own)
 
     def _check(self, header: Header, arrays: Arrays) -> None:
         """Whether the large arrays belong together."""
@@ -230,10 +232,7 @@ class _Table:
         return _layout(shape) if first_row is None else _layout_of(first_row)
 
     def source(self) -> Source:
-        catalogue = self._catalogue
-        return Source(
-            self._layout, catalogue.classes, self._clips(), len(self._names), catalogue.notes, catalogue.has_splits
-        )
+        return self._catalogue.source(self._layout, self._clips(), len(self._names))
 
     def _clips(self) -> Iterator[Clip | Skipped]:
         number = -1
@@ -284,22 +283,27 @@ def _texts(values: np.ndarray, key: str, count: int) -> list[str]:
     return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
 
-def _labels(arrays: Arrays, count: int) -> tuple[list[str], list[str] | None]:
-    """The class name of every recording, and all classes where numbers say so."""
+def _labels(arrays: Arrays, count: int, given: list[str] | None) -> tuple[list[str], list[str] | None]:
+    """The class name of every recording, and all classes where numbers say so; `given` are names for them. Numbers
+    without names may begin at 1."""
     values = arrays.whole("labels")
     texts = _texts(values, "labels", count)
     if values.dtype.kind not in "fiu":
-        return texts, None
+        return list(map(clean, texts)), None
     numbers = list(map(int, texts))
     if not numbers or min(numbers) < 0 or max(numbers) >= MAX_CLASSES:
         raise Unusable("has labels other than numbers from 0")
-    names = numbered(max(numbers) + 1)
+    may_shift = len(given or ()) in (0, max(numbers)) and "class_names" not in arrays.names
+    start = int(may_shift and begin_at_1(set(numbers)))
+    names = given or numbered(max(numbers) + 1 - start)
     if "class_names" in arrays.names:
         names = _texts(given := arrays.whole("class_names"), "class_names", given.size)
-        names = [printable(name, 100) for name in names]
+        names = list(map(clean, names))
         if len(set(names)) < len(names) or len(names) <= max(numbers):
             raise Unusable(f"has {len(set(names))} different class_names, and labels up to {max(numbers)}")
-    return [names[number] for number in numbers], names
+    elif len(names) <= max(numbers) - start:
+        raise Unusable(f"has labels up to {max(numbers)} (from 0), and --classes has {len(names)} names")
+    return [names[number - start] for number in numbers], names
 
 
 def _frames(arrays: Arrays, count: int) -> list[int] | None:
@@ -308,10 +312,13 @@ def _frames(arrays: Arrays, count: int) -> list[int] | None:
     return [max(0, int(text)) for text in _texts(arrays.whole("frames"), "frames", count)]
 
 
-def _given(names: list[str], labels: list[str], columns: dict[str, list[str]], shown: str) -> Labels:
-    rows = [
-        {"file": name, "label": label, **{key: texts[number] for key, texts in columns.items()}}
-        for number, (name, label) in enumerate(zip(names, labels, strict=True))
-        if label
-    ]
-    return labels_of(list(enumerate(rows, 1)), f"the labels of {shown}")
+def _rows(
+    names: list[str], labels: list[str], columns: dict[str, list[str]], shown: str
+) -> dict[tuple[str, str], dict[str, str]]:
+    """What the arrays say of every recording. Raises `DataError` where they contradict themselves."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for number, (name, label) in enumerate(zip(names, labels, strict=True)):
+        row = {"label": label, **{key: texts[number] for key, texts in columns.items()}}
+        if found.setdefault((name, ""), row) != row:
+            raise DataError(f"{shown} has {printable(name, 60)!r} in names twice, with other values.")
+    return found

@@ -37,7 +37,7 @@ class _Parquet:
         if sum(group.total_byte_size for group in groups) > max(MIN_TOTAL, MAX_RATIO * size):
             raise Unusable("expands to far more than its size")
 
-    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Row]:
+    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[tables.Cells]:
         names = [self.header[column] for column in [*facts, *numbers]]
         try:
             for batch in self._file.iter_batches(BATCH, columns=sorted(set(names)), use_threads=False):

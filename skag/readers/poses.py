@@ -120,7 +120,7 @@ def read(
     read = partial(_arrays_or_why, frames_of, layout, names)
     lost = partial(_lost, layout, names)
     clips = _clips(options.workers.map(read, recordings, attrgetter("size")), catalogue, lost)
-    return Source(layout, catalogue.classes, clips, len(paths), catalogue.notes, catalogue.has_splits)
+    return catalogue.source(layout, clips, len(paths))
 
 
 Arrays = tuple[np.ndarray, np.ndarray | None]

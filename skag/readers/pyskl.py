@@ -23,7 +23,7 @@ from .archives import Files, printable
 from .kinetics import decompressed, is_compressed
 from .label_names import known_names
 from .ntu import NTU60_ACTIONS, NTU60_SETUPS, official_splits
-from .source import Options, Skipped, Source, Unusable, numbered
+from .source import Options, Skipped, Source, Unusable, begin_at_1, numbered
 
 MEMORY = 1.1  # times the length of a pickle: it is read as it is, and a little for every recording
 LAYOUTS = {(25, 3): "nturgb+d", (20, 3): "kinect-v1", (17, 2): "coco", (18, 2): "openpose-18"}  # joints, coordinates
@@ -68,7 +68,16 @@ def read(files: Files, options: Options) -> Source:
     clips = [entry.clip for entry in usable]
     classes = options.classes or class_names(clips, splits, any(entry.compressed for entry in usable), notes)
     found = splits_of(clips, splits, {name_of(annotation) for annotation in annotations}, notes)
-    return Source(layout, classes, _clips(entries, found), len(entries), notes, has_splits=bool(found))
+    found_labels = {clip.label for clip in clips if clip.label >= 0}
+    return Source(
+        layout,
+        classes,
+        _clips(entries, found),
+        len(entries),
+        notes,
+        has_splits=bool(found),
+        first_label=int(classes == numbered(len(classes)) and begin_at_1(found_labels)),
+    )
 
 
 def load(files: Files, name: str) -> tuple[Any, int, str]:

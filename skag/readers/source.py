@@ -27,9 +27,19 @@ from ..parallel import Workers
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip
 from .archives import Files, Member, printable
+from .counted import counted_reasons
 
 if TYPE_CHECKING:
-    from .labels import Labels
+    from .label_tables import Labels
+    from .name_patterns import NamePattern
+
+
+@dataclass(frozen=True)
+class ClassesFrom:
+    """What the user chose classes from: a column of tables, or else a level of folders (None: skag's choice)."""
+
+    column: str | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,16 @@ class Options:
     to_predict: bool = False  # classes are not needed: recordings without them are wanted too
     workers: Workers = field(default_factory=Workers)  # who reads the files of a source
     beside: tuple[str, ...] = ()  # paths of people's own recordings in other formats of the same source
+    classes_from: ClassesFrom | None = None
+    pattern: NamePattern | None = None  # of file names that say label, subject, camera, split or what to split by
+    split_column: str | None = None  # what is split by, where that is not known of every clip
+
+    @property
+    def may_take_column(self) -> bool:
+        """Whether a column of a table may be the class."""
+        if self.classes_from is not None:
+            return self.classes_from.column is not None
+        return self.pattern is None or "label" not in self.pattern.fields
 
 
 @dataclass(frozen=True)
@@ -75,9 +95,7 @@ def _none_usable(files: Files, reasons: list[tuple[str, str]], what: str) -> str
         return f"{files.shown} {reason}."
     if len(reasons) == 1:
         return f"{files.shown}: {printable(name, 200)} {reason}."
-    return (
-        f"none of the {len(reasons)} {what}s in {files.shown} can be used; the first, {printable(name, 200)} {reason}."
-    )
+    return f"none of the {len(reasons)} {what}s in {files.shown} can be used: {counted_reasons(reasons)}."
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,10 @@ class Source:
     notes: list[str] = field(default_factory=list)  # what the user should know, a sentence each
     has_splits: bool = True  # False: the data say nothing about training and test, `convert` makes splits
     frame_rate: float | None = None  # of clips without one of their own, where the data set's paper states it
+    first_label: int = 0  # 1 where labels of classes without known names begin there
+    where: str = ""  # what classes were taken from, such as "column 'Action'"; "" where the format says them
+    could_be: list[str] = field(default_factory=list)  # what else they could be, each with the option for it
+    groups: dict[str, str] = field(default_factory=dict)  # of recordings gone through: what is split by
 
 
 def each_file(
@@ -153,6 +175,11 @@ def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
     """The first wanted member by name, to look into."""
     name = next(filter(wanted, files.names), None)
     return None if name is None else next(files.read(name.__eq__), None)
+
+
+def begin_at_1(labels: set[int]) -> bool:
+    """Whether labels are counted from 1: none is 0, and none is left out."""
+    return len(labels) > 1 and labels == set(range(1, max(labels) + 1))
 
 
 def numbered(count: int) -> list[str]:

@@ -4,26 +4,29 @@ Columns with coordinates are named after a joint and an axis (`left_hand_x`, `Le
 `joint_0_x`; from 0 or from 1, in the order of the layout). A last part `c`, `conf`, `confidence`, `score`,
 `visibility`, `likelihood` or `v` is a confidence. An empty cell is a joint that was not seen.
 
-Further columns, all optional; others are ignored:
+Further columns, all optional, in any spelling (`User-ID`, see `skag.readers.fact_columns`):
 
     clip                             the recording, where a file holds several; its rows follow one another
     frame                            a number; rows of one frame have the same one
     body                             which person a row is, where there are several (at most five in a recording)
-    label, subject, camera, split    as in `skag.readers.labels`, on the first row of a recording
+    label                            where it changes, a new clip begins (see `skag.readers.table_cuts`)
+    subject, take                    where they change, a new recording begins
+    camera, split                    as in `skag.readers.labels`
     width, height                    of the image in pixels
     timestamp, time                  of the frame; in seconds, or in thousandths, millionths or nanoseconds
                                      where a name such as `timestamp_ms` says so or no camera were else so slow
+
+`person` is a body where rows of several people are mixed, else a subject.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -34,27 +37,19 @@ from ..skeleton.layouts import Layout
 from ..skeleton.store import UNKNOWN, Clip
 from . import joints
 from .archives import Files, printable
-from .labels import Catalogue, Labels, find_labels, is_labels, labels_of
+from .fact_columns import BODY, CLIP, FRAME, LABEL, PERSON, SPLIT, SUBJECT, TAKE, TIME, fact_of, time_unit
+from .label_tables import find_labels, is_labels
+from .labels import Catalogue, Own, label_column
 from .poses import ALWAYS_ALLOWED, EMPTIEST
 from .source import NoneUsable, Options, Skipped, Source, Unusable, streams
+from .table_columns import GROUP, Choice, Columns, columns_of
+from .table_cuts import Cuts, Cutter, Row, Segment, Visit
 
-TIMES = {  # columns of time stamps, and what a second is in them, where the name says so
-    "timestamp": 0, "time": 0, "t": 0, "time_s": 1, "timestamp_s": 1, "time_sec": 1, "seconds": 1, "time_ms": 1e3,
-    "timestamp_ms": 1e3, "milliseconds": 1e3, "time_us": 1e6, "timestamp_us": 1e6, "time_ns": 1e9, "timestamp_ns": 1e9,
-}  # fmt: skip
-FACTS = {
-    "clip": "clip", "recording": "clip", "file": "clip", "name": "clip", "frame": "frame", "body": "body",
-    "person": "body", "track": "body", "label": "label", "class": "label", "subject": "subject", "camera": "camera",
-    "split": "split", "width": "width", "height": "height", **dict.fromkeys(TIMES, "time"),
-}  # fmt: skip
-CONFIDENCE = {"c", "conf", "confidence", "score", "visibility", "likelihood", "v"}
 MAX_BODIES = 5
 MAX_BYTES = 64 << 20  # of the numbers of one recording
-_OF_LABELS = ("label", "subject", "camera", "split")
-_OF_HANDS = {"hand", "finger", "thumb", "index", "pinky", "face"}
-_JOINT_WORDS = {"joint", "j", "kp", "keypoint", "key", "point", "landmark", "lm"}
+_OF_CLIPS = {CLIP, LABEL, SUBJECT, TAKE, "camera", SPLIT, GROUP, PERSON}  # facts that tables are looked through for
 
-Row = tuple[list[str], np.ndarray | str]  # texts of the fact columns; numbers, or why there are none
+Cells = tuple[list[str], np.ndarray | str]  # texts of the fact columns; numbers, or why there are none
 
 
 class Table(Protocol):
@@ -62,104 +57,20 @@ class Table(Protocol):
 
     header: list[str]
 
-    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[Row]:
+    def rows(self, facts: list[int], numbers: list[int]) -> Iterator[Cells]:
         """The rows, of each the columns `facts` as text and `numbers` as float64."""
 
 
 Open = Callable[[BinaryIO], Table]  # raises `Unusable`
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a table mean."""
-
-    facts: dict[str, int]
-    points: dict[str, list[int]]  # joint -> columns of its coordinates
-    confidence: dict[str, int]
-    numbered: bool  # joints are "0", "1", ... in their order
-
-    @property
-    def dims(self) -> int:
-        return len(next(iter(self.points.values())))
-
-    def layout(self) -> Layout:
-        """The layout that fits. Raises `Unusable`."""
-        if self.numbered:
-            return joints.layout_of_shape(len(self.points), self.dims)
-        return joints.layout_of_names(self.points, self.dims)
-
-    def numbers(self, layout: Layout) -> list[int]:
-        """Columns of all coordinates in the order of the layout, then of all confidences. Raises `Unusable`."""
-        names = list(self.points)
-        if self.dims < layout.dims:
-            raise Unusable(f"has {self.dims} coordinates per joint, and layout {layout.name} has {layout.dims}")
-        if not self.numbered:
-            names = [names[place] for place in joints.places(layout, names)]
-        elif len(names) != layout.num_recorded:
-            raise Unusable(f"has {len(names)} joints, and layout {layout.name} has {layout.num_recorded}")
-        found = [column for name in names for column in self.points[name][: layout.dims]]
-        return found + [self.confidence.get(name, self.points[name][0]) for name in names if self.confidence]
-
-    def assumed(self, layout: Layout) -> list[int]:
-        """Where in `numbers` x stands for a confidence that is not there: such joints count as seen."""
-        names = list(self.points)
-        names = names if self.numbered else [names[place] for place in joints.places(layout, names)]
-        start = layout.num_recorded * layout.dims
-        return [start + n for n, name in enumerate(names) if self.confidence and name not in self.confidence]
-
-
-def columns_of(header: list[str]) -> Columns:
-    """Understand a header. Raises `Unusable` where it names no joints."""
-    if not header:
-        raise Unusable("is empty")
-    facts: dict[str, int] = {}
-    axes: dict[str, dict[str, int]] = {}
-    for number, name in enumerate(header):
-        if (fact := FACTS.get(name.strip().lower())) is not None:
-            facts.setdefault(fact, number)
-        elif found := _joint_and_axis(name):
-            joint, axis = found
-            if axes.setdefault(joint, {}).setdefault(axis, number) != number:
-                raise Unusable(f"has two columns for {axis} of joint {printable(joint, 40)}")
-    if not axes:
-        raise Unusable("has no columns with coordinates of joints, such as left_hand_x")
-    wanted = "xyz" if any("z" in of_joint for of_joint in axes.values()) else "xy"
-    for joint, of_joint in axes.items():
-        if missing := [axis for axis in wanted if axis not in of_joint]:
-            raise Unusable(f"has no column {missing[0]} for joint {printable(joint, 40)}")
-    confidence = {joint: of_joint["c"] for joint, of_joint in axes.items() if "c" in of_joint}
-    without = {joint for joint in axes.keys() - confidence.keys() if not _OF_HANDS & set(joint.split())}
-    if confidence and without:  # MediaPipe gives a visibility for the pose, and none for hands and face
-        raise Unusable(f"has no confidence for joint {printable(min(without), 40)}, but for others")
-    points = {joint: [of_joint[axis] for axis in wanted] for joint, of_joint in axes.items()}
-    numbered = all(joint.isdigit() for joint in points)
-    if numbered:
-        points = dict(sorted(points.items(), key=lambda item: int(item[0])))
-        first = int(next(iter(points)))
-        if first > 1 or list(map(int, points)) != list(range(first, first + len(points))):
-            raise Unusable("has numbers of joints with gaps, or not from 0 or 1")
-    return Columns(facts, points, confidence, numbered)
-
-
-def _joint_and_axis(name: str) -> tuple[str, str] | None:
-    """ "left_hand_x" -> ("left hand", "x"); None for a column of something else."""
-    parts = joints.words(name) if len(name) < 100 else []
-    for axis, rest in ((parts[-1:], parts[:-1]), (parts[:1], parts[1:])):
-        is_confidence = axis and axis[0] in CONFIDENCE
-        if rest and (is_confidence or axis[0] in ("x", "y", "z")):
-            number = [part for part in rest if part not in _JOINT_WORDS]
-            numbered = len(number) == 1 and re.fullmatch(r"\d{1,4}", number[0])
-            rest = joints.bare(rest)
-            return str(int(number[0])) if numbered else " ".join(rest), "c" if is_confidence else axis[0]
-    return None
-
-
-def _first(files: Files, wanted: Callable[[str], bool], opened: Open) -> Columns:
-    """The columns of the first table that is one of recordings. Raises `DataError` where there is none."""
+def _first(files: Files, wanted: Callable[[str], bool], opened: Open, choice: Choice) -> tuple[Columns, list[str]]:
+    """Columns and header of the first table that is one of recordings. Raises `DataError` where there is none."""
     problems: list[tuple[str, Unusable]] = []
     for name, stream in streams(files, wanted):
         try:
-            return columns_of(opened(_there(stream)).header)
+            header = opened(_there(stream)).header
+            return columns_of(header, choice), header
         except Unusable as unusable:
             problems.append((name, unusable))
     raise NoneUsable(files, problems, "table")
@@ -174,23 +85,37 @@ def _there(stream: BinaryIO | str) -> BinaryIO:
 def read(files: Files, options: Options, wanted: Callable[[str], bool], opened: Open) -> Source:
     """Recordings in the order of the files and rows. Raises `DataError`."""
     names = list(filter(wanted, files.names))
+    labels = options.labels or find_labels(files)
+    elsewhere = [*(labels.columns if labels else ()), *(options.pattern.fields if options.pattern else ())]
+    by = options.split_column
+    in_tables = by is not None and by not in elsewhere and not re.fullmatch(r"folder:\d+", by)
+    choice = Choice(
+        label=label_column(options),
+        without_label=labels is not None or not options.may_take_column,
+        group=by if in_tables else None,
+    )
     try:
-        columns = _first(files, wanted, opened)
+        columns, header = _first(files, wanted, opened, choice)
         layout = options.layout or columns.layout()
         columns.numbers(layout)
     except Unusable as unusable:
         raise DataError(f"{files.shown} {unusable}.") from None
-    reader = _Reader(files, wanted, opened, layout)
-    if "clip" in columns.facts or "label" in columns.facts:
-        reader.look_through("clip" in columns.facts)
-        names = list(reader.first_rows)
-    labels = options.labels or find_labels(files)
-    if not labels and "label" in columns.facts:
-        labels = reader.own_labels()
-    reader.catalogue = catalogue = Catalogue(names, files, options, labels)
+    reader = _Reader(files, wanted, opened, layout, choice)
+    facts = {fact_of(name) for name in header}
+    if PERSON in facts and not (BODY in facts and SUBJECT in facts):
+        reader.choose_person(len(names), options.to_predict)
+        columns = columns_of(header, reader.choice)
+    if not _OF_CLIPS.isdisjoint(columns.facts):
+        reader.look_through(CLIP in columns.facts)
+        names = reader.paths
+    where = f"column {columns.names.get(LABEL, '')!r}"
+    own = Own(reader.cuts.rows, columns.names, where, columns.labels, columns.unused)
+    reader.catalogue = catalogue = Catalogue(names, files, options, own)
+    if LABEL in columns.names:
+        catalogue.notes += reader.cuts.notes(columns.names[LABEL])
     if not columns.numbered and (note := joints.left_out(layout, columns.points)):
         catalogue.notes.append(note)
-    return Source(layout, catalogue.classes, reader.clips(), len(names), catalogue.notes, catalogue.has_splits)
+    return catalogue.source(layout, reader.clips(), max(len(names), len(reader.cuts.rows)))
 
 
 def is_table(name: str, ending: tuple[str, ...]) -> bool:
@@ -203,52 +128,69 @@ class _Reader:
 
     catalogue: Catalogue
 
-    def __init__(self, files: Files, wanted: Callable[[str], bool], opened: Open, layout: Layout) -> None:
+    def __init__(
+        self, files: Files, wanted: Callable[[str], bool], opened: Open, layout: Layout, choice: Choice
+    ) -> None:
         self._files, self._wanted, self._opened, self._layout = files, wanted, opened, layout
+        self.choice = choice
         self._by_clip = False
-        self.first_rows: dict[str, tuple[str, ...]] = {}  # of every recording, where the tables were looked through:
-        # the columns `_OF_LABELS`; "" where there are none
-        self._scattered: set[str] = set()
+        self.cuts = Cuts()
+        self.paths: list[str] = []  # of all recordings, where the tables were looked through
         self._told: set[str] = set()
+        self._time_unit = 0.0  # of the table that is read, see `times`
+
+    def choose_person(self, tables: int, to_predict: bool) -> None:
+        """Whether a column "person" is the body or the subject: rows of several people in one frame are bodies.
+
+        People one after another are bodies in a table of one recording beside others, and subjects in a table of all.
+        """
+        self.choice = replace(self.choice, person=BODY)
+        together = several = by_clip = False
+        for file, stream in streams(self._files, self._wanted):
+            try:
+                before: tuple[str, str, str] = ("", "", "")
+                met: dict[str, set[str]] = {}
+                for row in self._facts(_there(stream)):
+                    path, who, frame = row.get(CLIP) or file, row.get(BODY, ""), row.get(FRAME, "")
+                    by_clip = by_clip or CLIP in row
+                    people = met.setdefault(path, set())
+                    if path == before[0] and who != before[1]:
+                        several = True
+                        together = together or (frame == before[2] if FRAME in row else who in people)
+                    people.add(who)
+                    before = path, who, frame
+            except Unusable:
+                continue  # `clips` says why
+        if not together and not (several and (by_clip or tables > 1 or to_predict)):
+            self.choice = replace(self.choice, person=SUBJECT)
 
     def look_through(self, by_clip: bool) -> None:
-        """Find all recordings and what their first rows say."""
+        """Find all recordings, where they are cut, and what their rows say of them."""
         self._by_clip = by_clip
         for file, stream in streams(self._files, self._wanted):
             try:
-                for name, row in self._starts(file, _there(stream)):
-                    if name in self.first_rows:
-                        self._scattered.add(name)
-                    told = tuple(sys.intern(row.get(key, "")) for key in _OF_LABELS)
-                    self.first_rows.setdefault(name, told)
+                table = self._opened(_there(stream))
+                facts = columns_of(table.header, self.choice).facts
+                cutter = Cutter(self.cuts, by_clip, BODY in facts)
+                visits: list[Visit] = []
+                try:
+                    rows = ((self._path(file, row), row) for row in _rows(table, facts))
+                    for visit in cutter.visits(rows):
+                        visits.append(visit)
+                finally:  # those before a damaged place
+                    self.cuts.add(file, visits)
+                    self.paths += dict.fromkeys(visit.path for visit in visits)
+                    if not visits:
+                        self.paths.append(file)
             except Unusable:
-                self.first_rows.setdefault(file, ("",) * len(_OF_LABELS))  # `clips` says why
+                continue  # `clips` says why
 
-    def _starts(self, file: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, str]]]:
-        """(recording, its first row) in one table."""
+    def _facts(self, stream: BinaryIO) -> Iterator[Row]:
         table = self._opened(stream)
-        facts = columns_of(table.header).facts
-        before = None
-        for texts, _ in table.rows(list(facts.values()), []):
-            row = dict(zip(facts, texts, strict=True))
-            name = self._name(file, row)
-            if name != before:
-                yield name, row
-            if not self._by_clip:
-                return
-            before = name
+        return _rows(table, columns_of(table.header, self.choice).facts)
 
-    def _name(self, file: str, row: dict[str, str]) -> str:
-        return row.get("clip") or file if self._by_clip else file
-
-    def own_labels(self) -> Labels:
-        """The labels in the tables themselves. Raises `DataError`."""
-        rows = (
-            {"file": name, **dict(zip(_OF_LABELS, row, strict=True))}
-            for name, row in self.first_rows.items()
-            if row[_OF_LABELS.index("label")]
-        )
-        return labels_of(list(enumerate(rows, 1)), f"the column label of {self._files.shown}")
+    def _path(self, file: str, row: Row) -> str:
+        return row.get(CLIP) or file if self._by_clip else file
 
     def clips(self) -> Iterator[Clip | Skipped]:
         for file, stream in streams(self._files, self._wanted):
@@ -261,41 +203,71 @@ class _Reader:
 
     def _clips_of(self, file: str, stream: BinaryIO) -> Iterator[Clip | Skipped]:
         table = self._opened(stream)
-        columns = columns_of(table.header)
-        self._time_unit = TIMES[table.header[columns.facts["time"]].strip().lower()] if "time" in columns.facts else 0
-        numbers, assumed = columns.numbers(self._layout), columns.assumed(self._layout)
+        columns = columns_of(table.header, self.choice)
+        self._time_unit = time_unit(columns.names[TIME]) if TIME in columns.names else 0
+        rows = _cells(table, columns, self._layout)
+        if (visits := self.cuts.visits.get(file)) is not None:
+            for visit in visits:
+                yield from self._clips_of_visit(visit, rows, bool(columns.confidence))
+            for _ in rows:  # to the damaged place
+                pass
+            if not visits:
+                raise Unusable("has no rows")
+            return
         recording: _Recording | None = None
-        for texts, values in table.rows(list(columns.facts.values()), numbers):
-            row = dict(zip(columns.facts, texts, strict=True))
-            name = self._name(file, row)
-            if recording is None or name != recording.name:
-                if recording:
-                    yield from self._closed(recording)
-                recording = _Recording(name, row, self._layout, bool(columns.confidence))
-            if assumed and not isinstance(values, str):
-                values[assumed] = np.isfinite(values[assumed]) & (values[assumed] != 0)
+        for row, values in rows:
+            recording = recording or _Recording(file, row, self._layout, bool(columns.confidence))
             recording.add(row, values)
         if recording is None:
             raise Unusable("has no rows")
-        yield from self._closed(recording)
+        yield self._closed(recording, file, "")
 
-    def _closed(self, recording: _Recording) -> Iterator[Clip | Skipped]:
-        name = recording.name
-        shown = name if self._by_clip else self.catalogue.name(name)
-        try:
-            if name in self._scattered:
-                if name in self._told:
-                    return
-                self._told.add(name)
-                raise Unusable("has rows in several places: sort the table by its recordings")
-            keypoints, confidence = recording.arrays()
-            label, facts = self.catalogue.facts(name)
-        except Unusable as unusable:
-            yield Skipped(shown, str(unusable))
+    def _clips_of_visit(
+        self, visit: Visit, rows: Iterator[tuple[Row, np.ndarray | str]], with_confidence: bool
+    ) -> Iterator[Clip | Skipped]:
+        if visit.path in self.cuts.scattered:
+            for _ in zip(visit.owners(), rows, strict=False):
+                pass
+            if visit.path not in self._told:
+                self._told.add(visit.path)
+                yield Skipped(visit.path, "has rows in several places: sort the table by its recordings")
             return
+        open_ones: dict[int, _Recording] = {}
+        for number, (owner, (row, values)) in enumerate(zip(visit.owners(), rows, strict=False)):
+            if owner < 0:
+                continue
+            segment: Segment = visit.segments[owner]
+            if owner not in open_ones:
+                facts = {**segment.facts, **({BODY: ""} if BODY in row else {})}
+                open_ones[owner] = _Recording(visit.path, facts, self._layout, with_confidence)
+            open_ones[owner].add(row, values)
+            if number == segment.last:
+                yield self._closed(open_ones.pop(owner), visit.path, segment.suffix)
+
+    def _closed(self, recording: _Recording, path: str, suffix: str) -> Clip | Skipped:
+        shown = path if self._by_clip else self.catalogue.name(path)
+        shown += suffix
+        try:
+            keypoints, confidence = recording.arrays()
+            label, facts = self.catalogue.facts(path, suffix, shown)
+        except Unusable as unusable:
+            return Skipped(shown, str(unusable))
         size = [_pixels(recording.row.get(side, "")) for side in ("width", "height")]
-        yield Clip(shown, label, keypoints, confidence, facts.subject, facts.camera, splits=facts.splits,
-                   width=size[0], height=size[1], times=recording.times(self._time_unit))  # fmt: skip
+        return Clip(shown, label, keypoints, confidence, facts.subject, facts.camera, splits=facts.splits,
+                    width=size[0], height=size[1], times=recording.times(self._time_unit))  # fmt: skip
+
+
+def _rows(table: Table, facts: dict[str, int]) -> Iterator[Row]:
+    return (dict(zip(facts, texts, strict=True)) for texts, _ in table.rows(list(facts.values()), []))
+
+
+def _cells(table: Table, columns: Columns, layout: Layout) -> Iterator[tuple[Row, np.ndarray | str]]:
+    """The facts of every row, and its numbers in the order of the layout, or why there are none."""
+    assumed = columns.assumed(layout)
+    for texts, values in table.rows(list(columns.facts.values()), columns.numbers(layout)):
+        if assumed and not isinstance(values, str):
+            values[assumed] = np.isfinite(values[assumed]) & (values[assumed] != 0)
+        yield dict(zip(columns.facts, texts, strict=True)), values
 
 
 def _number(text: str) -> float:
@@ -316,7 +288,8 @@ class _Recording:
         self.name, self.row = name, row
         self._layout, self._with_confidence = layout, with_confidence
         self._values = bytearray()
-        self._frames, self._bodies, self._stamps = array("d"), array("b"), array("d")
+        self._frames, self._bodies = array("d"), array("b")
+        self._stamps = array("d")
         self._body: dict[str, int] = {}
         self._rows_of: Counter[int] = Counter()
         self._problem = ""
@@ -334,7 +307,7 @@ class _Recording:
                 raise Unusable(f"is longer than {MAX_BYTES >> 20} MiB")
             self._frames.append(self._frame(row, body))
             self._bodies.append(body)
-            self._stamps.append(_number(row.get("time", "")))
+            self._stamps.append(_number(row.get(TIME, "")))
             self._values += values.astype(np.float32).tobytes()
         except Unusable as unusable:
             self._problem = str(unusable)

@@ -6,6 +6,7 @@ is another.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
@@ -79,4 +80,7 @@ def _joined(sources: list[Source], options: Options) -> Source:
         None if None in totals else sum(totals),
         notes,
         any(source.has_splits for source in sources),
+        where="; ".join(dict.fromkeys(source.where for source in sources)),
+        could_be=list(dict.fromkeys(each for source in sources for each in source.could_be)),
+        groups=ChainMap(*(source.groups for source in sources)),
     )

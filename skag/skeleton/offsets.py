@@ -23,8 +23,8 @@ def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bo
     distance from it (the length of a bone), which joints of a real body far from its root do not.
 
     In the axes of the body's parts (angles elsewhere) they hardly move at all: left and right leg then lie on each
-    other, as no real legs do. Where the layout says nothing of legs, a joint at the end of a limb is no farther from the
-    origin than the first.
+    other, as no real legs do. Where the layout says nothing of legs, a joint at the end of a limb is no farther from
+    the origin than the first.
     """
     if len(body) < _FEWEST_FRAMES:
         return False

@@ -38,7 +38,7 @@ import h5py
 import numpy as np
 
 from ..errors import DataError, cause
-from ..suggestions import did_you_mean
+from ..suggestions import did_you_mean, no_store
 from .layouts import Layout
 
 FORMAT, VERSION = "skag-skeletons", 2
@@ -276,6 +276,8 @@ class SkeletonStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
+            if other := no_store(self.path):
+                raise DataError(other)
             otherwise = f"make one with `skag convert SOURCE {self.path}`."
             step = did_you_mean(self.path, otherwise, lambda path: path.suffix == ".h5" and path.is_file())
             raise DataError(f"no skeleton store {self.path}: {step}")
@@ -293,7 +295,8 @@ class SkeletonStore:
     def _check_format(self) -> None:
         attrs = self._file.attrs
         if attrs.get("format") != FORMAT:
-            raise DataError(f"{self.path} is no skeleton store: make one with `skag convert SOURCE OUT.h5`.")
+            other = no_store(self.path)
+            raise DataError(other or f"{self.path} is no skeleton store: make one with `skag convert SOURCE OUT.h5`.")
         if (version := attrs["version"]) > VERSION:
             raise DataError(f"{self.path} was written by a newer skag (store version {version}): update skag.")
 
@@ -301,7 +304,8 @@ class SkeletonStore:
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
-            raise DataError(f"{self.path} is no readable HDF5 file ({cause(error)}); convert it again.") from None
+            damaged = f"{self.path} is no readable HDF5 file ({cause(error)}); convert it again."
+            raise DataError(no_store(self.path) or damaged) from None
         self._process = os.getpid()
 
     def _open_parts(self) -> None:
@@ -383,6 +387,12 @@ class SkeletonStore:
         """The (training, test) split names of a protocol; the only one when not named. Raises `DataError`."""
         found = self.protocols()
         known = ", ".join(found) or "none"
+        if not found and name is None:
+            there = ", ".join(self.splits) or "none"
+            raise DataError(
+                f"{self.path} has no training split with its test split (splits: {there}), no --protocol: convert the "
+                "recordings again with --split-by subject, random or a column."
+            )
         if name is None:
             if len(found) != 1:
                 raise DataError(f"{self.path} has {len(found)} protocols ({known}): choose one with --protocol.")
