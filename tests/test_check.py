@@ -517,7 +517,11 @@ def test_places_that_are_offsets_from_the_joint_before_them(tmp_path, clips):
         return changed
 
     found = findings(tmp_path, changed(clips, range(len(clips)), offsets))["offsets"]
-    assert found.level == "error" and found.clips > 0.5 * len(clips) and "Add them up" in found.advice
+    assert (
+        found.level == "error"
+        and found.clips > 0.5 * len(clips)
+        and "Add to every joint the place of its parent" in found.advice
+    )
 
 
 def test_the_offsets_of_ui_prmd_are_recognised(tmp_path):

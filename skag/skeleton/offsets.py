@@ -23,12 +23,12 @@ def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bo
     distance from it (the length of a bone), which joints of a real body far from its root do not.
 
     In the axes of the body's parts (angles elsewhere) they hardly move at all: left and right leg then lie on each
-    other, as no real legs do. Where the layout says nothing of legs, a joint at the end of a limb is no farther from
-    the origin than the first.
+    other, as no real legs do. Offsets of bones whose lengths a sensor measures anew are known by the ends of limbs,
+    which are no farther from the origin than their beginnings.
     """
     if len(body) < _FEWEST_FRAMES:
         return False
-    if "left leg" not in layout.parts and _no_farther_at_the_ends(body, there, layout):
+    if _no_farther_at_the_ends(body, there, layout):
         return True
     parent = np.array([layout.index[layout.bones.get(joint, joint)] for joint in layout.joints])
     root = layout.index[layout.root]
