@@ -28,19 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 )
 # What shared code knows of methods: their names, and the protocols.
 KNOWN_OF_METHODS = {"skag.methods", "skag.methods.base"}
-GROUND = {
-    "config",
-    "checks",
-    "errors",
-    "metrics",
-    "device",
-    "parallel",
-    "runs",
-    "suggestions",
-    "targets",
-    "recipes",
-    "version",
-}
+GROUND = set("checks config device errors hub metrics parallel recipes runs suggestions targets version".split())
 TORCH_FREE = ("config", "recipes", "rows", "script", "agents", "questioner", "selector", "class_knowledge")
 
 
