@@ -42,8 +42,8 @@ from skag.encoders.layers import BatchNorm, Pointwise
 from skag.encoders.protogcn import SpatialGraph, TemporalBranches
 from skag.methods.skeleton_agent.losses import alignment_loss
 from skag.methods.skeleton_agent.network import ModelConfig, NetworkOutput, Recogniser
-from skag.weights import mend_torchvision
 from skag.training.allocator import keep_freed_memory, without_small_caches
+from skag.weights import mend_torchvision
 
 VARIANTS = ("plain", "plain-kept", "skag", "skag-bf16", "all-bodies", "skag-malloc")
 AS_IT_COMES = ("plain", "skag-malloc")  # the C library's allocator
