@@ -62,9 +62,8 @@ def _critical(known: ClassKnowledge, rounds: dict[int, Exchange], run: Run, text
     moves = {}
     if MOVEMENTS.number in rounds:
         with suppress(FormatProblem):
-            moves = {
-                each.joint: each.movement for each in read_critical_joints(rounds[MOVEMENTS.number].text, run.layout)
-            }
+            lines = read_critical_joints(rounds[MOVEMENTS.number].text, run.layout, run.layout.num_joints)
+            moves = {each.joint: each.movement for each in lines}
     joints = [run.layout.index[joint] for joint in known.joints]
     return {"sentence": texts(known.sentence), "joints": [[joint, texts(moves.get(joint))] for joint in joints]}
 
