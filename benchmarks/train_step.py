@@ -42,7 +42,7 @@ from skag.encoders.layers import BatchNorm, Pointwise
 from skag.encoders.protogcn import SpatialGraph, TemporalBranches
 from skag.methods.skeleton_agent.losses import alignment_loss
 from skag.methods.skeleton_agent.network import ModelConfig, NetworkOutput, Recogniser
-from skag.text.weights import mend_torchvision
+from skag.weights import mend_torchvision
 from skag.training.allocator import keep_freed_memory, without_small_caches
 
 VARIANTS = ("plain", "plain-kept", "skag", "skag-bf16", "all-bodies", "skag-malloc")

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from .text.weights import one_line
 from .version import __version__
+from .weights import one_line
 
 # What pyproject.toml lists (a test compares them), since an installed package's own list may be older than its code.
 REQUIRED = (

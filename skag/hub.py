@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SkagError
-from .text.weights import REACH_SECONDS, listed, one_line
+from .weights import REACH_SECONDS, listed, one_line
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # or either in shards, with an index beside them

@@ -16,7 +16,7 @@ from skag import text
 from skag.errors import TextError
 from skag.text import embed, length_remark, token_count
 from skag.text import hf as text_hf
-from skag.text.weights import mend_torchvision
+from skag.weights import mend_torchvision
 
 WORDS = ["the", "person", "raises", "right", "hand", "and", "then", "sits", "down", "stands", "up", "##ly", "."]
 SENTENCES = ["The person raises the right hand.", "the person sits down", "then stands up and sits down and stands up"]

@@ -87,7 +87,7 @@ def open_backend(
 
 def _meant(name: str, model: str) -> str:
     """The next step after a `--llm` that names no backend."""
-    providers = ("ollama", "local", *PROVIDERS)
+    providers = ("ollama", *PROVIDERS, "local")
     if not model and name.casefold() in providers:
         return f"name a model too, {name.casefold()}/MODEL."
     if near := difflib.get_close_matches(name.casefold(), providers if model else ["measured"], 1):

@@ -38,8 +38,8 @@ from ..skeleton import transforms
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore, write_store
 from ..targets import check_target, start_of
-from ..text.weights import one_line
 from ..version import __version__
+from ..weights import one_line
 from .loaded import Run, choose_split, load_run, open_run, split_clips
 from .scores import predict_prepared
 

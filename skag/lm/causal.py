@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..errors import ModelError
 from ..hub import Files, quiet, read_weights
-from ..text.weights import listed, mend_torchvision, one_line
+from ..weights import listed, mend_torchvision, one_line
 from . import gguf
 from .estimate import Memory, Shape, check_memory, of_loading
 from .names import CACHE, Located, locate

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from ..text.weights import one_line
+from ..weights import one_line
 from .causal import CausalModel
 from .prompts import Inputs, matched
 from .score import Candidates

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ModelError, cause
 from ..hub import CONFIG, Files, quiet
-from ..text.weights import checksum, mend_torchvision, one_line
+from ..weights import checksum, mend_torchvision, one_line
 from .estimate import Shape, check_memory, of_loading
 
 MANIFEST = "skag.json"

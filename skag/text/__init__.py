@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TextError
-from .weights import listed
+from ..weights import listed
 
 LEXICAL = "lexical"
 LEXICAL_DIM = 512  # bits of one BLAKE2b digest; also the width of the published model's embedding

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import TextError
 from ..hub import CONFIG, Files, Finder, quiet, read_weights
-from .weights import checksum, listed, mend_torchvision, one_line
+from ..weights import checksum, listed, mend_torchvision, one_line
 
 _BATCH = 32  # sentences at a time: bounds memory, not the result
 _NO_LIMIT = 1_000_000  # transformers writes "no limit" as a number beyond any text

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TextError
-from .weights import REACH_SECONDS, checksum, mend_torchvision, one_line
+from ..weights import REACH_SECONDS, checksum, mend_torchvision, one_line
 
 _BATCH = 128  # sentences at a time: bounds memory, not the result
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ...encoders.cost import Cost, cost
 from ...encoders.ctrgcn import CtrGcn, CtrGcnConfig
 from ...errors import RunError
-from ...text.weights import mend_torchvision, one_line
+from ...weights import mend_torchvision, one_line
 from .config import BridgeConfig, EncoderConfig
 
 
