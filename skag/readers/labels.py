@@ -203,8 +203,8 @@ class Catalogue:
         self._found = set(found)
         self.classes = classes or found
         self._index = {name: number for number, name in enumerate(self.classes)}
-        for label in found if self._labels else ():
-            if label not in self._index:
+        for label in found:
+            if self._labels and label not in self._index:
                 raise DataError(f"{self._labels.where} has the label {label!r}, {_nearest(label, self.classes)}.")
 
     def facts(self, name: str) -> tuple[int, Facts]:

@@ -24,7 +24,8 @@ NAMES = dict.fromkeys((17, 26, 133, 136), COCO)
 def recognises(files: Files) -> bool:
     """Whether the first JSON file holds frames with instances."""
     member = first(files, is_json)
-    return member is not None and b'"instances"' in (member.data or b"") and b'"keypoints"' in member.data
+    data = None if member is None else member.data
+    return data is not None and b'"instances"' in data and b'"keypoints"' in data
 
 
 def read(files: Files, options: Options) -> Source:

@@ -181,7 +181,7 @@ class _Table:
         columns = {key: _texts(arrays.whole(key), key, count) for key in _BY_RECORDING if key in arrays.names}
         labels, classes = _labels(arrays, count)
         self._frames = _frames(arrays, count)
-        self._names = columns.pop("names", None) or [f"{n:06}" for n in range(count)]
+        self._names = columns.pop("names", []) or [f"{n:06}" for n in range(count)]
         columns = {key.removesuffix("s"): texts for key, texts in columns.items()}
         given = options.labels or find_labels(files) or _given(self._names, labels, columns, files.shown)
         options = replace(options, classes=options.classes or classes)

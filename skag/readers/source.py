@@ -15,12 +15,13 @@ in several formats are together, `skag.readers.together` makes of them; each of 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import DataError
 from ..parallel import Workers
@@ -149,6 +150,13 @@ def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
     """The first wanted member by name, to look into."""
     name = next(filter(wanted, files.names), None)
     return None if name is None else next(files.read(name.__eq__), None)
+
+
+def groups(name: re.Pattern[str], text: str) -> tuple[str | Any, ...]:
+    """The groups of a text that is known to fit: the files that are read were chosen by it."""
+    match = name.fullmatch(text)
+    assert match is not None
+    return match.groups()
 
 
 def numbered(count: int) -> list[str]:
