@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from ..config import AugmentConfig, DataConfig
 from ..device import send
 from . import transforms
 from .layouts import Layout
-from .store import SkeletonStore
 
 TEST_PART = 0.85  # share of the clip that each of several test views sees
 
@@ -42,9 +42,14 @@ class Clips:
 
     def at(self, places: np.ndarray) -> Clips:
         """Some of the clips; the frames are shared."""
-        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths")}
         chosen = torch.from_numpy(places)
-        return replace(self, **{n: v if v is None else v[chosen.to(v.device)] for n, v in of_each.items()})
+        return replace(
+            self,
+            first_row=self.first_row[chosen.to(self.first_row.device)],
+            frames=self.frames[chosen.to(self.frames.device)],
+            labels=self.labels[chosen.to(self.labels.device)],
+            widths=None if self.widths is None else self.widths[chosen.to(self.widths.device)],
+        )
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
@@ -53,7 +58,22 @@ def fits(num_bytes: int, device: torch.device) -> bool:
     return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
-def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
+class ClipSource(Protocol):
+    """Clips by number: a skeleton store, or recordings that are not in one."""
+
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def frames(self) -> np.ndarray: ...  # [n]
+    @property
+    def labels(self) -> np.ndarray: ...  # [n]
+    @property
+    def widths(self) -> np.ndarray: ...  # [n] of the images; 0 or less where they are not known
+    def keypoints(self, number: int) -> np.ndarray: ...  # [M, T, V, C]
+    def confidence(self, number: int) -> np.ndarray | None: ...  # [M, T, V]
+
+
+def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
     """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
     frames, widths = [], []
     in_pixels = store.layout.dims == 2 and config.pixels

@@ -8,7 +8,7 @@ torch, on the training device, with their random draws as arguments.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,7 +29,7 @@ def drop_empty_frames(keypoints: np.ndarray) -> np.ndarray:
     With two bodies the one that is seen in more frames is the main one (published code's rule). A clip
     with nothing in it keeps its first frame.
     """
-    seen = keypoints.any(axis=(2, 3))  # M T
+    seen = np.any(keypoints, axis=(2, 3))  # M T
     if len(keypoints) == 2 and seen[1].sum() > seen[0].sum():
         keypoints, seen = keypoints[::-1], seen[::-1]
     return keypoints[:, seen[0]] if seen[0].any() else keypoints[:, :1]
@@ -138,7 +138,7 @@ def normalise_image(keypoints: np.ndarray, confidence: np.ndarray | None) -> np.
 
     For recordings without an image size. Joints that were not found (all zero) stay zero.
     """
-    present = keypoints.any(axis=-1)
+    present = np.any(keypoints, axis=-1)
     result = np.zeros((*keypoints.shape[:3], 3), np.float32)
     if present.any():
         low, high = keypoints[present].min(0), keypoints[present].max(0)
@@ -262,10 +262,10 @@ def to_stream(
     return motion
 
 
-def indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+def indices(numbers: Iterable[int], device: torch.device) -> Tensor:
     """Joint numbers as a tensor there, brought once: a GPU would be waited for each time."""
-    numbers = tuple(map(int, numbers))
-    return torch.as_tensor(numbers, device=device) if is_traced() else _indices(numbers, device)
+    joints = tuple(map(int, numbers))
+    return torch.as_tensor(joints, device=device) if is_traced() else _indices(joints, device)
 
 
 @lru_cache(maxsize=256)
