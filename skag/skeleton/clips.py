@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..config import AugmentConfig, DataConfig
 from ..device import send
-from . import transforms
+from . import preparation, transforms
 from .layouts import Layout
 from .store import SkeletonStore
 
+_PADDED_FRAMES = 2048  # that are normalised at a time
 TEST_PART = 0.85  # share of the clip that each of several test views sees
 
 
@@ -59,13 +60,15 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
     in_pixels = store.layout.dims == 2 and config.pixels
     most = int(store.frames[numbers].sum())  # empty frames are left out
     rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
-    for number in numbers:
-        clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
-        rows[end : end + len(clip)] = clip
-        end += len(clip)
-        frames.append(len(clip))
-        if in_pixels:
-            widths.append(_width(clip, int(store.widths[number])))
+    for batch in _batches(numbers, store.frames):
+        recordings = [(store.keypoints(number), store.confidence(number)) for number in batch]
+        for number, clip in zip(batch, _prepared(recordings, store.layout, config), strict=True):
+            places = rows[end : end + len(clip)]
+            places[:, : clip.shape[1]], places[:, clip.shape[1] :] = clip, 0
+            end += len(clip)
+            frames.append(len(clip))
+            if in_pixels:
+                widths.append(_width(places, int(store.widths[number])))
     lengths, joined = torch.tensor(frames), torch.from_numpy(rows[:end])
     home = device if fits(joined.nbytes, device) else torch.device("cpu")
     return Clips(
@@ -76,6 +79,37 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
     )
+
+
+def _batches(numbers: np.ndarray, frames: np.ndarray) -> Iterator[list[int]]:
+    """Clip numbers in their order, so many at a time that their padded frames stay few."""
+    batch, longest = [], 0
+    for number in numbers.tolist():
+        longest = max(longest, int(frames[number]))
+        if batch and longest * (len(batch) + 1) > _PADDED_FRAMES:
+            yield batch
+            batch, longest = [], int(frames[number])
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _prepared(
+    recordings: list[tuple[np.ndarray, np.ndarray | None]], layout: Layout, config: DataConfig
+) -> Iterator[np.ndarray]:
+    """Key points `[M, T, V, C]` and confidences `[M, T, V]` to normalised frames `[T', at most num_bodies, V, 3]`."""
+    shapes = [keypoints.shape for keypoints, _ in recordings]
+    dims = layout.dims + (recordings[0][1] is not None)
+    sizes = (len(shapes), max(shape[0] for shape in shapes), max(shape[1] for shape in shapes), layout.num_joints, dims)
+    padded = np.zeros(sizes, np.float32)
+    for place, (bodies, frames, *_), (keypoints, confidence) in zip(padded, shapes, recordings, strict=True):
+        place[:bodies, :frames, :, : layout.dims] = keypoints
+        if confidence is not None:
+            place[:bodies, :frames, :, layout.dims] = confidence
+    lengths = torch.tensor([shape[1] for shape in shapes])
+    clips, lengths = preparation.prepared(torch.from_numpy(padded), lengths, layout, config)
+    for clip, length in zip(clips.transpose(1, 2).numpy(), lengths.tolist(), strict=True):
+        yield clip[:length]
 
 
 def _width(clip: np.ndarray, known: int) -> float:
@@ -89,27 +123,14 @@ def _width(clip: np.ndarray, known: int) -> float:
 def prepare_clip(
     keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout, config: DataConfig
 ) -> np.ndarray:
-    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, C']`.
+    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, 3]`, as `prepare` makes them.
 
-    2-D recordings get their confidence as third coordinate, so that C' is always 3.
+    2-D recordings get their confidence as third coordinate.
     """
-    keypoints = np.asarray(keypoints, np.float32)
-    if layout.dims == 2:
-        normalise = transforms.image_coordinates if config.pixels else transforms.normalise_image
-        keypoints = normalise(keypoints, confidence)
-    else:
-        keypoints = transforms.drop_empty_frames(keypoints)
-        keypoints = transforms.centre_on_first_frame(keypoints, layout)
-        for wanted, transform in (
-            (config.align_spine, transforms.align_spine),
-            (config.stand_upright, transforms.stand_upright),
-            (config.face_forward, transforms.face_forward),
-            (config.unit_height, transforms.unit_height),
-        ):
-            keypoints = transform(keypoints, layout) if wanted else keypoints
-    bodies = np.zeros((config.num_bodies, *keypoints.shape[1:]), np.float32)
-    bodies[: len(keypoints)] = keypoints[: config.num_bodies]
-    return np.ascontiguousarray(bodies.swapaxes(0, 1))
+    (clip,) = _prepared([(keypoints, confidence)], layout, config)
+    bodies = np.zeros((len(clip), config.num_bodies, *clip.shape[2:]), np.float32)
+    bodies[:, : clip.shape[1]] = clip
+    return bodies
 
 
 def num_draws(config: DataConfig, augment: AugmentConfig) -> int:
