@@ -15,7 +15,7 @@ from . import preparation, transforms
 from .layouts import Layout
 from .store import SkeletonStore
 
-_PADDED_FRAMES = 2048  # that are normalised at a time
+_READ_AT_A_TIME, _FRAMES_AT_A_TIME = 128, 2048  # clips read, padded frames normalised
 TEST_PART = 0.85  # share of the clip that each of several test views sees
 
 
@@ -60,9 +60,10 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
     in_pixels = store.layout.dims == 2 and config.pixels
     most = int(store.frames[numbers].sum())  # empty frames are left out
     rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
-    for batch in _batches(numbers, store.frames):
-        recordings = [(store.keypoints(number), store.confidence(number)) for number in batch]
-        for number, clip in zip(batch, _prepared(recordings, store.layout, config), strict=True):
+    for start in range(0, len(numbers), _READ_AT_A_TIME):
+        some = numbers[start : start + _READ_AT_A_TIME]
+        recordings = [(store.keypoints(number), store.confidence(number)) for number in some]
+        for number, clip in zip(some, _prepared(recordings, store.layout, config), strict=True):
             places = rows[end : end + len(clip)]
             places[:, : clip.shape[1]], places[:, clip.shape[1] :] = clip, 0
             end += len(clip)
@@ -81,35 +82,37 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
     )
 
 
-def _batches(numbers: np.ndarray, frames: np.ndarray) -> Iterator[list[int]]:
-    """Clip numbers in their order, so many at a time that their padded frames stay few."""
-    batch, longest = [], 0
-    for number in numbers.tolist():
-        longest = max(longest, int(frames[number]))
-        if batch and longest * (len(batch) + 1) > _PADDED_FRAMES:
-            yield batch
-            batch, longest = [], int(frames[number])
-        batch.append(number)
-    if batch:
-        yield batch
-
-
 def _prepared(
     recordings: list[tuple[np.ndarray, np.ndarray | None]], layout: Layout, config: DataConfig
-) -> Iterator[np.ndarray]:
-    """Key points `[M, T, V, C]` and confidences `[M, T, V]` to normalised frames `[T', at most num_bodies, V, 3]`."""
+) -> list[np.ndarray]:
+    """Key points `[M, T, V, C]` and confidences `[M, T, V]` to normalised frames `[T', at most num_bodies, V, 3]`.
+
+    Recordings of about one length are normalised together, padded; what comes of each is what comes of it alone.
+    """
+    lengths = np.array([keypoints.shape[1] for keypoints, _ in recordings])
+    order, clips = lengths.argsort(kind="stable")[::-1], {}
+    while len(order):
+        batch = order[: max(1, _FRAMES_AT_A_TIME // lengths[order[0]])]
+        order = order[len(batch) :]
+        padded = _padded([recordings[number] for number in batch], layout)
+        prepared, frames = preparation.prepared(padded, torch.from_numpy(lengths[batch]), layout, config)
+        for number, clip, length in zip(batch, prepared.transpose(1, 2).numpy(), frames.tolist(), strict=True):
+            clips[number] = clip[:length]
+    return [clips[number] for number in range(len(recordings))]
+
+
+def _padded(recordings: list[tuple[np.ndarray, np.ndarray | None]], layout: Layout) -> Tensor:
+    """Recordings as `[N, M, T, V, C]`, the confidence as one coordinate more."""
     shapes = [keypoints.shape for keypoints, _ in recordings]
-    dims = layout.dims + (recordings[0][1] is not None)
-    sizes = (len(shapes), max(shape[0] for shape in shapes), max(shape[1] for shape in shapes), layout.num_joints, dims)
+    most_bodies, most_frames = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    with_confidence = recordings[0][1] is not None
+    sizes = (len(shapes), most_bodies, most_frames, layout.num_joints, layout.dims + with_confidence)
     padded = np.zeros(sizes, np.float32)
     for place, (bodies, frames, *_), (keypoints, confidence) in zip(padded, shapes, recordings, strict=True):
         place[:bodies, :frames, :, : layout.dims] = keypoints
         if confidence is not None:
             place[:bodies, :frames, :, layout.dims] = confidence
-    lengths = torch.tensor([shape[1] for shape in shapes])
-    clips, lengths = preparation.prepared(torch.from_numpy(padded), lengths, layout, config)
-    for clip, length in zip(clips.transpose(1, 2).numpy(), lengths.tolist(), strict=True):
-        yield clip[:length]
+    return torch.from_numpy(padded)
 
 
 def _width(clip: np.ndarray, known: int) -> float:

@@ -79,7 +79,7 @@ def seen_frames_first(x: Tensor) -> tuple[Tensor, Tensor]:
 def centre_on_first_frame(x: Tensor, layout: Layout) -> Tensor:
     """Move the centre joint of the main body in the first frame to the origin; missing joints stay zero."""
     centre = x[:, :1, :1, layout.index[layout.centre], None]
-    return (x - centre) * found(x)[..., None]
+    return (x - centre) * found(x)[..., None].to(x.dtype)
 
 
 def align_spine(x: Tensor, layout: Layout) -> Tensor:

@@ -473,7 +473,7 @@ def pipelines_2d() -> Iterator[Row]:
         draw[0, 2] = draws.random_sample()  # the published flip draws after the frames
         augment = AugmentConfig(mirror=0.5 if recipe == "finegym" else 0.0)
         draw = torch.cat([draw, chosen], 1)
-        ours = data.augmented(clips, torch.tensor([0]), config, augment, draw, 0)
+        ours = data.augmented(clips, torch.tensor([0]), config, augment, draw)
         yield reference.row(array, ours, 1e-6, relative=True)
 
 
