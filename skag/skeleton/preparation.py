@@ -5,6 +5,7 @@ Letters of this file: N recordings, M bodies, T frames, V joints, C coordinates.
 with zeros, which stand for what was not found; `frames` `[N]` says how many frames of each count, and `valid` `[N, T]`
 which. No step depends on values in its shapes or its course, so that the steps can be exported. Where floats are added
 up, the order is written out: it decides the last bit, and trained weights are to be the same from version to version.
+Only a graph's runtime has its own order.
 """
 
 from __future__ import annotations
@@ -218,11 +219,13 @@ def _root(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _mean(x: Tensor) -> Tensor:
     """Mean of a few joints `[N, T, V, C]` over V, added from first to last."""
+    if is_traced():
+        return x.mean(2)
     return reduce(add, x.unbind(2)) / x.shape[2]
 
 
 def _sum(x: Tensor) -> Tensor:
-    """Sum of `x` `[N, L, C]` over L, added from first to last; a graph's runtime has its own order."""
+    """Sum of `x` `[N, L, C]` over L, added from first to last."""
     if is_traced():
         return x.sum(1)
     return torch.zeros_like(x[:, :1]).scatter_add(1, torch.zeros(x.shape, dtype=torch.long, device=x.device), x)[:, 0]
@@ -230,6 +233,8 @@ def _sum(x: Tensor) -> Tensor:
 
 def _sum_of_eight(x: Tensor) -> Tensor:
     """Sum of `x` `[..., V]` over V in eight columns, these in pairs, then what is left over (NumPy's order)."""
+    if is_traced():
+        return x.sum(-1)
     whole = x.shape[-1] // 8 * 8
     rest = list(x[..., whole:].unbind(-1))
     if whole:
