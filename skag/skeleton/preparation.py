@@ -116,7 +116,7 @@ def stand_upright(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
     lengths = torch.where(whole, _norm(lines), -torch.ones_like(lines[..., 0]))
     taken = (whole.long().sum(1) // 10).clamp(min=1)[:, None]  # N 1
     is_longest = torch.arange(x.shape[2], device=x.device) >= x.shape[2] - taken
-    lines = lines.gather(1, lengths.argsort(dim=1, stable=True)[..., None].expand_as(lines))
+    lines = lines.gather(1, lengths.argsort(1)[..., None].expand_as(lines))
     line = _sum(lines * is_longest[..., None]) / taken
     axis, sign = layout.up_axis
     stands = sign * line[:, axis].double() >= math.cos(math.pi / 4) * _norm_of_one(line).double()
