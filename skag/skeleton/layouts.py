@@ -65,7 +65,7 @@ class Layout:
     stream_kbones: dict[str, str] = field(default_factory=dict)  # the k-bone stream's, where not the parent's parent
     edges: tuple[tuple[str, str], ...] = ()  # of the published graph, where they are not `bones`
     derived: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the last joints: means of recorded ones
-    spine: tuple[str, ...] = ()  # (lower, upper) joint of the line that `transforms.align_spine` turns to z
+    spine: tuple[str, ...] = ()  # (lower, upper) joint of the line that `preparation.align_spine` turns to z
 
     def __post_init__(self) -> None:
         known = set(self.joints)
