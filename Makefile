@@ -32,6 +32,7 @@ demo: $(READY)
 
 test: $(READY)
 	.venv/bin/ruff check skag tests benchmarks
+	.venv/bin/mypy
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 clean:

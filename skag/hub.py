@@ -149,7 +149,7 @@ def read_weights(weights: tuple[Path, ...]) -> dict[str, Any]:
     """All tensors of a model's weights files, on the CPU; nothing in a file runs."""
     import torch
 
-    state = {}
+    state: dict[str, Any] = {}
     for path in weights:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

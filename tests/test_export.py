@@ -15,6 +15,7 @@ from skag import recipes, runs
 from skag.config import DataConfig
 from skag.errors import RunError
 from skag.inference import export as library
+from skag.methods.skeleton_agent.classifier import SkeletonAgentClassifier
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton import clips as data
 from skag.skeleton.layouts import load_layout
@@ -68,7 +69,7 @@ def synthetic(path: Path, layout_name: str, with_confidence: bool = True) -> Ske
 def test_the_clips_are_those_of_eval(case: str, with_confidence: bool, tmp_path: Path) -> None:
     name, config = CASES[case]
     layout = load_layout(name)
-    pipeline = library.Pipeline(network(name, config), layout, config, config.test_views, 200)
+    pipeline = library.Pipeline(SkeletonAgentClassifier(network(name, config)), layout, config, config.test_views, 200)
     with synthetic(tmp_path / "s.h5", name, with_confidence) as store:
         numbers = store.splits["synthetic"]
         clips = data.prepare(store, numbers, config, CPU)
@@ -85,7 +86,7 @@ def test_the_clips_are_those_of_eval(case: str, with_confidence: bool, tmp_path:
 def test_recordings_longer_than_the_table_are_spread_alike() -> None:
     config = DataConfig(num_frames=20, sampling="uniform-decode")
     layout = load_layout("kinect-v1")
-    pipeline = library.Pipeline(network("kinect-v1", config), layout, config, 1, 50)
+    pipeline = library.Pipeline(SkeletonAgentClassifier(network("kinect-v1", config)), layout, config, 1, 50)
     (positions,) = pipeline._view_positions(torch.tensor([50, 500]), torch.float32)
     assert torch.equal(positions[1], 10 * positions[0]) and positions[1].max() < 500
 

@@ -1,4 +1,4 @@
-"""Transforms: equal to the reference where it has them, and the properties that they promise."""
+"""Transforms of batches: the properties that they promise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
 
+from .helpers.bodies import person
+
 NTU = load_layout("nturgb+d")
 
 
@@ -22,72 +24,8 @@ def stream_of(clip: np.ndarray, layout: Layout, stream: str, **options: object) 
     return transforms.to_stream(frames, layout, stream, **options)[0].numpy().swapaxes(0, 1)
 
 
-def test_an_empty_clip_keeps_one_frame() -> None:
-    assert transforms.drop_empty_frames(np.zeros((1, 7, 25, 3), np.float32)).shape == (1, 1, 25, 3)
-
-
-def person(rng: np.random.Generator, frames: int = 6) -> np.ndarray:
-    """A body whose right side has smaller x than its left: it faces the camera."""
-    clip = rng.normal(0, 0.1, (1, frames, 25, 3))
-    for joint, number in NTU.index.items():
-        clip[:, :, number, 0] += 0.3 if joint.startswith("left") else -0.3 if joint.startswith("right") else 0
-    return clip.astype(np.float32)
-
-
-def test_facing_forward_undoes_any_heading_and_keeps_bones() -> None:
-    clip = person(np.random.default_rng(0))
-    expected = transforms.face_forward(clip, NTU)
-    for angle in np.linspace(-3, 3, 7):
-        cos, sin = math.cos(angle), math.sin(angle)
-        turned = clip @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
-        np.testing.assert_allclose(transforms.face_forward(turned, NTU), expected, atol=1e-5)
-    left = [number for joint, number in NTU.index.items() if joint.startswith("left")]
-    across = (expected[0][:, left] - expected[0][:, NTU.mirror_index[left]]).mean((0, 1))
-    assert across[0] > 0.5 and abs(across[2]) < 1e-5  # left has the larger x, as people who face a camera
-    bones = np.linalg.norm(clip - clip[:, :, NTU.bone_parents], axis=-1)
-    np.testing.assert_allclose(np.linalg.norm(expected - expected[:, :, NTU.bone_parents], axis=-1), bones, atol=1e-5)
-
-
-def standing(rng: np.random.Generator) -> np.ndarray:
-    """A body `[1, T, 25, 3]` that stands, with a little noise: legs below the trunk."""
-    clip = person(rng)
-    for joint, number in NTU.index.items():
-        low = any(word in joint for word in ("hip", "knee", "ankle", "foot"))
-        clip[:, :, number, 1] += -0.5 if low else 0.5 if number in NTU.part_index["trunk"] else 0.2
-    return clip
-
-
-def test_standing_upright_undoes_the_tilt_of_a_camera() -> None:
-    expected = transforms.stand_upright(standing(np.random.default_rng(6)), NTU)
-    trunk = NTU.part_index["trunk"]
-    legs = np.concatenate([NTU.part_index["left leg"], NTU.part_index["right leg"]])
-    lines = expected[0][:, trunk].mean(1) - expected[0][:, legs].mean(1)
-    line = lines[np.linalg.norm(lines, axis=1).argmax()]
-    assert abs(line[0]) < 1e-4 and abs(line[2]) < 1e-4 and line[1] > 0.5
-    for angles in ([0.3, 0, 0], [0, 0, -0.4], [-0.2, 0, 0.2]):
-        turn = transforms.rotation_matrices(torch.tensor([angles])).numpy()[0]
-        tilted = standing(np.random.default_rng(6)) @ turn.T
-        again = transforms.face_forward(transforms.stand_upright(tilted, NTU), NTU)
-        np.testing.assert_allclose(again, transforms.face_forward(expected, NTU), atol=1e-4)
-
-
-def test_people_who_lie_down_are_left_lying() -> None:
-    clip = standing(np.random.default_rng(7))[..., [1, 0, 2]]
-    np.testing.assert_array_equal(transforms.stand_upright(clip, NTU), clip)
-    empty = np.zeros_like(clip)
-    np.testing.assert_array_equal(transforms.stand_upright(empty, NTU), empty)
-
-
-def test_unit_height_makes_sizes_equal() -> None:
-    clip = person(np.random.default_rng(1))
-    tall = transforms.unit_height(clip * 1.4, NTU)
-    np.testing.assert_allclose(tall, transforms.unit_height(clip, NTU), rtol=1e-5)
-    nothing = np.zeros_like(clip)
-    assert not transforms.unit_height(nothing, NTU).any()
-
-
 def test_bones_add_up_to_joints() -> None:
-    clip = person(np.random.default_rng(2))
+    clip = person(NTU, np.random.default_rng(2))
     bones = clip - clip[:, :, NTU.bone_parents]
     np.testing.assert_array_equal(stream_of(clip, NTU, "b"), bones)
     for joint in range(NTU.num_joints):
@@ -95,16 +33,6 @@ def test_bones_add_up_to_joints() -> None:
         while NTU.bone_parents[at] != at:
             total, at = total + bones[:, :, at], NTU.bone_parents[at]
         np.testing.assert_allclose(total + clip[:, :, at], clip[:, :, joint], atol=1e-5)
-
-
-def test_image_coordinates_fill_a_box_and_missing_joints_stay_zero() -> None:
-    keypoints = np.random.default_rng(3).uniform(100, 400, (2, 5, 17, 2)).astype(np.float32)
-    keypoints[0, 2, 4] = 0
-    result = transforms.normalise_image(keypoints, None)
-    assert result.shape == (2, 5, 17, 3)
-    assert not result[0, 2, 4].any()
-    assert np.ptp(result[..., :2], axis=(0, 1, 2)).max() == pytest.approx(2, abs=1e-5)
-    assert set(np.unique(result[..., 2])) == {0, 1}
 
 
 def test_gathering_reads_between_frames_and_never_a_neighbour() -> None:
@@ -127,7 +55,7 @@ def test_rotations_keep_lengths_and_turn_the_right_way() -> None:
 
 
 def test_mirroring_twice_changes_nothing_and_once_swaps_sides() -> None:
-    x = torch.from_numpy(person(np.random.default_rng(4)))
+    x = torch.from_numpy(person(NTU, np.random.default_rng(4)))
     once = transforms.mirror(x, NTU)
     assert torch.equal(transforms.mirror(once, NTU), x)
     left, right = NTU.index["left hand"], NTU.index["right hand"]

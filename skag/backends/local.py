@@ -20,7 +20,7 @@ from ..lm.names import CACHE, Located, locate
 from .base import CUT, IMPORTING, Answer, BackendDown, Message, Price, Topic, declined, line, without_thoughts
 
 if TYPE_CHECKING:
-    from ..lm.causal import CausalModel
+    from ..lm.causal import CausalModel, Precision
 
 MAX_TOKENS = 512  # of an answer; the longest one asked for has about 300
 MAX_TOKENS_THINKING = 4096
@@ -71,7 +71,7 @@ class LocalBackend:
         return str(choose_device(self.device))
 
     @property
-    def _precision(self) -> str:
+    def _precision(self) -> Precision:
         return "bfloat16" if self._device.startswith("cuda") else "float32"
 
     @property
@@ -123,6 +123,7 @@ class LocalBackend:
                 self._answer(self._batch(question))
         if question.error is not None:
             raise question.error
+        assert question.answer is not None  # one of the two is given to every question
         return question.answer
 
     def _batch(self, first: _Question) -> list[_Question]:
@@ -188,7 +189,7 @@ class LocalBackend:
         seconds = (time.monotonic() - start) / len(fitting)
         for (question, _, count), answered in zip(fitting, answers, strict=True):
             text, thoughts = without_thoughts(answered.text, None)
-            details = {"done_reason": "stop" if answered.finished else "length", "batch": len(fitting)}
+            details: dict[str, Any] = {"done_reason": "stop" if answered.finished else "length", "batch": len(fitting)}
             details["device"] = self._device
             if self.price:
                 details |= self.price.cost(count, len(answered.tokens))

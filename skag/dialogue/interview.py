@@ -185,7 +185,7 @@ class Interview:
 
         A refusal is final where there is a second model to ask.
         """
-        kind = UnusableBefore
+        kind: type[FormatProblem] = UnusableBefore
         for attempt in range(MAX_REASKS + 1):
             exchange, is_new = self._exchange(asked, messages, topic, similar, attempt, again)
             kind = FormatProblem if is_new else kind

@@ -82,8 +82,8 @@ def spatial_graphs(layout: Layout) -> Tensor:
 
 def _begin(layer: nn.Module, fan_out: int) -> None:
     """Normal weights for `fan_out` outputs (He et al., 2015), biases 0, as the published code begins."""
-    nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_out))
-    nn.init.zeros_(layer.bias)
+    nn.init.normal_(layer.get_parameter("weight"), 0, math.sqrt(2 / fan_out))
+    nn.init.zeros_(layer.get_parameter("bias"))
 
 
 class RefinedGraph(nn.Module):

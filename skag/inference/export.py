@@ -1,8 +1,7 @@
 """A run as one ONNX graph, from recorded joints to probabilities.
 
-What `data.prepare` does once per recording in numpy and `data.test_batches` per batch is written here for a batch of
-recordings of one length in torch, without a step that depends on values, so that it can be exported; a test holds the
-two against each other, and so does every export.
+The graph is put together of the functions that `skag eval` prepares recordings and takes views with. A test holds what
+comes of it against `clips.prepare` and `clips.test_batches`, and every export holds the graph against the network.
 
 Letters of this file: N recordings, M bodies, T frames, V joints, C coordinates, K classes.
 """
@@ -14,7 +13,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import re
 import tempfile
 import time
@@ -34,7 +32,7 @@ from ..config import DataConfig
 from ..errors import DataError, RunError
 from ..methods.base import Classifier
 from ..skeleton import clips as data
-from ..skeleton import transforms
+from ..skeleton import preparation, transforms
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore, write_store
 from ..targets import check_target, start_of
@@ -244,25 +242,8 @@ class Pipeline(nn.Module):
         """Recorded joints to the network's clips `[N, views, M, T', V, C']`, as `data.prepare` and
         `data.test_batches` make them."""
         x = self.extension @ joints if self.layout.derived else joints
-        if self.layout.dims == 2:
-            if x.shape[-1] == 2:
-                x = torch.cat([x, (x != 0).any(-1, keepdim=True).to(x.dtype)], -1)
-            frames = torch.ones_like(x[:, 0, 0, 0, 0], dtype=torch.long) * x.shape[2]
-            x = x if self.config.pixels else _in_box(x)
-        else:
-            x, frames = _seen_frames(x)
-            valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]  # N T
-            present = (x != 0).any(-1, keepdim=True)
-            x = (x - x[:, :1, :1, self.layout.index[self.layout.centre], None]) * present
-            if self.config.align_spine:
-                x = _align_spine(x, self.layout)
-            if self.config.stand_upright:
-                x = _stand_upright(x, valid, self.layout)
-            if self.config.face_forward:
-                x = _face_forward(x, valid, self.layout)
-            if self.config.unit_height:
-                x = _unit_height(x, valid, frames, self.layout)
-        return self._views(x[:, : self.config.num_bodies], frames)
+        frames = torch.ones_like(x[:, 0, 0, 0, 0], dtype=torch.long) * x.shape[2]
+        return self._views(*preparation.prepared(x, frames, self.layout, self.config))
 
     def _views(self, x: Tensor, frames: Tensor) -> Tensor:
         """Normalised recordings `[N, M, T, V, C]` of so many frames `[N]` to clips `[N, views, M, T', V, C]`."""
@@ -302,119 +283,6 @@ class Pipeline(nn.Module):
         known = frames.clamp(max=len(self.positions))
         chosen = self.positions[known - 1].long()  # N views T'
         return list((chosen * frames[:, None, None] // known[:, None, None]).unbind(1))
-
-
-def _seen_frames(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`transforms.drop_empty_frames`: the seen frames first, in order, and how many they are `[N]`."""
-    seen = (x != 0).flatten(3).any(3)  # N M T
-    counts = seen.long().sum(2)
-    swap = counts[:, 1] > counts[:, 0]
-    if x.shape[1] > 2:  # the rule is for two bodies
-        swap = swap & (counts[:, 2:].sum(1) == 0)
-    swapped = torch.cat([x[:, 1:2], x[:, :1], x[:, 2:]], 1)
-    x = torch.where(swap[:, None, None, None, None], swapped, x)
-    seen = (seen[:, 1] & swap[:, None]) | (seen[:, 0] & ~swap[:, None])  # N T; ONNX Runtime selects no booleans
-    number = torch.arange(x.shape[2], device=x.device)
-    order = (number + (~seen).long() * x.shape[2]).argsort(1)
-    x = x.gather(2, order[:, None, :, None, None].expand_as(x))
-    return x, seen.long().sum(1).clamp(min=1)
-
-
-def _turning(line: Tensor, onto: Tensor) -> Tensor:
-    """`transforms._turning` of lines `[N, 3]` onto a unit vector `[3]`: `[N, 3, 3]`, in double precision."""
-    line, onto = line.double(), onto.double()
-    length = line.square().sum(1, keepdim=True).sqrt()
-    line = line / length.clamp(min=1e-12)
-    cos = (line * onto).sum(1)
-    x, y, z = torch.linalg.cross(line, onto.expand_as(line)).unbind(1)
-    zero, eye = torch.zeros_like(x), torch.eye(3, dtype=line.dtype, device=line.device)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).unflatten(1, (3, 3))
-    turned = eye + cross + cross @ cross / (1 + cos).clamp(min=1e-9)[:, None, None]
-    none = (length[:, 0] < 1e-9) | (cos < -1 + 1e-9)
-    return torch.where(none[:, None, None], eye, turned)
-
-
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    return (x.double() @ turn.transpose(1, 2)[:, None, None]).to(x.dtype)
-
-
-def _align_spine(x: Tensor, layout: Layout) -> Tensor:
-    lower, upper = (layout.index[joint] for joint in layout.spine)
-    left, right = layout.index["left shoulder"], layout.index["right shoulder"]
-    for start, end, onto in ((lower, upper, (0.0, 0.0, 1.0)), (left, right, (1.0, 0.0, 0.0))):
-        line = x[:, 0, 0, end] - x[:, 0, 0, start]
-        x = _turned(x, _turning(line, torch.tensor(onto, device=x.device)))
-    return x
-
-
-def _stand_upright(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
-    legs = [part for name, part in layout.part_index.items() if name.endswith("leg")]
-    if not legs or "trunk" not in layout.part_index:
-        return x
-    trunk, leg_joints = torch.as_tensor(layout.part_index["trunk"]), torch.as_tensor(np.concatenate(legs))
-    body = x[:, 0]  # N T V C
-    there = (body != 0).any(-1)
-    whole = valid & there[..., trunk].all(-1) & there[..., leg_joints].all(-1)  # N T
-    lines = body[:, :, trunk].mean(2) - body[:, :, leg_joints].mean(2)  # N T C
-    lengths = torch.where(whole, lines.square().sum(-1).sqrt(), torch.full_like(lines[..., 0], -1))
-    order = lengths.argsort(1, descending=True)
-    taken = (whole.long().sum(1) // 10).clamp(min=1)  # N
-    longest = (torch.arange(x.shape[2], device=x.device) < taken[:, None]).to(x.dtype)
-    line = (lines.gather(1, order[..., None].expand_as(lines)) * longest[..., None]).sum(1) / taken[:, None]
-    axis, sign = layout.up_axis
-    up = torch.tensor([float(sign * (number == axis)) for number in range(3)], device=x.device)
-    stands = (line * up).sum(1) >= math.cos(math.pi / 4) * line.square().sum(1).sqrt()
-    stands = stands & whole.any(1) & (line != 0).any(1)
-    return torch.where(stands[:, None, None, None, None], _turned(x, _turning(line, up)), x)
-
-
-def _face_forward(x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
-    up, _ = layout.up_axis
-    across_axis, depth_axis = (axis for axis in range(3) if axis != up)
-    lefts = np.array([layout.index[joint] for joint in layout.joints if joint.startswith("left ")], dtype=int)
-    if not len(lefts):
-        return x
-    left, right = torch.as_tensor(lefts), torch.as_tensor(layout.mirror_index[lefts])
-    body = x[:, 0]
-    there = (body != 0).any(-1)
-    both = (there[..., left] & there[..., right] & valid[..., None]).to(x.dtype)[..., None]  # N T pairs 1
-    count = both.sum((1, 2))
-    line = ((body[:, :, left] - body[:, :, right]) * both).sum((1, 2)) / count.clamp(min=1)
-    across, depth = line[:, across_axis], line[:, depth_axis]
-    length = (across.square() + depth.square()).sqrt()
-    known = (count[:, 0] > 0) & (length >= 1e-6)
-    length = length.clamp(min=1e-6)
-    cos = torch.where(known, across / length, torch.ones_like(length))[:, None, None, None]
-    sin = torch.where(known, depth / length, torch.zeros_like(length))[:, None, None, None]
-    coordinates = list(x.unbind(-1))
-    coordinates[across_axis] = cos * x[..., across_axis] + sin * x[..., depth_axis]
-    coordinates[depth_axis] = cos * x[..., depth_axis] - sin * x[..., across_axis]
-    return torch.stack(coordinates, -1)
-
-
-def _unit_height(x: Tensor, valid: Tensor, frames: Tensor, layout: Layout) -> Tensor:
-    parent = torch.as_tensor(layout.bone_parents)
-    body = x[:, 0]
-    there = (body != 0).any(-1)
-    bones = (body - body[:, :, parent]).square().sum(-1).sqrt()  # N T V
-    totals = (bones * (there & there[..., parent])).sum(-1)  # N T
-    totals = torch.where(valid, totals, torch.full_like(totals, torch.inf)).sort(1).values
-    middle = torch.stack([(frames - 1) // 2, frames // 2], 1)
-    total = totals.gather(1, middle).mean(1)
-    scale = torch.where(total < 1e-6, torch.ones_like(total), layout.num_joints / 5 / total.clamp(min=1e-6))
-    return x * scale[:, None, None, None, None]
-
-
-def _in_box(x: Tensor) -> Tensor:
-    """`transforms.normalise_image` of x, y and confidence."""
-    points, confidence = x[..., :2], x[..., 2:]
-    present = (points != 0).any(-1, keepdim=True)
-    endless = torch.full_like(points, torch.inf)
-    low = torch.where(present, points, endless).amin((1, 2, 3), keepdim=True)
-    high = torch.where(present, points, -endless).amax((1, 2, 3), keepdim=True)
-    scale = (high - low).amax(-1, keepdim=True).clamp(min=1e-6) / 2
-    boxed = torch.where(present, (points - (low + high) / 2) / scale, torch.zeros_like(points))
-    return torch.cat([boxed, confidence], -1)
 
 
 # ---------------------------------------------------------------- ONNX and ONNX Runtime

@@ -133,6 +133,10 @@ class _Batch:
         return np.array([clip.camera for clip in self.clips])
 
     @property
+    def frame_rates(self) -> np.ndarray:
+        return np.array([np.nan if clip.frame_rate is None else clip.frame_rate for clip in self.clips])
+
+    @property
     def frames(self) -> np.ndarray:
         return np.array([clip.keypoints.shape[1] for clip in self.clips])
 

@@ -196,7 +196,7 @@ def fits(identity: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _folder(located: Located, cache: Path, tell: Callable[[str], None] | None) -> Files:
-    return located.files if located.gguf is None else gguf.dequantised(located.gguf, cache, tell)
+    return located.in_folder if located.gguf is None else gguf.dequantised(located.gguf, cache, tell)
 
 
 def _config(files: Files) -> Any:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from ..weights import one_line
 from .causal import CausalModel
 from .prompts import Inputs, matched
 from .score import Candidates
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ class BySchema:
         """`tokeniser` is llguidance's, of `guide`."""
         from llguidance import LLMatcher
 
-        style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # as Python writes it
+        style: JsonCompileOptions = {
+            "whitespace_flexible": False,
+            "item_separator": ", ",
+            "key_separator": ": ",
+        }  # as Python writes it
         grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=style)
         self._matcher = LLMatcher(tokeniser, grammar, log_level=0)
         self._seen = 0
@@ -113,14 +120,16 @@ def generate(
         processors.append(_Hold(rules))
     if temperature > 0:
         processors.append(_Draw(temperature, seeds or range(len(prefix.mask)), model.device))
-    criteria = [lambda tokens, logits, **_: torch.full((len(tokens),), bool(stopped()), device=tokens.device)]
+    criteria = StoppingCriteriaList()
+    if stopped is not None:
+        criteria.append(lambda tokens, logits, **_: torch.full((len(tokens),), bool(stopped()), device=tokens.device))
     with torch.inference_mode(), _greedy(model):
         found = model.base.generate(
             inputs_embeds=prefix.embeds,
             attention_mask=prefix.mask,
             max_new_tokens=max_tokens,
             logits_processor=processors,
-            stopping_criteria=StoppingCriteriaList(criteria if stopped else []),
+            stopping_criteria=criteria,
         )
     return [_answered(model, row) for row in found.tolist()]
 

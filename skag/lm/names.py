@@ -42,21 +42,28 @@ class Located:
     gguf: Path | None = None
 
     @property
+    def in_folder(self) -> Files:
+        """The files of a folder; a GGUF file has none."""
+        assert self.files is not None
+        return self.files
+
+    @property
     def where(self) -> Path:
         """What error messages name."""
-        return self.gguf or self.files.folder
+        return self.gguf or self.in_folder.folder
 
     def identity(self) -> dict[str, Any]:
         """All that shapes what the model says, by checksums; where the files lie does not. Reads them all once."""
         if self.gguf is not None:
             return {"base_model": self.name, "format": "gguf", "weights": checksum(self.gguf)}
+        files = self.in_folder
         return {
             "base_model": self.name,
             "format": "transformers",
-            "revision": revision(self.files.folder),
-            "weights": checksum(*self.files.weights),
-            "config": checksum(self.files.folder / CONFIG),
-            "tokeniser": checksum(*self.files.tokeniser),
+            "revision": revision(files.folder),
+            "weights": checksum(*files.weights),
+            "config": checksum(files.folder / CONFIG),
+            "tokeniser": checksum(*files.tokeniser),
         }
 
 
@@ -89,7 +96,7 @@ def locate(name: str) -> Located:
 
 def config_of(located: Located) -> dict[str, Any]:
     """`config.json` of a folder. A GGUF file has none: its values are read by `gguf.config_of`."""
-    return _FINDER.config(located.files.folder)
+    return _FINDER.config(located.in_folder.folder)
 
 
 @lru_cache(maxsize=1)

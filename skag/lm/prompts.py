@@ -42,17 +42,18 @@ def compose(template: str, values: Mapping[str, str | Tensor]) -> tuple[Part, ..
 
     What has no value stays as it is, so that `{class}` can be meant literally.
     """
-    parts: list[Part] = [""]
-    end = 0
+    parts: list[Part] = []
+    text, end = "", 0
     for slot in _SLOT.finditer(template):
         value = values.get(slot[1], slot[0])
-        parts[-1] += template[end : slot.start()]
+        text += template[end : slot.start()]
         end = slot.end()
         if isinstance(value, str):
-            parts[-1] += value
+            text += value
         else:
-            parts += [value, ""]
-    parts[-1] += template[end:]
+            parts += [text, value]
+            text = ""
+    parts.append(text + template[end:])
     return tuple(part for part in parts if not isinstance(part, str) or part)
 
 

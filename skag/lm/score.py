@@ -72,13 +72,13 @@ def candidate_log_likelihoods(
     first_NV = first_NV.log_softmax(-1)
     order = sorted(range(len(candidates.tokens)), key=lambda k: candidates.tokens[k])
     limit = max(16, AT_ONCE // (first_NV.shape[1] * len(first_NV)))
-    scores: list[Tensor | None] = [None] * len(order)
+    scores: dict[int, Tensor] = {}
     for part in _parts([candidates.tokens[k] for k in order], limit):
         tree = _Tree.of([candidates.tokens[k] for k in order[part]])
         found_NK = _tree_scores(model, prefix, past, first_NV, tree)
         for column, k in enumerate(order[part]):
             scores[k] = found_NK[:, column]
-    return _normalised(torch.stack(scores, 1), candidates, by_token)
+    return _normalised(torch.stack([scores[k] for k in range(len(order))], 1), candidates, by_token)
 
 
 def naive_log_likelihoods(

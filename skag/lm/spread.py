@@ -35,9 +35,9 @@ def accumulate(
     for parameter in parameters:
         parameter.grad = None
     totals = torch.zeros(2, dtype=torch.float64)
+    no_sync = getattr(module, "no_sync", None)
     for number, batch in enumerate(batches, 1):
-        silent = module is not None and number < len(batches) and hasattr(module, "no_sync")
-        with module.no_sync() if silent else nullcontext():
+        with no_sync() if no_sync is not None and number < len(batches) else nullcontext():
             loss, count = step(batch)
             loss.backward()
         totals += torch.tensor([loss.item(), count], dtype=torch.float64)

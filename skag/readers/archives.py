@@ -15,6 +15,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import heapq
+import io
 import lzma
 import os
 import re
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from ..errors import DataError
 from ..suggestions import did_you_mean
@@ -34,7 +35,7 @@ MAX_MEMBERS = 2_000_000
 MAX_RATIO, MIN_TOTAL = 100, 256 << 20
 MAX_HELD = 512 << 20
 
-_COMPRESSED: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
+_COMPRESSED: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
     b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
@@ -275,7 +276,7 @@ def _read_zip(path: Path, entries: list[_Entry]) -> Iterator[Member]:
 class _Bounded:
     """The decompressed bytes of a tar archive, refusing to go further than the archive's allowance."""
 
-    def __init__(self, file: BinaryIO, path: Path, shown: str) -> None:
+    def __init__(self, file: io.BufferedIOBase, path: Path, shown: str) -> None:
         self._file, self._path, self._shown = file, path, shown
         self._allowance = _allowance(path)
 
@@ -301,13 +302,14 @@ def _open_tar(path: Path, shown: str) -> Iterator[tarfile.TarFile]:
         head = raw.read(6)
         raw.seek(0)
         opener = next((o for magic, o in _COMPRESSED.items() if head.startswith(magic)), None)
-        with tarfile.open(fileobj=_Bounded(opener(raw) if opener else raw, path, shown), mode="r:") as tar:
+        bounded = cast(IO[bytes], _Bounded(opener(raw) if opener else raw, path, shown))  # all that tarfile reads by
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
             yield tar
 
 
 def _regular(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := tar.next()) is not None:
-        tar.members = []  # tarfile keeps all of them otherwise
+        tar.members = []  # type: ignore[attr-defined]  # typeshed leaves it out; tarfile keeps all of them otherwise
         if info.isreg():
             yield info
 
@@ -359,6 +361,7 @@ def _read_tar(path: Path, shown: str, stored: list[_Entry], ordered: list[_Entry
                     continue
                 entry = ordered[due[number]]
                 data = tar.extractfile(info)
+                assert data is not None  # of a regular file
                 too_long = entry.size > MAX_MEMBER
                 member = _too_long(entry.name) if too_long else _whole(entry.name, data.read())
                 heapq.heappush(held, (due[number], member))

@@ -115,8 +115,9 @@ def _read(file: IO[bytes], header: Header) -> np.ndarray:
     data = file.read(header.nbytes)
     if len(data) != header.nbytes:
         raise EOFError
-    order = "F" if header.fortran else "C"
-    return np.frombuffer(data, header.dtype).reshape(header.shape, order=order) if data else np.empty(header.shape)
+    if not data:
+        return np.empty(header.shape)
+    return np.frombuffer(data, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
 @contextmanager

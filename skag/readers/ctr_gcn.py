@@ -78,11 +78,13 @@ def _headers(files: Files, name: str) -> dict[str, Header]:
         headers = {key: arrays.header(key) for key in wanted if key in arrays.names}
     for part in PARTS:
         x, y = headers.get(f"x_{part}"), headers.get(f"y_{part}")
-        if (x is None) != (y is None):
+        if x is None and y is None:
+            continue
+        if x is None or y is None:
             raise Unusable(f"has only one of x_{part} and y_{part}")
-        if x and (len(x.shape) != 3 or len(y.shape) not in (1, 2) or x.shape[0] != y.shape[0]):
+        if len(x.shape) != 3 or len(y.shape) not in (1, 2) or x.shape[0] != y.shape[0]:
             raise Unusable(f"has x_{part} of shape {x.shape} and y_{part} of shape {y.shape}, not [N, T, D] and [N, K]")
-        if x and (x.dtype.kind not in "fiu" or y.dtype.kind not in "fiub" or y.nbytes > MAX_LABELS_BYTES):
+        if x.dtype.kind not in "fiu" or y.dtype.kind not in "fiub" or y.nbytes > MAX_LABELS_BYTES:
             raise Unusable(f"has x_{part} of type {x.dtype} and y_{part} of type {y.dtype}, not numbers")
     if not headers:
         raise Unusable("has no x_train and y_train")

@@ -27,7 +27,8 @@ NAMES = {17: COCO} | {layout.num_joints: layout.joints for layout in map(load_la
 def recognises(files: Files) -> bool:
     """Whether the first JSON file holds frames with instances."""
     member = first(files, is_json)
-    return member is not None and b'"instances"' in (member.data or b"") and b'"keypoints"' in member.data
+    data = None if member is None else member.data
+    return data is not None and b'"instances"' in data and b'"keypoints"' in data
 
 
 def read(files: Files, options: Options) -> Source:

@@ -21,7 +21,7 @@ from ..parallel import Workers
 from ..skeleton.layouts import load_layout
 from ..skeleton.store import Clip
 from .archives import Files, Member
-from .source import Options, Skipped, Source, Unusable, content, each_file
+from .source import Options, Skipped, Source, Unusable, content, each_file, groups
 from .text import number_blocks
 
 CLASSES = [
@@ -52,7 +52,7 @@ def read(files: Files, options: Options) -> Source:
     """Recordings in the order of their names, with the cross-subject splits."""
     names = list(filter(_is_recording, files.names))
     notes = []
-    if not all(_NAME.fullmatch(PurePosixPath(name).stem)[4] for name in names):
+    if not all(groups(_NAME, PurePosixPath(name).stem)[3] for name in names):
         notes.append("These are places in the depth image; MSRAction3DSkeletonReal3D has the same in metres.")
     clips = _clips(files, options.workers)
     layout = options.layout or load_layout("kinect-v1")
@@ -73,7 +73,7 @@ def _clips(files: Files, workers: Workers) -> Iterator[Clip | Skipped]:
 
 
 def _clip(member: Member) -> Clip:
-    name, action, subject, metres = _NAME.fullmatch(PurePosixPath(member.name).stem).groups()
+    name, action, subject, metres = groups(_NAME, PurePosixPath(member.name).stem)
     values = bytearray()
     for block in number_blocks(content(member, MAX_BYTES), 4):
         values += block[:, :3].astype(np.float32).tobytes()

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from ..skeleton.layouts import load_layout
 from . import poses
 from .archives import Files, Member
-from .source import Options, Source, Unusable, content, first
+from .source import Options, Source, Unusable, content, first, groups
 from .text import json_items
 
 MAX_BYTES = 4 << 20  # of one frame
@@ -73,7 +73,7 @@ def _is_frame(name: str) -> bool:
 def _parts(name: str) -> tuple[str, str, int]:
     """Folder, video and number of a frame."""
     path = PurePosixPath(name)
-    video, number = _NAME.fullmatch(path.name).groups()
+    video, number = groups(_NAME, path.name)
     return str(path.parent), video, int(number)
 
 

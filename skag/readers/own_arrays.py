@@ -210,7 +210,7 @@ class _Table:
         columns = {key: _texts(arrays.whole(key), key, count) for key in _BY_RECORDING if key in arrays.names}
         labels, classes = _labels(arrays, count, options.classes)
         self._frames = _frames(arrays, count)
-        self._names = columns.pop("names", None) or [f"{n:06}" for n in range(count)]
+        self._names = columns.pop("names", []) or [f"{n:06}" for n in range(count)]
         columns = {key.removesuffix("s"): texts for key, texts in columns.items()}
         if not options.may_take_column:
             labels = [""] * count

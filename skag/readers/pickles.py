@@ -21,7 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -90,7 +90,11 @@ def _array(data: Any, dtype: object, shape: object, order: str) -> np.ndarray:
         data = data.encode("latin1")  # Python 2 wrote bytes as text
     if not isinstance(data, bytes | bytearray) or len(data) != size * wanted.itemsize or not wanted.itemsize:
         raise _Refused("a numpy array that does not fit its shape")
-    return np.frombuffer(data, wanted).reshape(shape, order=order) if size else np.empty(shape, wanted)
+    return (
+        np.frombuffer(data, wanted).reshape(shape, order="F" if order == "F" else "C")
+        if size
+        else np.empty(shape, wanted)
+    )
 
 
 def _reconstruct(subtype: object, shape: object, code: object) -> _Array:
@@ -374,7 +378,7 @@ def loads(data: bytes, shown: str) -> Any:
 
 def _loaded(file: _Bytes, shown: str) -> Any:
     try:
-        return _Machine().run(pickletools.genops(file))
+        return _Machine().run(pickletools.genops(cast(IO[bytes], file)))  # it reads and asks for lines, no more
     except _Refused as what:
         raise DataError(
             f"{shown} holds {printable(str(what), 200)}, which skag does not load from a pickle (nothing was run): "

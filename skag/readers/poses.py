@@ -321,7 +321,7 @@ def _nearest(people: list[Person], before: list[Person]) -> list[int | None]:
 
 def _distances(people: np.ndarray, before: np.ndarray) -> np.ndarray:
     """`[P, B]` mean distance of the joints seen in both, in sizes of the person; infinite where none is."""
-    seen, seen_before = people.any(axis=-1), before.any(axis=-1)
+    seen, seen_before = np.any(people, axis=-1), np.any(before, axis=-1)
     with np.errstate(all="ignore"):
         high = np.where(seen[..., None], people, -np.inf).max(axis=1)
         low = np.where(seen[..., None], people, np.inf).min(axis=1)

@@ -15,12 +15,13 @@ in several formats are together, `skag.readers.together` makes of them; each of 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import DataError
 from ..parallel import Workers
@@ -180,6 +181,13 @@ def first(files: Files, wanted: Callable[[str], bool]) -> Member | None:
 def begin_at_1(labels: set[int]) -> bool:
     """Whether labels are counted from 1: none is 0, and none is left out."""
     return len(labels) > 1 and labels == set(range(1, max(labels) + 1))
+
+
+def groups(name: re.Pattern[str], text: str) -> tuple[str | Any, ...]:
+    """The groups of a text that is known to fit: the files that are read were chosen by it."""
+    match = name.fullmatch(text)
+    assert match is not None
+    return match.groups()
 
 
 def numbered(count: int) -> list[str]:

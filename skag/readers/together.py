@@ -63,7 +63,7 @@ def _joined(sources: list[Source], options: Options) -> Source:
     classes = options.classes or natural({name for source in sources for name in source.classes})
     if all(source.classes == sources[0].classes for source in sources):
         classes = sources[0].classes
-    totals = [source.total for source in sources]
+    totals = [source.total for source in sources if source.total is not None]
     notes: list[str] = []
 
     def items() -> Iterator[Clip | Skipped]:
@@ -77,7 +77,7 @@ def _joined(sources: list[Source], options: Options) -> Source:
         sources[0].layout,
         classes,
         items(),
-        None if None in totals else sum(totals),
+        sum(totals) if len(totals) == len(sources) else None,
         notes,
         any(source.has_splits for source in sources),
         where="; ".join(dict.fromkeys(source.where for source in sources)),

@@ -18,7 +18,7 @@ import numpy as np
 from ..skeleton.layouts import load_layout
 from ..skeleton.store import Clip
 from .archives import Files, Member
-from .source import Options, Source, Unusable, content, each_file
+from .source import Options, Source, Unusable, content, each_file, groups
 
 CLASSES = [
     "right arm swipe to the left", "right arm swipe to the right", "right hand wave", "two hand front clap",
@@ -55,7 +55,7 @@ def _is_recording(name: str) -> bool:
 
 
 def _clip(member: Member) -> Clip:
-    name, action, subject, _ = _NAME.fullmatch(PurePosixPath(member.name).stem).groups()
+    name, action, subject, _ = groups(_NAME, PurePosixPath(member.name).stem)
     joints = _joints(content(member, MAX_BYTES))
     if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind not in "fiu":
         raise Unusable(f"has a d_skel of shape {joints.shape} and type {joints.dtype}, not numbers [20, 3, frames]")

@@ -16,6 +16,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import PurePosixPath
 
@@ -25,7 +26,7 @@ from ..errors import DataError
 from ..skeleton.layouts import load_layout
 from ..skeleton.store import UNKNOWN, Clip
 from .archives import Files, Member, printable
-from .source import Options, Skipped, Source, Unusable, content, each_file, first
+from .source import Options, Skipped, Source, Unusable, content, each_file, first, groups
 from .text import number_blocks
 
 ACTIONS = {  # as in the label files, and in words
@@ -73,9 +74,13 @@ def _is_recording(name: str) -> bool:
     return bool(_RECORDING.fullmatch(PurePosixPath(name).name))
 
 
+def _is_named(wanted: str, name: str) -> bool:
+    return PurePosixPath(name).name == wanted
+
+
 def _segments(files: Files, notes: list[str]) -> dict[str, list[_Segment]]:
     """Recording such as "s01_e02" -> its actions."""
-    label_files = (first(files, lambda name, file=file: PurePosixPath(name).name == file) for file in _LABEL_FILES)
+    label_files = (first(files, partial(_is_named, file)) for file in _LABEL_FILES)
     member = next(filter(None, label_files), None)
     if member is None:
         raise DataError(f"{files.shown} has no {_LABEL_FILES[0]}: it says where the actions begin; put it there.")
@@ -111,7 +116,7 @@ def _clips(
     found, seen = 0, set()
     members = files.read(_is_recording, later=True)
     for file, frames in options.workers.map(_frames_or_why, members, attrgetter("size")):
-        recording, subject = _RECORDING.fullmatch(PurePosixPath(file).name).groups()
+        recording, subject = groups(_RECORDING, PurePosixPath(file).name)
         if recording not in segments:
             yield Skipped(PurePosixPath(file).name, "is not in the label file")
             continue
@@ -160,7 +165,7 @@ def _frames(member: Member) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole(member: Member) -> Clip:
-    recording, subject = _RECORDING.fullmatch(PurePosixPath(member.name).name).groups()
+    recording, subject = groups(_RECORDING, PurePosixPath(member.name).name)
     numbers, keypoints = _frames(member)
     times = numbers / NUMBERS_A_SECOND
     return Clip(recording, UNKNOWN, keypoints[None], None, int(subject) or UNKNOWN, frame_rate=FRAME_RATE, times=times)

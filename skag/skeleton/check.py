@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,6 +105,8 @@ class Report:
 class _Facts:
     """What one pass over the clips collects: clip numbers by kind of finding, and a few numbers per clip."""
 
+    joints_seen: np.ndarray  # clips with the joint, [V]
+    joints_moving: np.ndarray
     numbers: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     usable: list[int] = field(default_factory=list)  # clips that the lists below are about
     radii: list[float] = field(default_factory=list)
@@ -112,8 +114,6 @@ class _Facts:
     digests: list[int] = field(default_factory=list)
     signatures: list[np.ndarray] = field(default_factory=list)
     offsets: list[bool] = field(default_factory=list)  # whether joints look like offsets from their parent joint
-    joints_seen: np.ndarray | None = None  # clips with the joint, [V]
-    joints_moving: np.ndarray | None = None
     moving: int = 0  # clips in which anything moves
     sides: Sides | None = None
 
@@ -150,7 +150,12 @@ def _names(store: SkeletonStore) -> list[str]:
 
 
 def _finding(
-    kind: str, numbers: Iterable[int], names: Sequence[str], what: str, advice: str, level: str = "error"
+    kind: str,
+    numbers: Iterable[int],
+    names: Sequence[str] | Mapping[int, str],
+    what: str,
+    advice: str,
+    level: str = "error",
 ) -> list[Finding]:
     """A finding about these clips, or none where there are none; `{n}` in `what` is their number."""
     numbers = list(numbers)
@@ -311,7 +316,7 @@ def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], N
         as_number = missing_as_number(keypoints, confidence, layout)
         if as_number:
             facts.numbers["missing-as-number"].append(number)
-        held = as_number.get("constant", np.zeros(keypoints.shape[:3], bool)).any(axis=(0, 1))
+        held = np.any(as_number.get("constant", np.zeros(keypoints.shape[:3], bool)), axis=(0, 1))
         _look_at_clip(facts, store, number, keypoints, projections, held)
     progress(len(store), len(store))
     return facts
@@ -326,8 +331,8 @@ def _look_at_clip(
     held: np.ndarray,
 ) -> None:
     """`held` `[V]` are joints that are told of as missing, and not as stuck."""
-    present = keypoints.any(axis=-1)  # M T V
-    seen = present.any(axis=-1)  # M T
+    present = np.any(keypoints, axis=-1)  # M T V
+    seen = np.any(present, axis=-1)  # M T
     if not seen.any():
         facts.numbers["no-body"].append(number)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from ..config import AugmentConfig, DataConfig
 from ..device import send
-from . import transforms
+from . import preparation, transforms
 from .layouts import Layout
-from .store import SkeletonStore
 
+_READ_AT_A_TIME, _FRAMES_AT_A_TIME = 128, 2048  # clips read, padded frames normalised
 TEST_PART = 0.85  # share of the clip that each of several test views sees
 
 
@@ -42,9 +43,14 @@ class Clips:
 
     def at(self, places: np.ndarray) -> Clips:
         """Some of the clips; the frames are shared."""
-        of_each = {name: getattr(self, name) for name in ("first_row", "frames", "labels", "widths")}
         chosen = torch.from_numpy(places)
-        return replace(self, **{n: v if v is None else v[chosen.to(v.device)] for n, v in of_each.items()})
+        return replace(
+            self,
+            first_row=self.first_row[chosen.to(self.first_row.device)],
+            frames=self.frames[chosen.to(self.frames.device)],
+            labels=self.labels[chosen.to(self.labels.device)],
+            widths=None if self.widths is None else self.widths[chosen.to(self.widths.device)],
+        )
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
@@ -53,19 +59,37 @@ def fits(num_bytes: int, device: torch.device) -> bool:
     return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
-def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
+class ClipSource(Protocol):
+    """Clips by number: a skeleton store, or recordings that are not in one."""
+
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def frames(self) -> np.ndarray: ...  # [n]
+    @property
+    def labels(self) -> np.ndarray: ...  # [n]
+    @property
+    def widths(self) -> np.ndarray: ...  # [n] of the images; 0 or less where they are not known
+    def keypoints(self, number: int) -> np.ndarray: ...  # [M, T, V, C]
+    def confidence(self, number: int) -> np.ndarray | None: ...  # [M, T, V]
+
+
+def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
     """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
     frames, widths = [], []
     in_pixels = store.layout.dims == 2 and config.pixels
     most = int(store.frames[numbers].sum())  # empty frames are left out
     rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
-    for number in numbers:
-        clip = prepare_clip(store.keypoints(number), store.confidence(number), store.layout, config)
-        rows[end : end + len(clip)] = clip
-        end += len(clip)
-        frames.append(len(clip))
-        if in_pixels:
-            widths.append(_width(clip, int(store.widths[number])))
+    for start in range(0, len(numbers), _READ_AT_A_TIME):
+        some = numbers[start : start + _READ_AT_A_TIME]
+        recordings = [(store.keypoints(number), store.confidence(number)) for number in some]
+        for number, clip in zip(some, _prepared(recordings, store.layout, config), strict=True):
+            places = rows[end : end + len(clip)]
+            places[:, : clip.shape[1]], places[:, clip.shape[1] :] = clip, 0
+            end += len(clip)
+            frames.append(len(clip))
+            if in_pixels:
+                widths.append(_width(places, int(store.widths[number])))
     lengths, joined = torch.tensor(frames), torch.from_numpy(rows[:end])
     home = device if fits(joined.nbytes, device) else torch.device("cpu")
     return Clips(
@@ -76,6 +100,39 @@ def prepare(store: SkeletonStore, numbers: np.ndarray, config: DataConfig, devic
         widths=torch.tensor(widths, device=device) if in_pixels else None,
         layout=store.layout,
     )
+
+
+def _prepared(
+    recordings: list[tuple[np.ndarray, np.ndarray | None]], layout: Layout, config: DataConfig
+) -> list[np.ndarray]:
+    """Key points `[M, T, V, C]` and confidences `[M, T, V]` to normalised frames `[T', at most num_bodies, V, 3]`.
+
+    Recordings of about one length are normalised together, padded; what comes of each is what comes of it alone.
+    """
+    lengths = np.array([keypoints.shape[1] for keypoints, _ in recordings])
+    order, clips = lengths.argsort(kind="stable")[::-1], {}
+    while len(order):
+        batch = order[: max(1, _FRAMES_AT_A_TIME // lengths[order[0]])]
+        order = order[len(batch) :]
+        padded = _padded([recordings[number] for number in batch], layout)
+        prepared, frames = preparation.prepared(padded, torch.from_numpy(lengths[batch]), layout, config)
+        for number, clip, length in zip(batch, prepared.transpose(1, 2).numpy(), frames.tolist(), strict=True):
+            clips[number] = clip[:length]
+    return [clips[number] for number in range(len(recordings))]
+
+
+def _padded(recordings: list[tuple[np.ndarray, np.ndarray | None]], layout: Layout) -> Tensor:
+    """Recordings as `[N, M, T, V, C]`, the confidence as one coordinate more."""
+    shapes = [keypoints.shape for keypoints, _ in recordings]
+    most_bodies, most_frames = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    with_confidence = recordings[0][1] is not None
+    sizes = (len(shapes), most_bodies, most_frames, layout.num_joints, layout.dims + with_confidence)
+    padded = np.zeros(sizes, np.float32)
+    for place, (bodies, frames, *_), (keypoints, confidence) in zip(padded, shapes, recordings, strict=True):
+        place[:bodies, :frames, :, : layout.dims] = keypoints
+        if confidence is not None:
+            place[:bodies, :frames, :, layout.dims] = confidence
+    return torch.from_numpy(padded)
 
 
 def _width(clip: np.ndarray, known: int) -> float:
@@ -89,27 +146,14 @@ def _width(clip: np.ndarray, known: int) -> float:
 def prepare_clip(
     keypoints: np.ndarray, confidence: np.ndarray | None, layout: Layout, config: DataConfig
 ) -> np.ndarray:
-    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, C']`.
+    """One recording `[M, T, V, C]` to normalised frames `[T', num_bodies, V, 3]`, as `prepare` makes them.
 
-    2-D recordings get their confidence as third coordinate, so that C' is always 3.
+    2-D recordings get their confidence as third coordinate.
     """
-    keypoints = np.asarray(keypoints, np.float32)
-    if layout.dims == 2:
-        normalise = transforms.image_coordinates if config.pixels else transforms.normalise_image
-        keypoints = normalise(keypoints, confidence)
-    else:
-        keypoints = transforms.drop_empty_frames(keypoints)
-        keypoints = transforms.centre_on_first_frame(keypoints, layout)
-        for wanted, transform in (
-            (config.align_spine, transforms.align_spine),
-            (config.stand_upright, transforms.stand_upright),
-            (config.face_forward, transforms.face_forward),
-            (config.unit_height, transforms.unit_height),
-        ):
-            keypoints = transform(keypoints, layout) if wanted else keypoints
-    bodies = np.zeros((config.num_bodies, *keypoints.shape[1:]), np.float32)
-    bodies[: len(keypoints)] = keypoints[: config.num_bodies]
-    return np.ascontiguousarray(bodies.swapaxes(0, 1))
+    (clip,) = _prepared([(keypoints, confidence)], layout, config)
+    bodies = np.zeros((len(clip), config.num_bodies, *clip.shape[2:]), np.float32)
+    bodies[:, : clip.shape[1]] = clip
+    return bodies
 
 
 def num_draws(config: DataConfig, augment: AugmentConfig) -> int:

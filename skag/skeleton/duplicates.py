@@ -98,7 +98,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float | None:
 
 def _side_by_side(keypoints: np.ndarray) -> np.ndarray:
     """`[T, M * V, C]` the bodies that are seen in most frames, beside each other, in the frames of the main one."""
-    seen = keypoints.any(axis=(2, 3))
+    seen = np.any(keypoints, axis=(2, 3))
     main = seen.sum(axis=1).argmax()
     order = [main, *(m for m in range(len(keypoints)) if m != main and seen[m].mean() > _MOST)]
     return np.concatenate(keypoints[order][:, seen[main]], axis=1).astype(np.float64)

@@ -27,6 +27,8 @@ class Recordings(Protocol):
 
     @property
     def cameras(self) -> np.ndarray: ...  # [n], UNKNOWN where they are not known
+    @property
+    def frame_rates(self) -> np.ndarray: ...  # [n] frames per second, NaN where they are not known
 
     def keypoints(self, number: int) -> np.ndarray: ...  # [M, T, V, C], 0 where a joint was not seen
 

@@ -65,7 +65,7 @@ class Layout:
     stream_kbones: dict[str, str] = field(default_factory=dict)  # the k-bone stream's, where not the parent's parent
     edges: tuple[tuple[str, str], ...] = ()  # of the published graph, where they are not `bones`
     derived: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the last joints: means of recorded ones
-    spine: tuple[str, ...] = ()  # (lower, upper) joint of the line that `transforms.align_spine` turns to z
+    spine: tuple[str, ...] = ()  # (lower, upper) joint of the line that `preparation.align_spine` turns to z
 
     def __post_init__(self) -> None:
         known = set(self.joints)
@@ -176,9 +176,9 @@ class Layout:
         legs = [part for name, part in self.part_index.items() if name.endswith("leg")]
         if not legs or "trunk" not in self.part_index:
             return np.empty((0, body.shape[-1]))
-        trunk, legs = self.part_index["trunk"], np.concatenate(legs)
-        whole = there[:, trunk].all(1) & there[:, legs].all(1)
-        return body[whole][:, trunk].mean(1) - body[whole][:, legs].mean(1)
+        trunk, leg_joints = self.part_index["trunk"], np.concatenate(legs)
+        whole = there[:, trunk].all(1) & there[:, leg_joints].all(1)
+        return body[whole][:, trunk].mean(1) - body[whole][:, leg_joints].mean(1)
 
     def numbered(self) -> str:
         """The joint list of the prompts, one `number-name` a line, numbers from 1."""

@@ -66,7 +66,7 @@ def missing_as_number(keypoints: np.ndarray, confidence: np.ndarray | None, layo
         or keypoints.shape[2] not in (layout.num_recorded, layout.num_joints)
     ):
         return {}
-    present = keypoints.any(axis=-1)
+    present = np.any(keypoints, axis=-1)
     found = {}
     for kind, where in (
         ("number", _one_number),
@@ -122,7 +122,7 @@ def _constant(points: np.ndarray, there: np.ndarray, layout: Layout) -> np.ndarr
         long = _runs(same & moving[:, None])
         throughout = same.all(axis=0)
         whole = not (body % 1).any()
-        for v in np.flatnonzero(long.any(axis=0)):
+        for v in np.flatnonzero(long.any(axis=0)).tolist():
             for_good_reason = whole or (v in trunk and throughout[v])
             if not for_good_reason or _is_shared(body, seen, long[:, v], v):
                 held[:, v] = long[:, v]

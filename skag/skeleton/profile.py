@@ -86,8 +86,8 @@ def shows_no_action(clip: Clip, layout: Layout) -> bool:
 
 
 def _facts(keypoints: np.ndarray, layout: Layout, rate: float | None) -> dict[str, Any] | None:
-    present = keypoints.any(axis=-1)
-    seen = present.any(axis=-1)
+    present = np.any(keypoints, axis=-1)
+    seen = np.any(present, axis=-1)
     if not seen.any():
         return None
     main = seen.sum(axis=1).argmax()
@@ -128,11 +128,11 @@ def _bones(body: np.ndarray, there: np.ndarray, layout: Layout) -> np.ndarray:
 
 def _off(bones: np.ndarray, usual: list[float | None]) -> float | None:
     """How far bones are from the usual ones: the sum of what they differ by, as a share of all bones."""
-    usual = np.array([np.nan if value is None else value for value in usual])
-    both = ~np.isnan(bones) & ~np.isnan(usual)
+    expected = np.array([np.nan if value is None else value for value in usual])
+    both = ~np.isnan(bones) & ~np.isnan(expected)
     if not both.any():
         return None
-    mine, theirs = bones[both], usual[both]
+    mine, theirs = bones[both], expected[both]
     if mine.sum() <= 0 or theirs.sum() <= 0:
         return None
     return float(np.abs(mine / mine.sum() - theirs / theirs.sum()).sum())

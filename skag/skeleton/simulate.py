@@ -46,6 +46,7 @@ _HIP_WIDTH, _SHOULDER_WIDTH = 0.05, 0.11  # half of each
 _SPINE = (0.02, 0.14, 0.15, 0.04, 0.09)  # hips to base, base to middle, middle to upper spine, to neck, to head
 _UPPER_ARM, _FOREARM, _HAND, _TIP, _THUMB = 0.17, 0.145, 0.04, 0.045, 0.035
 _LEG, _ARM = _THIGH + _SHANK, _UPPER_ARM + _FOREARM
+_Place = tuple[float, float, float]
 _IDLE = (0.14, -0.95, 0.06)  # a hanging hand, in the terms of `Pose`
 
 
@@ -95,7 +96,7 @@ def _put_on_hat(rng: np.random.Generator) -> Plan:
     raised = (-0.12, 0.42, 0.45)
     brim = (-0.26, 0.66, 0.10)
     leaving = rng.uniform(0.2, 1.0)  # how much the empty hands' way resembles the full hands'
-    empty = tuple((1 - leaving) * a + leaving * b for a, b in zip(_IDLE, held, strict=True))
+    empty = _between(leaving, _IDLE, held)
     other = _IDLE if rng.random() < 0.15 else None  # some use one hand only
 
     def pose(hand: tuple[float, float, float], nod: float) -> Pose:
@@ -113,19 +114,25 @@ def _put_on_hat(rng: np.random.Generator) -> Plan:
     ]
 
 
+def _between(share: float, start: _Place, end: _Place) -> _Place:
+    """The place that `share` of the way from one to the other."""
+    (a, b, c), (x, y, z) = start, end
+    return (1 - share) * a + share * x, (1 - share) * b + share * y, (1 - share) * c + share * z
+
+
 def _pick_up(rng: np.random.Generator, both: bool) -> Plan:
     crouch = rng.uniform(0.1, 0.9)  # how much of the way down the knees do
     lean = 95 - 45 * crouch
     hips = (0.0, -0.12 - 0.28 * crouch, -0.22)
     grasp = (-0.12, -0.90, rng.uniform(0.25, 0.45))
     along = rng.uniform(-0.1, 0.7)  # how far the idle hand goes along
-    other = grasp if both else tuple((1 - along) * a + along * b for a, b in zip(_IDLE, grasp, strict=True))
+    other = grasp if both else _between(along, _IDLE, grasp)
     if not both and rng.random() < 0.3:
         other = (0.0, -0.62, 0.30)  # on the thigh
     chest = (-0.12, -0.45, 0.55)
     twist = 0.0 if both else rng.uniform(5, 25)
     helps = 1.0 if both else rng.uniform(0, 0.6)
-    carried = tuple((1 - helps) * a + helps * b for a, b in zip(_IDLE, chest, strict=True))
+    carried = _between(helps, _IDLE, chest)
     reach = Pose(grasp, other, hips, lean=lean, twist=twist, nod=-15)
     down = rng.uniform(0.35, 0.45)
     return [

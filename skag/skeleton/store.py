@@ -21,6 +21,7 @@ wrote checksums begin with HDF5's own signature.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -106,7 +107,7 @@ class StoreWriter:
             raise DataError(f"clip {clip.name!r} has a name that is no text.") from None
         if clip.frame_rate is not None and not 0 < clip.frame_rate < math.inf:
             raise DataError(f"clip {clip.name!r}: {clip.frame_rate} frames per second is no rate.")
-        if has_confidence and clip.confidence.shape != shape[:3]:
+        if clip.confidence is not None and clip.confidence.shape != shape[:3]:
             raise DataError(f"clip {clip.name!r}: confidence is {clip.confidence.shape}, keypoints {shape}.")
         self._has_confidence = has_confidence
         number = len(self._names)
@@ -149,8 +150,8 @@ class StoreWriter:
             self._copy(self._confidence, "confidence", (joints,))
         classes = list(classes)
         if more_splits:
-            for number, name in enumerate(self._names):
-                if split := more_splits.get(name.decode()):
+            for number, encoded in enumerate(self._names):
+                if split := more_splits.get(encoded.decode()):
                     self._splits.setdefault(split, array("q")).append(number)
             self._splits = {split: array("q", sorted(set(numbers))) for split, numbers in self._splits.items()}
             self._hash.update(json.dumps(sorted(more_splits.items())).encode())
@@ -160,7 +161,7 @@ class StoreWriter:
         if not np.isnan(self._rates).all():
             clips["frame_rate"] = np.array(self._rates, "f8")
         clips["name_bytes"] = np.frombuffer(b"".join(self._names), "u1")
-        clips["name_ends"] = np.cumsum([len(name) for name in self._names], dtype="i8")
+        clips["name_ends"] = np.cumsum([len(encoded) for encoded in self._names], dtype="i8")
         splits = self._file.create_group("splits")
         for name, numbers in sorted(self._splits.items()):
             splits[name] = np.array(numbers, "i8")
@@ -203,7 +204,7 @@ def write_store(path: Path, layout: Layout) -> Iterator[StoreWriter]:
         partial.unlink(missing_ok=True)
 
 
-def _head(file: BinaryIO) -> bytes:
+def _head(file: io.BufferedReader | io.BufferedRandom) -> bytes:
     """The user block that belongs to the bytes after it."""
     file.seek(_USER_BLOCK)
     return _CHECKSUM.format(hashlib.file_digest(file, "sha256").hexdigest()).encode().ljust(_USER_BLOCK, b"\0")

@@ -94,7 +94,7 @@ def _at(clip: Clip, times: np.ndarray, moments: np.ndarray) -> Clip:
     after = np.clip(np.searchsorted(times, moments), 1, len(times) - 1)
     before = after - 1
     share = np.clip((moments - times[before]) / (times[after] - times[before]), 0, 1)[:, None]
-    there = clip.keypoints.any(axis=-1)  # M T V
+    there = np.any(clip.keypoints, axis=-1)  # M T V
     first, last = there[:, before], there[:, after]
     weight = np.where(first & last, share, share > 0.5)[..., None].astype(np.float32)
     keypoints = (1 - weight) * clip.keypoints[:, before] + weight * clip.keypoints[:, after]

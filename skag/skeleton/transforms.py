@@ -1,14 +1,11 @@
-"""What happens to body joints between the skeleton store and the network.
+"""What happens to every batch of prepared clips (`preparation.py`) before the network.
 
-Letters of this file: N clips, M bodies, T frames, V joints, C coordinates. The functions of the first part
-run once per clip in numpy and keep the number of coordinates; those of the second part run per batch in
-torch, on the training device, with their random draws as arguments.
+Letters of this file: N clips, M bodies, T frames, V joints, C coordinates. All of it runs on the training device, with
+random draws as arguments.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,144 +14,9 @@ import torch
 from torch import Tensor
 
 from ..device import is_traced, send
-from ..errors import DataError
 from .layouts import Layout
 
-# ---------------------------------------------------------------- once per clip, numpy, [M, T, V, C]
-
-
-def drop_empty_frames(keypoints: np.ndarray) -> np.ndarray:
-    """Keep the frames in which the main body was seen, and put the main body first.
-
-    With two bodies the one that is seen in more frames is the main one (published code's rule). A clip
-    with nothing in it keeps its first frame.
-    """
-    seen = keypoints.any(axis=(2, 3))  # M T
-    if len(keypoints) == 2 and seen[1].sum() > seen[0].sum():
-        keypoints, seen = keypoints[::-1], seen[::-1]
-    return keypoints[:, seen[0]] if seen[0].any() else keypoints[:, :1]
-
-
-def centre_on_first_frame(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
-    """Move the centre joint of the main body in the first frame to the origin; missing joints stay zero."""
-    present = keypoints.any(axis=-1, keepdims=True)
-    return (keypoints - keypoints[0, 0, layout.index[layout.centre]]) * present
-
-
-def align_spine(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
-    """Turn a 3-D clip by the main body's first frame: the layout's spine to the z axis, then the line from the left
-    to the right shoulder to the x axis (the full pre-normalisation of 2s-AGCN and PYSKL; SkeletonAgent leaves it out).
-
-    Raises `DataError` where the layout names no spine or no shoulders.
-    """
-    if not layout.spine or not {"left shoulder", "right shoulder"} <= set(layout.joints):
-        raise DataError(f"layout {layout.name!r} names no spine or no left and right shoulder: leave out align_spine.")
-    lower, upper = (layout.index[joint] for joint in layout.spine)
-    left, right = layout.index["left shoulder"], layout.index["right shoulder"]
-    spine = keypoints[0, 0, upper] - keypoints[0, 0, lower]
-    keypoints = keypoints @ _turning(spine, np.array([0.0, 0.0, 1.0])).T
-    shoulders = keypoints[0, 0, right] - keypoints[0, 0, left]
-    return keypoints @ _turning(shoulders, np.array([1.0, 0.0, 0.0])).T
-
-
-def _turning(line: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """The smallest rotation `[3, 3]` that takes the direction of `line` to the unit vector `onto` (Rodrigues).
-
-    The identity where `line` vanishes or points the opposite way, in which case no single rotation is smallest.
-    """
-    length = float(np.linalg.norm(line))
-    if length < 1e-9:
-        return np.eye(3)
-    line = line / length
-    cos = float(line @ onto)
-    if cos < -1 + 1e-9:
-        return np.eye(3)
-    x, y, z = np.cross(line, onto)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + cross + cross @ cross / (1 + cos)
-
-
-def face_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
-    """Turn a 3-D clip about the vertical so that the main body's mean left-to-right line is one axis.
-
-    The line runs from all joints named "right ..." to those named "left ..." where both were seen. A clip
-    where it vanishes (or a layout without sides) is returned as it is.
-    """
-    up, _ = layout.up_axis
-    across_axis, depth_axis = (axis for axis in range(3) if axis != up)
-    left = np.array([layout.index[j] for j in layout.joints if j.startswith("left ")], dtype=int)
-    right = layout.mirror_index[left]
-    body = keypoints[0]
-    both = body[:, left].any(-1) & body[:, right].any(-1)
-    if not both.any():
-        return keypoints
-    x, z = (body[:, left] - body[:, right])[both].mean(0)[[across_axis, depth_axis]]
-    length = math.hypot(x, z)
-    if length < 1e-6:
-        return keypoints
-    cos, sin = x / length, z / length
-    turned = keypoints.copy()
-    turned[..., across_axis] = cos * keypoints[..., across_axis] + sin * keypoints[..., depth_axis]
-    turned[..., depth_axis] = cos * keypoints[..., depth_axis] - sin * keypoints[..., across_axis]
-    return turned
-
-
-def stand_upright(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
-    """Turn a 3-D clip so that the main body stands along the up axis where it is most stretched.
-
-    Undoes the tilt of the camera, which points in another direction of the body for every viewpoint. The body's
-    line runs from the mean of the leg joints to the mean of the trunk's, over the tenth of the frames in which
-    it is longest. A layout without parts "trunk" and "... leg", or a clip that lies down (more than 45 degrees),
-    is returned as it is.
-    """
-    lines = layout.standing_lines(keypoints[0], keypoints[0].any(-1))
-    if not len(lines):
-        return keypoints
-    lengths = np.linalg.norm(lines, axis=1)
-    longest = np.argsort(lengths)[-max(1, len(lines) // 10) :]
-    axis, sign = layout.up_axis
-    up = np.zeros(3)
-    up[axis] = sign
-    line = lines[longest].mean(0)
-    if float(line @ up) < math.cos(math.pi / 4) * float(np.linalg.norm(line)) or not line.any():
-        return keypoints
-    return (keypoints @ _turning(line, up).T).astype(np.float32)
-
-
-def unit_height(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
-    """Scale a clip so that the main body's bones, summed along its median frame, have length `num_joints` / 5.
-
-    Bones instead of the bounding box: how far somebody reaches must not change how tall they are.
-    """
-    parent = layout.bone_parents
-    present = keypoints[0].any(-1)  # T V
-    bones = np.linalg.norm(keypoints[0] - keypoints[0][:, parent], axis=-1)
-    total = np.median((bones * (present & present[:, parent])).sum(-1))
-    return keypoints if total < 1e-6 else keypoints * np.float32(layout.num_joints / 5 / total)
-
-
-def normalise_image(keypoints: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
-    """Image coordinates `[M, T, V, 2]` to the clip's box, centred, longest side 2; confidence as third channel.
-
-    For recordings without an image size. Joints that were not found (all zero) stay zero.
-    """
-    present = keypoints.any(axis=-1)
-    result = np.zeros((*keypoints.shape[:3], 3), np.float32)
-    if present.any():
-        low, high = keypoints[present].min(0), keypoints[present].max(0)
-        scale = max(float((high - low).max()), 1e-6) / 2
-        result[..., :2] = (keypoints - (low + high) / 2) / scale * present[..., None]
-    result[..., 2] = present if confidence is None else confidence
-    return result
-
-
-def image_coordinates(keypoints: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
-    """Image coordinates `[M, T, V, 2]` as they are, in pixels; confidence (or 1 where seen) as third channel."""
-    score = keypoints.any(axis=-1) if confidence is None else confidence
-    return np.concatenate([keypoints, np.asarray(score, np.float32)[..., None]], -1)
-
-
-# ---------------------------------------------------------------- per batch, torch, [N, T, M, V, C]
+# ---------------------------------------------------------------- sampling and changing, [N, T, M, V, C]
 
 
 def stretch_positions(frames: Tensor, num_frames: int, start: Tensor, stop: Tensor) -> Tensor:
@@ -262,10 +124,10 @@ def to_stream(
     return motion
 
 
-def indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+def indices(numbers: Iterable[int], device: torch.device) -> Tensor:
     """Joint numbers as a tensor there, brought once: a GPU would be waited for each time."""
-    numbers = tuple(map(int, numbers))
-    return torch.as_tensor(numbers, device=device) if is_traced() else _indices(numbers, device)
+    joints = tuple(map(int, numbers))
+    return torch.as_tensor(joints, device=device) if is_traced() else _indices(joints, device)
 
 
 @lru_cache(maxsize=256)

@@ -27,7 +27,7 @@ from skag.methods.skeleton_agent.published import from_published, weight_table
 from skag.methods.skeleton_agent.questioner import release_similar_classes
 from skag.readers.kinetics import decompress
 from skag.skeleton import clips as data
-from skag.skeleton import transforms
+from skag.skeleton import preparation, transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
 
 from . import parity_networks
@@ -290,6 +290,12 @@ NTU_CASES = ("ntu_a", "ntu_b", "ntu_c", "ntu_swap")
 PUBLISHED_LIMBS = ("left arm", "left leg", "right arm", "right leg")  # in the order of the published choice
 
 
+def centred(raw: np.ndarray, layout: Layout) -> np.ndarray:
+    """A recording `[M, T, V, 3]` without its empty frames, the centre of the first one at the origin."""
+    x, frames = preparation.seen_frames_first(torch.from_numpy(raw)[None])
+    return preparation.centre_on_first_frame(x, layout)[0, :, : int(frames)].numpy()
+
+
 def transforms_3d() -> Iterator[Row]:
     """Pre-normalisation, streams, rotation, flip and part drop of NTU RGB+D recordings."""
     reference, layout = Reference("transforms_ntu.npz"), load_layout("nturgb+d")
@@ -298,10 +304,10 @@ def transforms_3d() -> Iterator[Row]:
         for dtype in ("float16", "float32"):
             prefix, half = f"{case}/{dtype}", dtype == "float16"
             raw = reference[f"{prefix}/raw"].astype(np.float32)
-            clip = transforms.centre_on_first_frame(transforms.drop_empty_frames(raw), layout)
+            clip = centred(raw, layout)
             yield reference.row(f"{prefix}/PreNormalize3D_spine0", clip, HALF if half else 1e-6)
             yield reference.row(f"{prefix}/PreNormalize3D_spine0_T", clip.shape[1], EXACT)
-            aligned = transforms.align_spine(clip.astype(np.float64), layout)
+            aligned = preparation.align_spine(torch.from_numpy(clip).double()[None], layout)[0].numpy()
             yield reference.row(f"{prefix}/PreNormalize3D_spine1", aligned, 2 * HALF if half else 1e-5)
             yield reference.row(f"{prefix}/PreNormalize3D_spine1_T", aligned.shape[1], EXACT)
             joints = joints_first(reference[f"{prefix}/PreNormalize3D_spine0"].astype(np.float64))  # as they go on
@@ -334,7 +340,8 @@ def transforms_2d() -> Iterator[Row]:
         positions = sampled(frames, 0)
         points = layout.extend(reference[f"{prefix}/keypoint"].astype(np.float32), 2)
         score = layout.extend(reference[f"{prefix}/keypoint_score"].astype(np.float32), 2)
-        clip = transforms.image_coordinates(points, score)[:, positions]
+        config = DataConfig(pixels=True, num_bodies=len(points))
+        clip = data.prepare_clip(points, score, layout, config).swapaxes(0, 1)[:, positions]
         if name == "uav":
             yield reference.row(f"{prefix}/PoseDecode_keypoint", clip[..., :2], EXACT)
             yield reference.row(f"{prefix}/PoseDecode_score", clip[..., 2], EXACT)

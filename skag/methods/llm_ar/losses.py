@@ -6,6 +6,8 @@ Letters of this file: N clips, L tokens of a clip, U codes, d their width, n and
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +80,7 @@ def mmd(x: Tensor, y: Tensor, bandwidth: Tensor | float | None = None) -> Tensor
     if bandwidth is None:
         count = len(both)
         bandwidth = (squares.detach().sum() / max(count * (count - 1), 1)).clamp(min=_EPS)
-    kernel = sum(torch.exp(-squares / (2 * bandwidth * factor)) for factor in BANDWIDTHS)
+    kernel = reduce(add, (torch.exp(-squares / (2 * bandwidth * factor)) for factor in BANDWIDTHS))
     n = len(x)
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 

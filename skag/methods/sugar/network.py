@@ -92,7 +92,7 @@ class Bridge(nn.Module):
         key_width = config.key_width or token_width
         self.to_keys = nn.Linear(token_width, key_width) if config.key_width else nn.Identity()
         if config.kind == "cross_attention":
-            self.reader = CrossAttention(config, key_width)
+            self.reader: nn.Module = CrossAttention(config, key_width)
         else:
             self.reader = QFormer(config, key_width)
         self.to_words = nn.Linear(config.width, word_width)
