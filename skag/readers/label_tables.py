@@ -136,5 +136,5 @@ def _places(header: list[str]) -> dict[str, int]:
             continue
         fact = "subject" if (fact := fact_of(name)) == "person" else fact
         known = fact in ("subject", "camera", "split") and fact not in at
-        at.setdefault(fact if known else name, number)
+        at.setdefault(fact if known and fact else name, number)
     return at

@@ -158,7 +158,7 @@ class Catalogue:
         self.could_be = list(dict.fromkeys(self.could_be))[:_MOST_ALTERNATIVES]
 
     def _labels_found(self, keyed: list[Key]) -> set[str]:
-        if self._from == "labels":
+        if self._from == "labels" and self._labels is not None:
             rows = [*self._labels.rows.values(), *([self._labels.others] if self._labels.others else [])]
             return {clean(row["label"]) for row in rows}
         if self._from == "folder":
@@ -198,18 +198,18 @@ class Catalogue:
     def _label(self, key: Key) -> str | None:
         """The label of a recording, None where it has none. Raises `Unusable` for one without a row."""
         path = key[0]
-        if self._from == "labels":
+        if self._from == "labels" and self._labels is not None:
             return clean(self._labels.of(path)["label"])
         if self._from == "folder":
             return self._folders.of(path, self._level)
-        if self._from == "pattern":
+        if self._from == "pattern" and self._options.pattern is not None:
             return (self._options.pattern.of(path) or {}).get("label")
         return clean(self._own.rows.get(key, {}).get("label", "")) or None
 
     def _text(self, fact: str, key: Key) -> str:
         """What is said of a recording's subject, camera, split or group."""
         path = key[0]
-        named = self._options.split_column if fact == "group" else fact
+        named = fact if fact != "group" else self._options.split_column or ""
         if self._options.pattern is not None and (found := (self._options.pattern.of(path) or {}).get(named)):
             return found
         if self._labels is not None and self._labels.rows:
@@ -236,8 +236,9 @@ class Catalogue:
         there |= {row.get(fact, "") for row in self._labels.rows.values()} if self._labels else set()
         there -= {""}
         found = {value: re.fullmatch(r"([^\d]{0,20}?)(\d{1,9})", value) for value in there}
-        if all(found.values()) and len({match[1] for match in found.values()}) == 1:
-            return {value: int(match[2]) for value, match in found.items()}
+        matches = {value: match for value, match in found.items() if match}
+        if len(matches) == len(found) and len({match[1] for match in matches.values()}) == 1:
+            return {value: int(match[2]) for value, match in matches.items()}
         order = natural(there)
         if there and self._options.labels is not UNLABELLED:
             who = ", ".join(f"{number} {printable(name, 30)}" for number, name in enumerate(order[:8], 1))
@@ -249,7 +250,7 @@ class Catalogue:
 
     def _without_label(self, label: str, path: str) -> str:
         """Why a recording has no class; `label` is its folder, "" for none."""
-        if self._from == "pattern":
+        if self._from == "pattern" and self._options.pattern is not None:
             return f"has a name that does not fit --label-from {self._options.pattern.text}"
         if self._from == "own":
             return f"has no label in {self.where}"
