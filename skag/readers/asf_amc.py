@@ -108,8 +108,10 @@ def _asf_of(name: str, skeletons: list[str]) -> str:
 
 def read_asf(member: Member) -> Skeleton:
     """The skeleton of an ASF file. Raises `Unusable`."""
-    bones, parents = {"root": Bone("root")}, {}
-    unit, position, root_order, section = INCH, np.zeros(3), ("tx", "ty", "tz", "rx", "ry", "rz"), ""
+    bones: dict[str, Bone] = {"root": Bone("root")}
+    parents: dict[str, str] = {}
+    root_order: tuple[str, ...] = ("tx", "ty", "tz", "rx", "ry", "rz")
+    unit, position, section = INCH, np.zeros(3), ""
     bone = Bone()
     for line, cells in mocap.lines_of(member, MAX_MEMBER):
         word, rest = cells[0].lower(), cells[1:]

@@ -17,7 +17,9 @@ _STEP = (
 )
 _SPELLINGS = {"l": "left", "r": "right", "center": "centre", "middle": "mid"}
 _SMALL_WORDS = {"of", "the"}
-_SAME = {("shoulder", "spine"): ("spine", "upper")}  # Kinect v2's SDK and NTU RGB+D, whose joints are the same
+_SAME: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("shoulder", "spine"): ("spine", "upper")
+}  # Kinect v2's SDK and NTU RGB+D, whose joints are the same
 _PREFIXES = {"pose", "world", "landmark", "landmarks"}  # "PoseLandmark.NOSE", "pose_left_hip"
 _SHOWN = 8  # joints that a note names
 

@@ -26,7 +26,7 @@ from .arrays import Header, npy_header, npy_rows
 from .joints import layout_of_shape
 from .label_names import known_names
 from .pyskl import load
-from .source import Options, Skipped, Source, Unusable, numbered
+from .source import Options, Skipped, Source, Unusable, groups, numbered
 
 MAX_CLASSES = 100_000
 _DATA = re.compile(r"(train|val|test)_data(?:_joint)?\.npy", re.IGNORECASE)
@@ -72,7 +72,7 @@ def _is_data(name: str) -> bool:
 def _labels_of(name: str) -> str:
     """The labels beside an array."""
     path = PurePosixPath(name)
-    part = _DATA.fullmatch(path.name)[1]
+    part = groups(_DATA, path.name)[0]
     return str(path.with_name(f"{part}_label.pkl"))
 
 
@@ -119,7 +119,7 @@ def _classes(count: int, layout: Layout, notes: list[str]) -> list[str]:
 
 
 def _clips(files: Files, name: str, told: tuple[list[str], list[int]], layout: Layout) -> Iterator[Clip | Skipped]:
-    part = _SPLITS[_DATA.fullmatch(PurePosixPath(name).name)[1].lower()]
+    part = _SPLITS[groups(_DATA, PurePosixPath(name).name)[0].lower()]
     protocol = _PROTOCOL.search(str(PurePosixPath(name).parent)) or _PROTOCOL.search(str(files.path))
     split = f"{protocol[1].lower().replace('xsetup', 'xset')}_{part}" if protocol else part
     number = -1

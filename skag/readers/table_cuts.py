@@ -165,31 +165,34 @@ class Cutter:
 
     def _closed(self) -> Visit:
         """The visit that ends here."""
+        path = self._path
+        assert path is not None
         frames, bodies = np.array(self._frames), np.array(self._bodies)
         labels = self._filled(np.array(self._labels))
         names = list(self._label_of)
         apart = len(self._body_of) > 1 and self._differ(frames, bodies, labels)
         if apart:
             owner = _runs_of_each(bodies, labels)
-            self._cuts.apart.append(self._path)
+            self._cuts.apart.append(path)
         elif len(self._body_of) > 1:
             owner = _runs_by_frame(frames, labels)
         else:
             owner = np.concatenate([[0], np.cumsum(labels[1:] != labels[:-1])])
-        segments, place = [], np.full(owner.max() + 1, -1)
+        segments: list[Segment] = []
+        place = np.full(owner.max() + 1, -1)
         for number in range(len(place)):
             rows = np.flatnonzero(owner == number)
             label = names[labels[rows[0]]]
             if not label and any(names):
-                self._cuts.unlabelled[self._path] += len(rows)
+                self._cuts.unlabelled[path] += len(rows)
                 continue
             place[number] = len(segments)
             segments.append(self._segment(rows, label, frames, bodies if apart else None))
         if len(segments) > 1 and not apart:
-            self._cuts.changed.append((self._path, len(segments)))
+            self._cuts.changed.append((path, len(segments)))
         owner = place[owner]
         ends = [*(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]
-        return Visit(self._path, segments, [(end, int(owner[end - 1])) for end in ends])
+        return Visit(path, segments, [(end, int(owner[end - 1])) for end in ends])
 
     def _filled(self, labels: np.ndarray) -> np.ndarray:
         """The label of every row; empty ones as those before them where a label stands on the first row alone."""

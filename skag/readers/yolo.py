@@ -22,7 +22,7 @@ import numpy as np
 from . import poses
 from .archives import Files, Member, printable
 from .mmpose import COCO, MAX_BYTES, is_json
-from .source import Options, Source, Unusable, content, first
+from .source import Options, Source, Unusable, content, first, groups
 from .text import joint_table, json_items
 
 NAMES = {17: COCO}
@@ -74,12 +74,12 @@ def _path(name: str) -> str:
     """The recording of a frame's file: its video, without the folder `labels`."""
     path = PurePosixPath(name)
     folder = path.parent.parent if path.parent.name == "labels" else path.parent
-    video = _TEXT.fullmatch(path.name)[1]
+    video = groups(_TEXT, path.name)[0]
     return str(folder / video) if video else str(folder)
 
 
 def _order(name: str) -> tuple[str, int]:
-    return _path(name), int(_TEXT.fullmatch(PurePosixPath(name).name)[2])
+    return _path(name), int(groups(_TEXT, PurePosixPath(name).name)[1])
 
 
 def _frames_of_text(members: list[Member]) -> Iterator[list[poses.Person]]:

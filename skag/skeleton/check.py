@@ -107,6 +107,7 @@ class _Facts:
 
     joints_seen: np.ndarray  # clips with the joint, [V]
     joints_moving: np.ndarray
+    sides: Sides
     numbers: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     usable: list[int] = field(default_factory=list)  # clips that the lists below are about
     radii: list[float] = field(default_factory=list)
@@ -115,7 +116,6 @@ class _Facts:
     signatures: list[np.ndarray] = field(default_factory=list)
     offsets: list[bool] = field(default_factory=list)  # whether joints look like offsets from their parent joint
     moving: int = 0  # clips in which anything moves
-    sides: Sides | None = None
 
 
 def check(store: SkeletonStore, progress: Callable[[int, int | None], None] = lambda done, total: None) -> Report:
@@ -297,8 +297,8 @@ def _protocol_findings(
 
 def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], None]) -> _Facts:
     layout = store.layout
-    facts = _Facts(joints_seen=np.zeros(layout.num_joints, int), joints_moving=np.zeros(layout.num_joints, int))
-    facts.sides = Sides(layout)
+    none = np.zeros(layout.num_joints, int)
+    facts = _Facts(joints_seen=none, joints_moving=none.copy(), sides=Sides(layout))
     projections = projections_of(layout.num_joints * layout.dims)
     for number in range(len(store)):
         if number % 50 == 0:
