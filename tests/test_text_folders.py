@@ -15,6 +15,7 @@ from skag.dialogue import transfer
 from skag.dialogue.formats import FormatProblem
 from skag.dialogue.store import DialogueStore
 from skag.dialogue.text_folders import load_imported, parse, read_folder
+from skag.dialogue.verify import verify
 from skag.errors import DialogueError
 from skag.methods.skeleton_agent import selector
 from skag.methods.skeleton_agent.config import SkeletonAgentConfig
@@ -267,6 +268,7 @@ def test_an_imported_mask_keeps_more_than_ten_joints(tmp_path: Path) -> None:
     transfer.add_all(store, lambda: exchanges)
     told = load_imported(store, CLASSES, NTU, SCRIPT, {"backend": "imported", "model": "x"})
     assert selector.critical_mask(told, NTU)[0].sum() == 12
+    assert not any(finding.is_problem for finding in verify(store, SCRIPT)[1])
 
 
 @pytest.mark.parametrize(
