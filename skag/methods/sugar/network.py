@@ -44,8 +44,8 @@ class AlignerOutput:
 
 
 class Aligner(CtrGcn):
-    """Clips `[N, M, T, V, C]` to an `AlignerOutput`: CTR-GCN, its mean through one linear layer to the texts' width (paper,
-    Fig. 2), and through another to the classes, which the paper's baseline without knowledge has."""
+    """Clips `[N, M, T, V, C]` to an `AlignerOutput`: CTR-GCN, its mean through one linear layer to the texts' width
+    (paper, Fig. 2), and through another to the classes, which the paper's baseline without knowledge has."""
 
     def __init__(
         self, config: CtrGcnConfig, graphs: Tensor, num_classes: int, embedding_dim: int, dropout: float = 0.0
