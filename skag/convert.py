@@ -30,7 +30,7 @@ from .skeleton import timing
 from .skeleton.layouts import Layout, load_layout
 from .skeleton.missing import Missing, mark_missing
 from .skeleton.sides import Sides
-from .skeleton.splitting import SPLIT_BY, Recording, SplitBy, make_splits
+from .skeleton.splitting import SPLIT_BY, SplitBy, SplitRecording, make_splits
 from .skeleton.splitting import split_by as read_split_by
 from .skeleton.store import Clip, StoreWriter, is_store, write_store
 from .targets import check_target
@@ -185,7 +185,7 @@ class _Tally:
     def __init__(self, opened: Source, strict: bool, fps: float | None = None) -> None:
         self._opened, self._strict, self._fps = opened, strict, fps
         self._missing, self._times = Missing(), timing.Tally()
-        self.recordings: dict[str, Recording] = {}  # those that were written, by name
+        self.recordings: dict[str, SplitRecording] = {}  # those that were written, by name
         self._skipped: list[tuple[str, str]] = []
         self._splits: dict[str, tuple[str, ...]] = {}  # that recordings bring, by name
         self._bodies = self._frames = self._mended = 0
@@ -209,7 +209,7 @@ class _Tally:
         self._missing.count_zeros(clip)
         self._times.count_rate(clip)
         group = self._opened.groups.get(name, "")
-        self.recordings[name] = Recording(name, clip.label, clip.subject, clip.camera, clip.setup, group)
+        self.recordings[name] = SplitRecording(name, clip.label, clip.subject, clip.camera, clip.setup, group)
         self._splits[name] = clip.splits
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]

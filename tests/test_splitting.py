@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from skag.convert import convert
 from skag.errors import DataError
 from skag.skeleton.layouts import load_layout
-from skag.skeleton.splitting import Recording, make_splits, occurring_classes
+from skag.skeleton.splitting import SplitRecording, make_splits, occurring_classes
 from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
 from tests.helpers.recordings import as_folder, refusal, ucla_json, ucla_members
 
 
-def recordings(*groups: tuple[int, int, int]) -> list[Recording]:
-    return [Recording(f"r{n}", *group) for n, group in enumerate(groups)]
+def recordings(*groups: tuple[int, int, int]) -> list[SplitRecording]:
+    return [SplitRecording(f"r{n}", *group) for n, group in enumerate(groups)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 3)), min_size=1, max_size=60))

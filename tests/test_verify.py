@@ -12,7 +12,7 @@ from skag.backends import BackendError, Message, Topic
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import Prompts, load_prompts
 from skag.dialogue.store import DialogueStore
-from skag.dialogue.verify import Finding, verify
+from skag.dialogue.verify import DialogueFinding, verify
 from skag.methods.skeleton_agent.questioner import ask_distinctions
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout
@@ -55,7 +55,7 @@ def test_a_sound_store_has_no_findings(store: DialogueStore) -> None:
 def test_rounds_that_are_missing_are_named_by_class(store: DialogueStore) -> None:
     told(store, round3=lambda topic: BackendError("x") if topic.class_index == 1 else good_answer(topic, LAYOUT))
     _, (finding,) = verify(store, SCRIPT)
-    assert finding == Finding("missing", "scripted/test", "throw", 3, "no answers of rounds 3, 4, 5")
+    assert finding == DialogueFinding("missing", "scripted/test", "throw", 3, "no answers of rounds 3, 4, 5")
     assert finding.is_problem
 
 
@@ -138,7 +138,7 @@ def test_joints_are_checked_by_the_list_that_was_asked_with(store: DialogueStore
 def test_classes_with_the_same_critical_joints_are_a_warning(store: DialogueStore) -> None:
     told(store, round4=lambda topic: "4-head: nods" if topic.class_index else "8-left hand: up\n4-head: nods")
     _, (finding,) = verify(store, SCRIPT)
-    assert finding == Finding("equal", "scripted/test", "throw", 4, "the same as carry: head")
+    assert finding == DialogueFinding("equal", "scripted/test", "throw", 4, "the same as carry: head")
     assert not finding.is_problem
 
 

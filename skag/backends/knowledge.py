@@ -59,7 +59,7 @@ _ANSWERS = {  # what a question asks for -> (the fields that answer it, the form
 
 
 @dataclass(frozen=True)
-class ClassKnowledge:
+class ClassEntry:
     """What is known of one class; all texts are one line."""
 
     name: str
@@ -88,7 +88,7 @@ class Knowledge:
 
     name: str
     layout: Layout
-    classes: dict[str, ClassKnowledge]  # by the data set's names
+    classes: dict[str, ClassEntry]  # by the data set's names
     pairs: dict[tuple[str, str], str]  # (class, other class) -> what one sees in the first and not in the second
 
     @property
@@ -184,7 +184,7 @@ def load_knowledge(path: Path, classes: Sequence[str], layout: Layout) -> Knowle
     mistakes: list[str] = []
     if unknown := sorted(set(values) - {"class", "pair"}):
         mistakes.append(f"{_quoted(unknown[0])} is no part of it{_near(unknown[0], ['class', 'pair'])}")
-    entries: dict[str, ClassKnowledge] = {}
+    entries: dict[str, ClassEntry] = {}
     for number, entry in enumerate(_tables(values, "class", mistakes), 1):
         name = entry.get("name")
         known = " ".join(name.split()) if isinstance(name, str) else ""
@@ -239,7 +239,7 @@ def _tables(values: dict[str, Any], name: str, mistakes: list[str]) -> list[dict
     return []
 
 
-def _class(name: str, entry: dict[str, Any], layout: Layout, mistakes: list[str]) -> ClassKnowledge:
+def _class(name: str, entry: dict[str, Any], layout: Layout, mistakes: list[str]) -> ClassEntry:
     """One class; what is wrong with it goes into `mistakes`."""
     where = f"class {_quoted(name)}"
     before = len(mistakes)
@@ -253,7 +253,7 @@ def _class(name: str, entry: dict[str, Any], layout: Layout, mistakes: list[str]
             mistakes.append(f"{where}, {field}: " + ("is empty" if isinstance(value, str) else "is no text"))
     joints = _joints(where, entry.get("critical_joints", []), layout, mistakes)
     parts = {part: texts[part] for part in PARTS}
-    known = ClassKnowledge(name, texts["overview"], parts, joints, texts["key_features"])
+    known = ClassEntry(name, texts["overview"], parts, joints, texts["key_features"])
     if len(mistakes) == before:
         for kind, (field, form) in _ANSWERS.items():
             try:
@@ -290,7 +290,7 @@ def _joints(where: str, value: Any, layout: Layout, mistakes: list[str]) -> dict
 def _pair(
     number: int,
     pair: dict[str, Any],
-    entries: dict[str, ClassKnowledge],
+    entries: dict[str, ClassEntry],
     pairs: dict[tuple[str, str], str],
     layout: Layout,
     mistakes: list[str],
@@ -343,7 +343,7 @@ def _quoted(text: str) -> str:
 # ---- the form
 
 
-def as_told(conversation: Conversation, layout: Layout, script: Script) -> ClassKnowledge:
+def as_told(conversation: Conversation, layout: Layout, script: Script) -> ClassEntry:
     """What the answers to a script say of a class, for a person to correct. Empty are parts of the body that have no
     line, the critical joints where they do not fit the layout, and what the script does not ask for."""
     said = {each.kind: conversation.text(each.number) or "" for each in script.rounds}
@@ -359,14 +359,14 @@ def as_told(conversation: Conversation, layout: Layout, script: Script) -> Class
     except FormatProblem:
         joints = {}
     overview, key_features = (" ".join(said[kind].split()) for kind in ("overview", "key_features"))
-    return ClassKnowledge(conversation.class_name, overview, parts, joints, key_features)
+    return ClassEntry(conversation.class_name, overview, parts, joints, key_features)
 
 
-def template(classes: Sequence[str], layout: Layout, told: Sequence[ClassKnowledge] = ()) -> str:
+def template(classes: Sequence[str], layout: Layout, told: Sequence[ClassEntry] = ()) -> str:
     """A knowledge file for the classes of a data set, with notes for whoever fills it in: empty, or with what is
     `told` of every class."""
     blank = dict.fromkeys(PARTS, "")
-    entries = told or [ClassKnowledge(name, "", blank, {}, "") for name in classes]
+    entries = told or [ClassEntry(name, "", blank, {}, "") for name in classes]
     joints = "".join(f"#   {joint}\n" for joint in layout.joints)
     first, second = [*classes, *classes][:2]
     begun = "It holds what was answered before: correct it" if told else "Fill it in"
@@ -401,7 +401,7 @@ def template(classes: Sequence[str], layout: Layout, told: Sequence[ClassKnowled
     return head + body + tail
 
 
-def _form(entry: ClassKnowledge, layout: Layout) -> str:
+def _form(entry: ClassEntry, layout: Layout) -> str:
     """The `[[class]]` of one class."""
     named = [f"{_toml(f'{layout.joints[joint]}: {movement}')},\n" for joint, movement in sorted(entry.joints.items())]
     texts = {"name": entry.name, "overview": entry.overview, **entry.parts}

@@ -32,7 +32,7 @@ _SAME_BACKEND = ("backend", "model", "address", "data", "split")  # of an identi
 
 
 @dataclass(frozen=True)
-class Finding:
+class DialogueFinding:
     """One thing that was found."""
 
     kind: str  # see the module's docstring
@@ -54,14 +54,14 @@ def verify(
     classes: Sequence[str] | None = None,
     layout: Layout | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[int, list[Finding]]:
+) -> tuple[int, list[DialogueFinding]]:
     """(number of exchanges looked at, findings), of all exchanges or those of `llm` and of `classes`.
 
     Of exchanges of another script than `script` only the keys and texts are checked.
     With the classes and the layout of a data set, who has told of some of its classes must have told of all.
     """
     damaged, total, count = store.damaged(), len(store), 0
-    findings: list[Finding] = []
+    findings: list[DialogueFinding] = []
     chains = _Chains(script)
     for done, exchange in enumerate(store, 1):
         if progress:
@@ -78,9 +78,9 @@ def verify(
     return count, findings
 
 
-def _of_exchange(exchange: Exchange, script: Script, damaged: bool) -> list[Finding]:
-    def found(kind: str, text: str) -> Finding:
-        return Finding(kind, spec_of(exchange.identity), exchange.class_name, exchange.round, text)
+def _of_exchange(exchange: Exchange, script: Script, damaged: bool) -> list[DialogueFinding]:
+    def found(kind: str, text: str) -> DialogueFinding:
+        return DialogueFinding(kind, spec_of(exchange.identity), exchange.class_name, exchange.round, text)
 
     findings = []
     if exchange.key != exchange_key(exchange.identity, exchange.messages, exchange.schema, exchange.again):
@@ -161,7 +161,7 @@ class _Chains:
         self._script = script
         self._early: list[_Link] = []
         self._answered: dict[str, bool] = {}  # question -> has it a usable answer
-        self._refused: dict[str, Finding] = {}  # question -> what was wrong with its last answer
+        self._refused: dict[str, DialogueFinding] = {}  # question -> what was wrong with its last answer
         self._unusable: dict[tuple[str, str], tuple[str, str]] = {}  # (identity, what was asked) -> (llm, group)
         self._asked: dict[str, str] = {}  # question asked while training -> what was asked, whoever was
         self._told: set[str] = set()  # what was asked while training and has a usable answer by anybody
@@ -175,7 +175,7 @@ class _Chains:
         self._answered[question] = self._answered.get(question, False) or usable
         if not usable:
             text = f"no answer fits, the last one since {exchange.rejected}"
-            self._refused[question] = Finding(
+            self._refused[question] = DialogueFinding(
                 "malformed", spec_of(exchange.identity), exchange.class_name, exchange.round, text
             )
         if exchange.round in self._script.numbers:
@@ -190,7 +190,7 @@ class _Chains:
         else:
             self._asked[question] = _digest(exchange.base)
 
-    def unanswered(self) -> list[Finding]:
+    def unanswered(self) -> list[DialogueFinding]:
         """Questions asked while training that never got a usable answer: their classes kept the sentences they had."""
         return [
             finding
@@ -224,7 +224,7 @@ class _Chains:
                 reached[link.after] = replace(link, joints=joints)
         return reached
 
-    def gaps(self, classes: Sequence[str], label_set: str | None, llm: str | None) -> list[Finding]:
+    def gaps(self, classes: Sequence[str], label_set: str | None, llm: str | None) -> list[DialogueFinding]:
         """Classes of which a round is missing."""
         reached, (links, lent) = self._reached, self._links
         numbers = self._script.numbers
@@ -243,7 +243,7 @@ class _Chains:
                 continue  # it was asked for that answer alone
             text = self._lacks(end.place) + (f": {why}" if (why := self._followed.get(end.after)) else "")
             kind = "unfinished" if (end.group, end.class_name) in whole else "missing"
-            findings.append(Finding(kind, end.llm, end.class_name, numbers[end.place], text))
+            findings.append(DialogueFinding(kind, end.llm, end.class_name, numbers[end.place], text))
         if label_set is not None:
             own = [link for link in links if (link.identity, link.asked) not in lent]
             anybody = {link.identity: link.llm for link in own}
@@ -251,13 +251,13 @@ class _Chains:
             known = {(link.identity, link.class_name) for link in links}
             for identity, spec in (told or {"": llm or "nobody"}).items():
                 absent = [name for name in classes if (identity, name) not in known]
-                findings += [Finding("missing", spec, name, numbers[0], self._lacks(0)) for name in absent]
+                findings += [DialogueFinding("missing", spec, name, numbers[0], self._lacks(0)) for name in absent]
         return findings
 
     def _lacks(self, place: int) -> str:
         return f"no answers of rounds {', '.join(map(str, self._script.numbers[place:]))}"
 
-    def equal_joints(self, label_set: str | None) -> list[Finding]:
+    def equal_joints(self, label_set: str | None) -> list[DialogueFinding]:
         """Classes that one backend gave the same critical joints."""
         groups: dict[tuple[str, str, frozenset[str]], dict[str, _Link]] = {}
         movements = self._script.of("joint_movements")
@@ -271,7 +271,7 @@ class _Chains:
             if len(links) > 1:
                 first, *others = links
                 text = f"the same as {', '.join(others)}: {', '.join(sorted(joints))}"
-                findings.append(Finding("equal", links[first].llm, first, number, text))
+                findings.append(DialogueFinding("equal", links[first].llm, first, number, text))
         return findings
 
 

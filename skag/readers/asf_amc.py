@@ -108,7 +108,7 @@ def _asf_of(name: str, skeletons: list[str]) -> str:
 
 def read_asf(member: Member) -> Skeleton:
     """The skeleton of an ASF file. Raises `Unusable`."""
-    bones = {"root": Bone("root")}
+    bones: dict[str, Bone] = {"root": Bone("root")}
     parents: dict[str, str] = {}
     root_order: tuple[str, ...] = ("tx", "ty", "tz", "rx", "ry", "rz")
     unit, position, section = INCH, np.zeros(3), ""

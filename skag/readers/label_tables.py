@@ -135,6 +135,6 @@ def _places(header: list[str]) -> dict[str, int]:
         if number in at.values() or not name:
             continue
         fact = "subject" if (fact := fact_of(name)) == "person" else fact
-        known = fact in ("subject", "camera", "split") and fact not in at
-        at.setdefault(fact if known and fact else name, number)
+        known = fact if fact in ("subject", "camera", "split") and fact not in at else None
+        at.setdefault(known or name, number)
     return at

@@ -158,7 +158,8 @@ class Catalogue:
         self.could_be = list(dict.fromkeys(self.could_be))[:_MOST_ALTERNATIVES]
 
     def _labels_found(self, keyed: list[Key]) -> set[str]:
-        if self._from == "labels" and self._labels is not None:
+        if self._from == "labels":
+            assert self._labels is not None
             rows = [*self._labels.rows.values(), *([self._labels.others] if self._labels.others else [])]
             return {clean(row["label"]) for row in rows}
         if self._from == "folder":
@@ -198,18 +199,20 @@ class Catalogue:
     def _label(self, key: Key) -> str | None:
         """The label of a recording, None where it has none. Raises `Unusable` for one without a row."""
         path = key[0]
-        if self._from == "labels" and self._labels is not None:
+        if self._from == "labels":
+            assert self._labels is not None
             return clean(self._labels.of(path)["label"])
         if self._from == "folder":
             return self._folders.of(path, self._level)
-        if self._from == "pattern" and self._options.pattern is not None:
+        if self._from == "pattern":
+            assert self._options.pattern is not None
             return (self._options.pattern.of(path) or {}).get("label")
         return clean(self._own.rows.get(key, {}).get("label", "")) or None
 
     def _text(self, fact: str, key: Key) -> str:
         """What is said of a recording's subject, camera, split or group."""
         path = key[0]
-        named = fact if fact != "group" else self._options.split_column or ""
+        named = (self._options.split_column or "") if fact == "group" else fact
         if self._options.pattern is not None and (found := (self._options.pattern.of(path) or {}).get(named)):
             return found
         if self._labels is not None and self._labels.rows:
@@ -235,10 +238,10 @@ class Catalogue:
         there = {self._text(fact, key) for key in keyed}
         there |= {row.get(fact, "") for row in self._labels.rows.values()} if self._labels else set()
         there -= {""}
-        found = {value: re.fullmatch(r"([^\d]{0,20}?)(\d{1,9})", value) for value in there}
-        matches = {value: match for value, match in found.items() if match}
-        if len(matches) == len(found) and len({match[1] for match in matches.values()}) == 1:
-            return {value: int(match[2]) for value, match in matches.items()}
+        found = [(value, re.fullmatch(r"([^\d]{0,20}?)(\d{1,9})", value)) for value in there]
+        numbers = {value: (match[1], int(match[2])) for value, match in found if match}
+        if len(numbers) == len(there) and len({word for word, _ in numbers.values()}) == 1:
+            return {value: number for value, (_, number) in numbers.items()}
         order = natural(there)
         if there and self._options.labels is not UNLABELLED:
             who = ", ".join(f"{number} {printable(name, 30)}" for number, name in enumerate(order[:8], 1))
@@ -250,7 +253,8 @@ class Catalogue:
 
     def _without_label(self, label: str, path: str) -> str:
         """Why a recording has no class; `label` is its folder, "" for none."""
-        if self._from == "pattern" and self._options.pattern is not None:
+        if self._from == "pattern":
+            assert self._options.pattern is not None
             return f"has a name that does not fit --label-from {self._options.pattern.text}"
         if self._from == "own":
             return f"has no label in {self.where}"

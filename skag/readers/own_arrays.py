@@ -297,8 +297,8 @@ def _labels(arrays: Arrays, count: int, given: list[str] | None) -> tuple[list[s
     start = int(may_shift and begin_at_1(set(numbers)))
     names = given or numbered(max(numbers) + 1 - start)
     if "class_names" in arrays.names:
-        own = arrays.whole("class_names")
-        names = _texts(own, "class_names", own.size)
+        stored = arrays.whole("class_names")
+        names = _texts(stored, "class_names", stored.size)
         names = list(map(clean, names))
         if len(set(names)) < len(names) or len(names) <= max(numbers):
             raise Unusable(f"has {len(set(names))} different class_names, and labels up to {max(numbers)}")

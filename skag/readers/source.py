@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -113,7 +113,7 @@ class Source:
     first_label: int = 0  # 1 where labels of classes without known names begin there
     where: str = ""  # what classes were taken from, such as "column 'Action'"; "" where the format says them
     could_be: list[str] = field(default_factory=list)  # what else they could be, each with the option for it
-    groups: MutableMapping[str, str] = field(default_factory=dict)  # of recordings gone through: what is split by
+    groups: Mapping[str, str] = field(default_factory=dict)  # of recordings gone through: what is split by
 
 
 def each_file(

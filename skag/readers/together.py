@@ -10,6 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
+from typing import cast
 
 from ..errors import DataError
 from ..skeleton.store import Clip
@@ -82,5 +83,5 @@ def _joined(sources: list[Source], options: Options) -> Source:
         any(source.has_splits for source in sources),
         where="; ".join(dict.fromkeys(source.where for source in sources)),
         could_be=list(dict.fromkeys(each for source in sources for each in source.could_be)),
-        groups=ChainMap(*(source.groups for source in sources)),
+        groups=ChainMap(*(cast(dict[str, str], source.groups) for source in sources)),
     )

@@ -297,11 +297,8 @@ def _protocol_findings(
 
 def _look_at_clips(store: SkeletonStore, progress: Callable[[int, int | None], None]) -> _Facts:
     layout = store.layout
-    facts = _Facts(
-        sides=Sides(layout),
-        joints_seen=np.zeros(layout.num_joints, int),
-        joints_moving=np.zeros(layout.num_joints, int),
-    )
+    none = np.zeros(layout.num_joints, int)
+    facts = _Facts(joints_seen=none, joints_moving=none.copy(), sides=Sides(layout))
     projections = projections_of(layout.num_joints * layout.dims)
     for number in range(len(store)):
         if number % 50 == 0:

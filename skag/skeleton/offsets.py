@@ -90,7 +90,7 @@ def _depth(joint: str, layout: Layout) -> int:
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's, of equal values the mean rank; 0 where one of them does not vary."""
-    ranks = [np.array([(x < y).sum() + ((x == y).sum() - 1) / 2 for y in x]) for x in (a, b)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
+    one, other = (np.array([(x < y).sum() + ((x == y).sum() - 1) / 2 for y in x]) for x in (a, b))
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
-    return float(np.corrcoef(np.stack(ranks))[0, 1])
+    return float(np.corrcoef(one, other)[0, 1])

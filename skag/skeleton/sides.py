@@ -46,7 +46,7 @@ class Sides:
 
     def note(self) -> str:
         """A sentence for people where left and right look exchanged, else ""."""
-        if self.share is None or not self.exchanged:
+        if not self.exchanged or self.share is None:
             return ""
         return (
             f"Left and right look exchanged: toes point to where the shoulders say the back is in "

@@ -21,7 +21,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class SplitRecording:
     """What a split is made from."""
 
     name: str
@@ -56,8 +56,8 @@ def split_by(text: str) -> SplitBy:
     return SplitBy(by, tests)
 
 
-def make_splits(recordings: Iterable[Recording], by: str | SplitBy) -> tuple[dict[str, str], str]:
-    """Recording name -> its split `<by>_train` or `<by>_test`, and a sentence on what was done.
+def make_splits(recordings: Iterable[SplitRecording], by: str | SplitBy) -> tuple[dict[str, str], str]:
+    """SplitRecording name -> its split `<by>_train` or `<by>_test`, and a sentence on what was done.
 
     Recordings whose subject, camera or group is unknown are in neither. Raises `DataError` where no two of them are
     known.
@@ -71,7 +71,7 @@ def _rank(name: str) -> tuple[bytes, str]:
     return hashlib.sha256(name.encode(errors="replace")).digest(), name
 
 
-def _random(recordings: list[Recording]) -> tuple[dict[str, str], str]:
+def _random(recordings: list[SplitRecording]) -> tuple[dict[str, str], str]:
     """Of every class the fifth whose names hash lowest tests; a class of one recording trains."""
     by_class: dict[int, set[str]] = defaultdict(set)
     for recording in recordings:
@@ -90,7 +90,7 @@ def _random(recordings: list[Recording]) -> tuple[dict[str, str], str]:
     )
 
 
-def _people_on_both_sides(recordings: list[Recording], splits: dict[str, str]) -> str:
+def _people_on_both_sides(recordings: list[SplitRecording], splits: dict[str, str]) -> str:
     sides: dict[int, set[str]] = defaultdict(set)
     for recording in recordings:
         if recording.subject != UNKNOWN:
@@ -102,7 +102,7 @@ def _people_on_both_sides(recordings: list[Recording], splits: dict[str, str]) -
     return f" But {which} on both sides, so the test is on people seen before: --split-by subject keeps them apart."
 
 
-def _grouped(recordings: list[Recording], chosen: SplitBy) -> tuple[dict[str, str], str]:
+def _grouped(recordings: list[SplitRecording], chosen: SplitBy) -> tuple[dict[str, str], str]:
     by, is_fact = chosen.by, chosen.column is None
     group_of = {each.name: getattr(each, by if is_fact else "group") for each in recordings}
     unknown = UNKNOWN if is_fact else ""

@@ -36,7 +36,7 @@ def shape(config: EncoderConfig, num_joints: int, num_bodies: int, in_channels: 
 
 
 @dataclass
-class Output:
+class AlignerOutput:
     """What the encoder says about a batch of clips."""
 
     class_logits: Tensor  # [N, K]
@@ -44,8 +44,8 @@ class Output:
 
 
 class Aligner(CtrGcn):
-    """Clips `[N, M, T, V, C]` to an `Output`: CTR-GCN, its mean through one linear layer to the texts' width (paper,
-    Fig. 2), and through another to the classes, which the paper's baseline without knowledge has."""
+    """Clips `[N, M, T, V, C]` to an `AlignerOutput`: CTR-GCN, its mean through one linear layer to the texts' width
+    (paper, Fig. 2), and through another to the classes, which the paper's baseline without knowledge has."""
 
     def __init__(
         self, config: CtrGcnConfig, graphs: Tensor, num_classes: int, embedding_dim: int, dropout: float = 0.0
@@ -56,9 +56,9 @@ class Aligner(CtrGcn):
         self.embedding_head = nn.Linear(config.width, embedding_dim)
         nn.init.normal_(self.class_head.weight, 0, math.sqrt(2 / num_classes))  # as the published code begins
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor) -> AlignerOutput:
         pooled = self.dropout(self.pooled(x))
-        return Output(self.class_head(pooled), self.embedding_head(pooled))
+        return AlignerOutput(self.class_head(pooled), self.embedding_head(pooled))
 
 
 class Bridge(nn.Module):
