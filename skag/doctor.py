@@ -34,6 +34,7 @@ EXTRAS = {
         "--llm local/NAME and base models",
     ),
     "parquet": (("pyarrow",), "Parquet files"),
+    "c3d": (("c3d",), "C3D files of motion capture"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "skag export"),
 }
 CLIP = "timm/vit_base_patch32_clip_224.openai"  # where open_clip finds the paper's text encoder, ViT-B-32 by OpenAI

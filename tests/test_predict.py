@@ -107,13 +107,17 @@ def test_an_array_is_predicted_as_a_file_of_it(run_folder: Path, tmp_path: Path)
         np.zeros((5, 20, 3)),
         np.full((5, 20, 3), np.nan),
         np.full((1, 5, 20, 3), "x"),
-        np.random.default_rng(0).normal(0, 1e38, (9, 20, 3)),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused_in_a_line(array: np.ndarray, run_folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         skag.load(run_folder).predict(array)
     assert "\n" not in str(caught.value) and str(caught.value).startswith("the array has")
+
+
+def test_an_array_of_huge_numbers_is_odd(run_folder: Path) -> None:
+    found = skag.load(run_folder).predict(np.random.default_rng(0).normal(0, 1e38, (9, 20, 3)), evidence=False)
+    assert np.isfinite(found.probabilities).all() and any("unit" in remark for remark in found.odd)
 
 
 def test_the_run_is_calibrated_once_on_its_held_out_clips(run_folder: Path) -> None:
@@ -362,6 +366,7 @@ def test_json_lines_hold_everything(run_folder: Path, files: dict) -> None:
         "top",
         "threshold",
         "sentence",
+        "odd",
         "evidence",
         "calibrated",
     }
@@ -415,7 +420,7 @@ def test_a_long_numpy_file_stays_on_the_disk(run_folder: Path, tmp_path: Path, m
 
 
 def test_a_long_recording_of_utkinect_needs_no_labels(run_folder: Path, tmp_path: Path) -> None:
-    rows = ["{} {}".format(n, " ".join(map(str, frame.ravel()))) for n, frame in enumerate(clip(0)[0])]
+    rows = ["{} {}".format(4 * n, " ".join(map(str, frame.ravel()))) for n, frame in enumerate(clip(0)[0])]
     (tmp_path / "joints_s01_e02.txt").write_text("\n".join(rows))
     (one,) = answers(opened(run_folder), tmp_path / "joints_s01_e02.txt")
     assert (one.name, one.frames, one.prediction.label) == ("s01_e02", 14, "raise right hand")

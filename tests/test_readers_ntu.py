@@ -200,7 +200,7 @@ def test_uav_human(tmp_path: Path) -> None:
     }
     report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
     assert (report.layout, report.classes, report.skipped) == ("uav", known_names("uav-human"), [])
-    assert store.labels.tolist() == [0, 83, 154] and store.frames.tolist() == [4, 1, 5]
+    assert store.labels.tolist() == [0, 83, 154] and store.frames.tolist() == [5, 1, 5]  # an empty frame stays
     coco = ["nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
             "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
             "left ankle", "right ankle"]  # fmt: skip
