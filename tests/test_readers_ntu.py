@@ -205,7 +205,7 @@ def test_uav_human(tmp_path: Path) -> None:
             "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee",
             "left ankle", "right ankle"]  # fmt: skip
     for number, joint in enumerate(coco):
-        assert np.allclose(store.keypoints(0)[0, :, store.layout.index[joint]], one[:, number, :2]), joint
+        assert np.allclose(store.keypoints(0)[0, :4, store.layout.index[joint]], one[:, number, :2]), joint
     left = store.layout.index["left wrist"]
     assert np.allclose(store.keypoints(2)[0, :4, left], two[:, 9, :2]), "the body that varies more comes first"
     assert store.bodies.tolist() == [1, 1, 2]
