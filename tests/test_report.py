@@ -393,7 +393,7 @@ def test_the_matrix_is_read_and_opened_by_pointer(visit: Any, page_path: Path) -
     page = visit(page_path)
     assert page.inner_text("#tiles div:first-child dd >> nth=0") == "66.7 %"
     assert page.inner_text(".notice") == "the clips chose the epoch"
-    assert "Not shown: embeddings: an earlier skag trained it." in page.inner_text("#footer")
+    assert "an earlier skag trained it. Intervals" in page.inner_text("#footer")
     page.hover("#matrix", position=cell(page, 1, 1))
     assert page.inner_text("#readout") == "lower right hand, recognised as such: 3 of 4 clips (75 %)"
     page.click("#matrix", position=cell(page, 1, 2))
