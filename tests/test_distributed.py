@@ -184,6 +184,7 @@ def go_on(folder: str, data: str) -> None:
         run_in(Path(folder, "cut"), StopsAt("step", 7), resume=False)
     assert torch.load(Path(folder, "cut", "last.pt"), weights_only=True)["epoch"] == 2
     run_in(Path(folder, "cut"), Silent(), resume=True)
+    distributed.share([])  # the leader has written its last checkpoint
     weights = [torch.load(Path(folder, run, "last.pt"), weights_only=True)["model"] for run in ("whole", "cut")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     distributed.end()
