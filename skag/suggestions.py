@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -33,6 +33,15 @@ def did_you_mean(path: Path, otherwise: str, fits: Callable[[Path], bool] = Path
     """The next step of an error about a missing path: "did you mean ...?", or `otherwise` where nothing is like it."""
     near = nearest_path(path, fits)
     return otherwise if near is None else f"did you mean {near}?"
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """The next step of an error about a name that is not known: the known one like it, or all (the first twenty)."""
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    if near:
+        return f"did you mean {folded[near[0]]!r}?"
+    return f"known are {', '.join(known[:20])}{', ...' if len(known) > 20 else '.'}" if known else "there is none."
 
 
 # ---------------------------------------------------------------- what was given in another thing's place

@@ -319,3 +319,36 @@ def test_a_store_of_an_earlier_version_has_no_checksum_and_opens(tmp_path: Path)
     with SkeletonStore(tmp_path / "new.h5") as new, SkeletonStore(tmp_path / "old.h5") as old:
         assert old.fingerprint == new.fingerprint and old.names == ["one", "two"]
         assert np.array_equal(old.keypoints(0), new.keypoints(0))
+
+
+def test_a_part_of_the_classes_is_a_store_of_its_own(tmp_path: Path) -> None:
+    layout = load_layout("kinect-v1")
+    rng = np.random.default_rng(0)
+    clips = [
+        Clip(
+            f"clip{n}",
+            label,
+            rng.normal(size=(1, 3 + n, layout.num_joints, 3)).astype("f4"),
+            subject=n,
+            splits=("train" if n % 2 else "test",),
+            frame_rate=30.0 if n == 4 else None,
+        )
+        for n, label in enumerate([0, 1, 2, 1, 2, -1])
+    ]
+    write(tmp_path / "d.h5", clips, ("x", "y", "z"), layout)
+    with SkeletonStore(tmp_path / "d.h5") as store:
+        part = store.of_classes(["z", "x"])
+        assert len(part) == 3 and part.classes == ["z", "x"] and part.fingerprint == store.fingerprint
+        assert part.names == ["clip0", "clip2", "clip4"] and part.labels.tolist() == [1, 0, 0]
+        assert part.subjects.tolist() == [0, 2, 4] and part.frame_rate(2) == 30 and part.frame_rate(0) is None
+        assert part.splits["train"].tolist() == [] and part.splits["test"].tolist() == [0, 1, 2]
+        np.testing.assert_array_equal(part.keypoints(2), store.keypoints(4))
+        assert pickle.loads(pickle.dumps(part)).names == part.names
+        again = part.of_classes(["z"])
+        assert again.names == ["clip2", "clip4"] and again.labels.tolist() == [0, 0]
+        np.testing.assert_array_equal(again.keypoints(0), store.keypoints(2))
+        assert store.classes == ["x", "y", "z"] and len(store) == 6 and len(store.names) == 6
+        with pytest.raises(DataError, match=r"d.h5 has no class 'Z': did you mean 'z'\?"):
+            store.of_classes(["Z"])
+        with pytest.raises(DataError, match="a class is named twice"):
+            store.of_classes(["z", "z"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..errors import RunError
+from ..suggestions import nearest_name
 
 if TYPE_CHECKING:
     from .base import Method
@@ -18,8 +18,6 @@ DEFAULT = "skeleton-agent"  # of runs that name none: before version 0.2.0 there
 def method(name: str) -> Method:
     """What a method offers. Raises `RunError` with the nearest known name."""
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(METHODS)}."
-        raise RunError(f"no method {name!r}: {hint}")
+        raise RunError(f"no method {name!r}: {nearest_name(name, list(METHODS))}")
     module: Method = import_module(f".{METHODS[name]}", __name__)
     return module

@@ -27,19 +27,20 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from ..errors import DataError, cause
-from ..suggestions import did_you_mean, no_store
+from ..suggestions import did_you_mean, nearest_name, no_store
 from .layouts import Layout
 
 FORMAT, VERSION = "skag-skeletons", 2
@@ -267,12 +268,21 @@ def is_store(path: Path) -> bool:
         return False
 
 
+def _reopened(path: Path, classes: tuple[str, ...] | None) -> SkeletonStore:
+    """A store in a process that it was sent to."""
+    store = SkeletonStore(path)
+    return store if classes is None else store.of_classes(classes)
+
+
 class SkeletonStore:
     """A skeleton store opened for reading.
 
     A process that was forked, or that it was sent to, opens the file anew: handles shared across a fork read wrong
     data (pytorch#11887).
     """
+
+    _rows: np.ndarray | None = None  # of `of_classes`: which clips of the file these are
+    _classes_shown: tuple[str, ...] | None = None
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -335,8 +345,8 @@ class SkeletonStore:
             self._open()
             self._open_arrays()
 
-    def __reduce__(self) -> tuple[type[SkeletonStore], tuple[Path]]:
-        return SkeletonStore, (self.path,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self._classes_shown)
 
     @cached_property
     def names(self) -> list[str]:
@@ -344,7 +354,46 @@ class SkeletonStore:
         self._of_this_process()
         data = self._file["clips/name_bytes"][:].tobytes()
         ends = self._file["clips/name_ends"][:].tolist()
-        return [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        names = [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        return names if self._rows is None else [names[row] for row in self._rows]
+
+    def of_classes(self, classes: Sequence[str]) -> SkeletonStore:
+        """This store as if it held the clips of some classes alone, in the order they are named; shares its file.
+
+        Clips are numbered and labelled anew, in the order of the store, so that who is given such a store knows nothing
+        of the others; `fingerprint` stays the whole file's. Raises `DataError` for a class that the store has not,
+        or that is named twice.
+        """
+        if unknown := [name for name in classes if name not in self.classes]:
+            raise DataError(f"{self.path} has no class {unknown[0]!r}: {nearest_name(unknown[0], self.classes)}")
+        if len(set(classes)) < len(classes):
+            raise DataError(f"a class is named twice in {', '.join(classes)}: name each once.")
+        part = copy(self)
+        part.__dict__.pop("names", None)
+        number = np.full(len(self.classes) + 1, UNKNOWN, self.labels.dtype)
+        for new, name in enumerate(classes):
+            number[self.classes.index(name)] = new
+        known = (self.labels >= 0) & (self.labels < len(self.classes))
+        labels = np.where(known, number[np.where(known, self.labels, -1)], UNKNOWN)
+        chosen = np.flatnonzero(labels != UNKNOWN)
+        for name in (
+            "_offset",
+            "bodies",
+            "frames",
+            "subjects",
+            "cameras",
+            "setups",
+            "frame_rates",
+            "widths",
+            "heights",
+        ):
+            setattr(part, name, getattr(self, name)[chosen])
+        place = np.full(len(self), UNKNOWN)
+        place[chosen] = np.arange(len(chosen))
+        part.splits = {name: there[there != UNKNOWN] for name, rows in self.splits.items() for there in [place[rows]]}
+        part.labels, part.classes, part._classes_shown = labels[chosen], list(classes), tuple(classes)
+        part._rows = chosen if self._rows is None else self._rows[chosen]
+        return part
 
     def __len__(self) -> int:
         return len(self.labels)
