@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from skag.lm.causal import CausalModel, load_causal
-from skag.lm.lora import LoraSettings, add_lora, trained
+from skag.lm.config import LoraSettings
+from skag.lm.lora import add_lora, trained
 from skag.lm.names import CACHE
 from skag.lm.prompts import answer_loss, assemble, compose
 from skag.lm.score import Candidates, candidate_log_likelihoods, naive_log_likelihoods

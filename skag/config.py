@@ -174,9 +174,9 @@ def override(config: AnyConfig, assignments: Sequence[str]) -> AnyConfig:
 
 def _parsed(wanted: Any, text: str) -> Any:
     """`text` as the nearest thing to a value of type `wanted`; left as text where it is none."""
-    if wanted == tuple[int, ...]:
+    if wanted in (tuple[int, ...], tuple[str, ...]):
         parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
-        return [int(part) if part.isdecimal() else part for part in parts]
+        return [int(part) if part.isdecimal() and wanted == tuple[int, ...] else part for part in parts]
     if wanted is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     if type(None) in get_args(wanted) and text.lower() in ("", "none"):
@@ -233,6 +233,10 @@ def _read(wanted: Any, value: Any, where: str) -> Any:
     if wanted == tuple[int, ...]:
         if not isinstance(value, list | tuple) or any(type(number) is not int for number in value):
             raise RunError(f"{where} is {value!r}, which is no list of whole numbers.")
+        return tuple(value)
+    if wanted == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or any(type(name) is not str for name in value):
+            raise RunError(f"{where} is {value!r}, which is no list of names.")
         return tuple(value)
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):

@@ -11,8 +11,9 @@ from typing import get_args
 import pytest
 
 from skag import recipes
-from skag.config import StreamName, config_from_dict, flat, override, replace
+from skag.config import Config, StreamName, config_from_dict, flat, override, replace
 from skag.errors import RunError
+from skag.lm.config import BaseModelConfig, LoraSettings
 from skag.methods.skeleton_agent.config import SkeletonAgentConfig
 from skag.methods.skeleton_agent.network import ModelConfig
 from skag.methods.skeleton_agent.recipes import PUBLISHED, derived, faithful, sources
@@ -26,6 +27,20 @@ def test_recipes_survive_json(name: str, stream: str) -> None:
     config = recipes.recipe(name, stream)
     assert config.recipe == name and config.data.stream == stream
     assert config_from_dict(type(config), json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+def test_a_list_of_names_is_set_and_stored() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Adapted(Config):
+        lm: BaseModelConfig = dataclasses.field(default_factory=BaseModelConfig)
+
+    config = override(Adapted(""), ["lm.targets=k_proj, o_proj", "lm.layers=0,2", "lm.rank=8"])
+    assert config.lm.lora == LoraSettings(8, targets=("k_proj", "o_proj"), layers=(0, 2))
+    assert config_from_dict(Adapted, json.loads(json.dumps(config.to_dict())), "here") == config
+    with pytest.raises(RunError, match="here: lm: targets is 'all', which is no list of names"):
+        config_from_dict(Adapted, {"recipe": "", "lm": {"targets": "all"}}, "here")
+    with pytest.raises(RunError, match="targets is empty"):
+        override(Adapted(""), ["lm.targets="])
 
 
 def test_the_nearest_recipe_is_named() -> None:

@@ -10,8 +10,9 @@ import torch
 from skag.errors import ModelError
 from skag.lm import estimate
 from skag.lm.causal import CausalModel, import_transformers
+from skag.lm.config import LoraSettings
 from skag.lm.estimate import Job, Shape, of_answering, of_loading, of_training, step_seconds
-from skag.lm.lora import LoraSettings, add_lora, checkpoint_activations, trained
+from skag.lm.lora import add_lora, checkpoint_activations, trained
 from skag.lm.prompts import answer_loss, assemble, compose
 
 from .helpers.base_model_table import table

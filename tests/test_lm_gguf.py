@@ -189,7 +189,8 @@ def test_the_real_tokeniser_goes_there_and_back() -> None:
 
 @needs_smollm2()
 def test_the_real_model_scores_as_the_naive_way_and_learns_four_classes() -> None:
-    from skag.lm.lora import LoraSettings, add_lora, trained
+    from skag.lm.config import LoraSettings
+    from skag.lm.lora import add_lora, trained
 
     model = smollm2()
     centres = torch.randn(4, 2, 576, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,8 @@ from torch import nn
 from skag.errors import ModelError
 from skag.lm import lora
 from skag.lm.causal import CausalModel, load_causal
-from skag.lm.lora import LoraSettings, add_lora, load_adapter, merge, save_adapter, trained
+from skag.lm.config import LoraSettings
+from skag.lm.lora import add_lora, load_adapter, merge, save_adapter, trained
 from skag.lm.prompts import answer_loss, assemble, compose
 from skag.lm.score import Candidates, candidate_log_likelihoods
 

@@ -9,7 +9,8 @@ import torch
 from torch import distributed, nn
 
 from skag.lm.causal import CausalModel, load_causal
-from skag.lm.lora import LoraSettings, adapter_state, add_lora, trained
+from skag.lm.config import LoraSettings
+from skag.lm.lora import adapter_state, add_lora, trained
 from skag.lm.prompts import answer_loss, assemble, compose
 from skag.lm.score import Candidates, candidate_log_likelihoods
 from skag.lm.spread import accumulate, gathered, shard

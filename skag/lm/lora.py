@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,11 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..weights import listed, one_line
 from .causal import CausalModel, fits
+from .config import LoraSettings
 
 FORMAT = "skag adapter 1"
 ALL_LINEAR = "all-linear"
 _OWN = "own."  # before the names of a method's own weights in the file
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """The paper's words; the scale of the update is alpha / rank."""
-
-    rank: int = 64
-    alpha: float = 16.0
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")  # names of matrices, or ("all-linear",)
-    layers: tuple[int, ...] = ()  # numbers of the layers, from 0; empty: all
 
 
 def add_lora(model: CausalModel, settings: LoraSettings, seed: int = 0) -> CausalModel:
