@@ -139,6 +139,15 @@ def test_the_real_model_answers_by_a_schema() -> None:
         assert all(1 <= joint <= 20 for joint in told["joints"])
 
 
+def test_a_list_of_numbers_from_a_range_has_an_end() -> None:
+    joint = {"type": "integer", "minimum": 3, "maximum": 5}
+    lists = {"free": {"type": "array", "items": joint}, "bound": {"type": "array", "items": joint, "maxItems": 2}}
+    schema = {"type": "object", "properties": lists | {"words": {"type": "array", "items": {"type": "string"}}}}
+    found = generation._ending(schema)["properties"]
+    assert found["free"]["maxItems"] == 3 and found["bound"]["maxItems"] == 2 and "maxItems" not in found["words"]
+    assert "maxItems" not in lists["free"]
+
+
 @needs_smollm2()
 def test_a_schema_that_cannot_be_followed_is_one_line() -> None:
     with pytest.raises(ModelError, match="JSON schema") as caught:

@@ -12,7 +12,7 @@ import torch
 from skag.backends import BackendDown, open_backend, takes_schema
 from skag.backends import local as local_backend
 from skag.backends.local import LocalBackend
-from skag.errors import BackendError
+from skag.errors import BackendError, RunError
 
 from .helpers.language_models import edit_config, model_cache, needs_smollm2, tiny_folder
 
@@ -39,6 +39,13 @@ def test_it_answers_and_says_what_it_used(folder: Path) -> None:
     assert answer.details["batch"] == 1 and answer.details["device"] == "cpu"
     assert (answer.refused == "") == (answer.details["done_reason"] == "stop" and answer.text != "")
     assert backend(folder).ask(ASKED, None).text == answer.text
+
+
+def test_it_computes_where_it_is_told(folder: Path) -> None:
+    assert open_backend(f"local/{folder}", device="cpu")._device == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(RunError, match="PyTorch finds no cuda device here"):
+            open_backend(f"local/{folder}", device="cuda").identity()
 
 
 def test_the_identity_follows_weights_and_options_and_needs_no_loading(folder: Path, monkeypatch) -> None:

@@ -45,11 +45,12 @@ def open_backend(
     timeout: float = TIMEOUT,
     price: Price | None = None,
     tell: Callable[[str], None] | None = None,
+    device: str = "auto",
 ) -> Backend:
     """The backend of `--llm SPEC`. Raises `BackendError` for a spec that is none, or an option it does not take.
 
-    `store` and `protocol` are what `measured` measures; the others are for servers. An option that is not given is
-    not sent. `tell` is told of long waits, from any thread.
+    `store` and `protocol` are what `measured` measures, `device` is where `local` computes; the others are for servers.
+    An option that is not given is not sent. `tell` is told of long waits, from any thread.
     """
     llm = LanguageModel.parse(spec)
     name, model = llm.provider, llm.model
@@ -75,7 +76,7 @@ def open_backend(
             raise BackendError(f"{spec} is inside this process and has no address: leave --base-url out.")
         from .local import LocalBackend
 
-        return LocalBackend(model, options, think, price, tell)
+        return LocalBackend(model, options, think, price, tell, device)
     if model and name in PROVIDERS:
         if not_taken := sorted(PROVIDERS[name].lacks & set(options)):
             raise BackendError(f"{name} takes no {not_taken[0]}: leave --{not_taken[0]} out.")

@@ -84,7 +84,7 @@ def describe(
 
     Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured`
     also reads the training clips. Writes the dialogue
-    store. What has been answered once is not asked again. Nothing is computed on a device here.
+    store. What has been answered once is not asked again. Only `local/NAME` computes on --device.
     """
     from dataclasses import asdict
 
@@ -133,6 +133,7 @@ def describe(
                 timeout=timeout,
                 price=price,
                 tell=output.note,
+                device=device.value,
             )
         if backend is not None and not dry_run:
             if pull:

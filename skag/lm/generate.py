@@ -65,7 +65,7 @@ class BySchema:
             "item_separator": ", ",
             "key_separator": ": ",
         }  # as Python writes it
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=style)
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_ending(schema)), overrides=style)
         self._matcher = LLMatcher(tokeniser, grammar, log_level=0)
         self._seen = 0
         self._check()
@@ -81,6 +81,20 @@ class BySchema:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise ModelError(f"an answer cannot be held to this JSON schema ({one_line(self._matcher.get_error())}).")
+
+
+def _ending(schema: Any) -> Any:
+    """The schema with an end to its lists of whole numbers from a range, which a small model would go on and on with:
+    they hold no more than there are numbers in the range."""
+    if isinstance(schema, list):
+        return [_ending(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: _ending(part) for name, part in schema.items()}
+    items = schema.get("items")
+    if schema.get("type") == "array" and isinstance(items, dict) and {"minimum", "maximum"} <= items.keys():
+        schema.setdefault("maxItems", items["maximum"] - items["minimum"] + 1)
+    return schema
 
 
 def guide(model: CausalModel) -> Any:
