@@ -18,6 +18,14 @@ from skag.skeleton.store import SkeletonStore
 from .helpers import tiny
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest runs where SKAG_LONG is set, as the project's CI does."""
+    if not os.environ.get("SKAG_LONG"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long: SKAG_LONG=1 runs it"))
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

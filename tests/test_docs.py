@@ -20,6 +20,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.long
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """From its CSV to the exported graph, with one epoch of a small network."""
     pytest.importorskip("onnxruntime", reason="the extra skag[onnx] is not installed")

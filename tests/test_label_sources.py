@@ -332,6 +332,7 @@ def test_cases_of_labels_that_change(tmp_path: Path, name: str, counts: dict[str
     assert report.class_counts == counts and store.frames.tolist() == frames
 
 
+@pytest.mark.long
 def test_kinder_gator_converts_by_its_columns(tmp_path: Path) -> None:
     report, store = converted(real("kinder-gator-raw.tar.gz"), tmp_path, split_by="subject")
     assert (report.clips, report.frames, len(store.classes)) == (1159, 194451, 58), "frames moved to even time"

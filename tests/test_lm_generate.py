@@ -127,6 +127,7 @@ SCHEMA = {
 
 
 @needs_smollm2()
+@pytest.mark.long
 def test_the_real_model_answers_by_a_schema() -> None:
     model = smollm2()
     question = "Which joints move most when a person waves? 1-hip 2-spine 3-left hand 4-right hand"

@@ -188,6 +188,7 @@ def test_the_real_tokeniser_goes_there_and_back() -> None:
 
 
 @needs_smollm2()
+@pytest.mark.long
 def test_the_real_model_scores_as_the_naive_way_and_learns_four_classes() -> None:
     from skag.lm.config import LoraSettings
     from skag.lm.lora import add_lora, trained

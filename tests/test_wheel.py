@@ -33,6 +33,7 @@ def test_the_wheel_holds_every_file_that_is_read_at_run_time(wheel: Path) -> Non
     assert {f"skag/prompt_files/{name}" for name in prompts} <= names
 
 
+@pytest.mark.long
 def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """From simulated recordings to an evaluated run. The dependencies are those of this environment."""
     where = tmp_path / "env"

@@ -46,6 +46,7 @@ def test_the_demo_comes_to_the_same(tmp_path: Path) -> None:
     check(record.observe("demo", tmp_path), DEMO)
 
 
+@pytest.mark.long
 def test_nw_ucla_comes_to_the_same(tmp_path: Path) -> None:
     check(record.observe("nw-ucla", tmp_path, real("nw-ucla-raw.tar.gz")), NW_UCLA)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import typer
@@ -25,6 +26,7 @@ def help_of(names: list[str]) -> str:
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
+@cache
 def pages() -> dict[str, str]:
     """File name -> text: a page for every command, those of a group on one, and a list of all."""
     found, index = {}, ["# Commands", "", WRITTEN.replace("command's", "commands'"), "", "| command | |", "|---|---|"]
