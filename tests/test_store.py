@@ -352,3 +352,7 @@ def test_a_part_of_the_classes_is_a_store_of_its_own(tmp_path: Path) -> None:
             store.of_classes(["Z"])
         with pytest.raises(DataError, match="a class is named twice"):
             store.of_classes(["z", "z"])
+        wider = store.of_classes(["new", "z"], absent=True)
+        assert wider.classes == ["new", "z"] and wider.labels.tolist() == [1, 1]
+        assert pickle.loads(pickle.dumps(wider)).labels.tolist() == [1, 1]
+        assert wider.cut_splits == {"train", "test"} and not store.of_classes(["x", "y", "z"]).cut_splits

@@ -40,8 +40,9 @@ class MeasuredBackend:
         self._teller: Teller | None = None
 
     def identity(self) -> dict:
-        """What shapes the answers: the recordings and the split."""
-        return {"backend": "measured", "version": 1, "data": self._store.fingerprint, "split": self._split}
+        """What shapes the answers: the recordings, the split, and the classes where others of it are left out."""
+        found = {"backend": "measured", "version": 1, "data": self._store.fingerprint, "split": self._split}
+        return found | {"classes": self._store.classes} if self._split in self._store.cut_splits else found
 
     @property
     def teller(self) -> Teller:
