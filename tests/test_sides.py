@@ -15,7 +15,8 @@ STANDING = {  # metres; the person looks along +z, up is +y: the right hand is a
     "left shoulder": (0.2, 1.4, 0), "right shoulder": (-0.2, 1.4, 0), "left ankle": (0.1, 0.1, 0),
     "right ankle": (-0.1, 0.1, 0), "left foot": (0.1, 0, 0.2), "right foot": (-0.1, 0, 0.2),
     "left heel": (0.1, 0, -0.05), "right heel": (-0.1, 0, -0.05), "left foot index": (0.1, 0, 0.2),
-    "right foot index": (-0.1, 0, 0.2), "left ear": (0.08, 1.6, 0), "right ear": (-0.08, 1.6, 0), "nose": (0, 1.58, 0.1),
+    "right foot index": (-0.1, 0, 0.2), "left ear": (0.08, 1.6, 0), "right ear": (-0.08, 1.6, 0),
+    "nose": (0, 1.58, 0.1),
 }  # fmt: skip
 
 

@@ -400,6 +400,17 @@ class SkeletonStore:
         part._rows = chosen if self._rows is None else self._rows[chosen]
         return part
 
+    def in_file(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers of clips of this store as those of the whole file, which are the same whatever classes are chosen."""
+        return np.asarray(numbers, np.int64) if self._rows is None else self._rows[numbers]
+
+    def of_file(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers of clips of the whole file as those of this store, without clips that it has not."""
+        if self._rows is None:
+            return np.asarray(numbers, np.int64)
+        place = {int(row): number for number, row in enumerate(self._rows)}
+        return np.array([place[int(row)] for row in numbers if int(row) in place], np.int64)
+
     def __len__(self) -> int:
         return len(self.labels)
 
