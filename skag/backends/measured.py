@@ -42,7 +42,9 @@ class MeasuredBackend:
     def identity(self) -> dict:
         """What shapes the answers: the recordings, the split, and the classes where others of it are left out."""
         found = {"backend": "measured", "version": 1, "data": self._store.fingerprint, "split": self._split}
-        return found | {"classes": self._store.classes} if self._split in self._store.cut_splits else found
+        if self._split not in self._store.cut_splits:
+            return found
+        return found | {"data": self._store.content, "classes": self._store.classes}
 
     @property
     def teller(self) -> Teller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,7 @@ import torch
 from .. import runs
 from ..config import DataConfig
 from ..errors import RunError
-from ..methods.base import Classifier
+from ..methods.base import Candidate, Classifier
 from ..skeleton.clips import Clips, prepare, test_batches
 from ..skeleton.store import SkeletonStore
 from .loaded import ClipSet, Run, split_clips
@@ -43,6 +44,27 @@ def predict_prepared(
             scores = torch.cat([classifier.log_scores(views) for views in x.flatten(0, 1).split(batch_size)])
             found.append(scores.softmax(1).unflatten(0, x.shape[:2]).mean(1))
     return torch.cat(found).cpu().numpy()
+
+
+def candidate_scores(
+    classifier: Classifier,
+    clips: Clips,
+    config: DataConfig,
+    batch_size: int,
+    num_views: int,
+    candidates: Sequence[Candidate],
+) -> np.ndarray:
+    """Scores float64 `[n, K]` of all clips among `candidates`, the mean over the views of each; their mean over the
+    candidates is 0."""
+    classifier.model.eval()
+    found = []
+    with torch.inference_mode():
+        for x in test_batches(clips, config, batch_size, num_views):
+            parts = x.flatten(0, 1).split(batch_size)
+            scores = torch.cat([classifier.log_scores(views, candidates) for views in parts])
+            found.append(scores.double().unflatten(0, x.shape[:2]).mean(1))
+    scores = torch.cat(found)
+    return (scores - scores.mean(1, keepdim=True)).cpu().numpy()
 
 
 def embed_clips(network: Any, clips: Clips, config: DataConfig, batch_size: int) -> np.ndarray:

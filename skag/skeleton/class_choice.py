@@ -18,17 +18,17 @@ _MOST_BYTES = 1_000_000  # of a list of names
 _NAMED = 3  # classes that a note names
 
 
-def read_class_list(text_or_path: str | Path) -> list[str]:
+def read_class_list(text_or_path: str | Path, *, tabs: bool = False) -> list[str]:
     """The class names of a `--classes` option, in their order, each once.
 
     Commas separate names; of a file every line is a name, without blanks around it,
-    and lines that are empty or begin with # are skipped. Raises `DataError` where there is no name, or the file cannot
-    be read.
+    and lines that are empty or begin with # are skipped; what follows a tab is no part of the name, and is left in with
+    `tabs`. Raises `DataError` where there is no name, or the file cannot be read.
     """
     text = str(text_or_path)
     path = Path(text)
-    names = _lines(path) if _is_file(path) else [name.strip() for name in text.split(",")]
-    if found := list(dict.fromkeys(name for name in names if name)):
+    names = _lines(path, tabs) if _is_file(path) else [name.strip() for name in text.split(",")]
+    if found := [name for name in names if name.strip()] if tabs else list(dict.fromkeys(filter(None, names))):
         return found
     raise DataError(f"no class names in {text!r}: give NAME,NAME,... or a file with a name a line.")
 
@@ -40,7 +40,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, tabs: bool) -> list[str]:
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1).decode("utf-8-sig")
@@ -48,7 +48,8 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path} is no list of classes that can be read ({error}): write a name a line.") from None
     if len(text) > _MOST_BYTES:
         raise DataError(f"{path} is too large for a list of class names: write a name a line.")
-    return [line.strip() for line in text.splitlines() if not line.strip().startswith("#")]
+    lines = [line for line in text.splitlines() if not line.strip().startswith("#")]
+    return lines if tabs else [line.partition("\t")[0].strip() for line in lines]
 
 
 def matching(names: Sequence[str], classes: Sequence[str], where: str | Path) -> list[str]:

@@ -371,7 +371,8 @@ class SkeletonStore:
         if len(set(classes)) < len(classes):
             raise DataError(f"a class is named twice in {', '.join(classes)}: name each once.")
         part = copy(self)
-        part.__dict__.pop("names", None)
+        for cached in ("names", "content"):
+            part.__dict__.pop(cached, None)
         number = np.full(len(self.classes) + 1, UNKNOWN, self.labels.dtype)
         for new, name in enumerate(classes):
             if name in self.classes:
@@ -410,6 +411,27 @@ class SkeletonStore:
             return np.asarray(numbers, np.int64)
         place = {int(row): number for number, row in enumerate(self._rows)}
         return np.array([place[int(row)] for row in numbers if int(row) in place], np.int64)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is what `of_classes` made."""
+        return self._rows is not None
+
+    @cached_property
+    def content(self) -> str:
+        """What the clips are: of a part a hash of its own clips and classes, which nothing else in the file changes;
+        of a whole store its `fingerprint`."""
+        if not self.is_part:
+            return self.fingerprint
+        found = hashlib.sha256(json.dumps([self.classes, self.layout.to_json()]).encode())
+        for fact in (self.labels, self.bodies, self.frames, self.subjects, self.cameras, self.frame_rates):
+            found.update(np.ascontiguousarray(fact).tobytes())
+        for name, rows in sorted(self.splits.items()):
+            found.update(name.encode() + np.ascontiguousarray(rows, np.int64).tobytes())
+        for number in range(len(self)):
+            for part in (self.keypoints(number), self.confidence(number)):
+                found.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return len(self.labels)
