@@ -11,11 +11,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..methods import method
 from ..methods.base import Candidate, Classifier
 from ..skeleton.class_choice import read_class_list
 from ..text import words_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from .loaded import Run
 
 
 def read_candidates(text_or_path: str | Path) -> list[Candidate]:
@@ -71,6 +78,24 @@ def check_different(candidates: Sequence[Candidate]) -> None:
                 f"{texts[text]!r} and {each.name!r} have one text, {text[0]!r}: say of each what the other has not."
             )
         texts[text] = each.name
+
+
+def said_of(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """What the run's dialogue, and its dialogue store, say of classes; empty where the method compares names."""
+    if not getattr(run.classifier, "reads_descriptions", False):
+        return {}
+    of_method = method(run.config.method)
+    return {**of_method.describe_others(run, names), **of_method.sentences(run)}
+
+
+def check_answers(run: Run, candidates: Sequence[Candidate], device: torch.device) -> None:
+    """Raise what the run's method raises for candidates that it cannot answer."""
+    import torch
+
+    data = run.config.data
+    shape = (2, data.num_bodies, data.num_frames, run.layout.num_joints, 3)
+    with torch.inference_mode():
+        run.classifier.log_scores(torch.zeros(shape, device=device), candidates)
 
 
 def without_descriptions(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -11,7 +11,7 @@ Letters of this file: n clips, K candidates, D width of a text's vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ import torch
 
 from .. import metrics
 from ..errors import DataError, RunError
-from ..methods import method
 from ..methods.base import Candidate
 from ..skeleton.class_choice import matching
 from ..skeleton.clips import prepare
@@ -31,7 +30,7 @@ from ..skeleton.unseen import RULE, seen_part
 from ..training.batches import hold_out
 from ..training.start import REHEARSAL
 from .baselines import MotionRidge, motion_of
-from .candidates import make_candidates, read_candidates
+from .candidates import check_answers, make_candidates, read_candidates, said_of
 from .loaded import Run, load_run, open_run
 from .scores import Predictions, candidate_scores, save_predictions
 
@@ -147,7 +146,8 @@ def evaluate_classes(
                 "recognition goes by joint, so give a store of the same layout."
             )
         names, own = _wanted(run, whole, which)
-        candidates = make_candidates(names, run.classifier, own, _dialogue(run, names))
+        candidates = make_candidates(names, run.classifier, own, said_of(run, names))
+        check_answers(run, candidates, device)
         split, numbers = _clips_of(run, whole, split, names)
         labels = np.array([names.index(whole.classes[label]) for label in whole.labels[numbers]])
         seen = np.array([name in run.classes for name in names])
@@ -221,14 +221,6 @@ def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict
     return names, own
 
 
-def _dialogue(run: Run, names: Sequence[str]) -> Mapping[str, str]:
-    """What the run's dialogue, and its dialogue store, say of classes; empty where the method compares names."""
-    if not getattr(run.classifier, "reads_descriptions", False):
-        return {}
-    of_method = method(run.config.method)
-    return of_method.describe_others(run, names) | of_method.sentences(run)
-
-
 def _clips_of(run: Run, store: SkeletonStore, split: str | None, names: Sequence[str]) -> tuple[str, np.ndarray]:
     """(split, numbers of its clips of these classes). A store without protocols is tested as a whole."""
     if split is None:
@@ -289,7 +281,7 @@ class Judge:
         numbers = part.splits[part.protocol(self.run.config.data.protocol)[0]]
         vectors = getattr(self.run.classifier, "text_vectors", None)
         if self.ask_motion and vectors is not None and part.classes == self.run.classes:
-            trained = make_candidates(self.run.classes, self.run.classifier, None, _dialogue(self.run, part.classes))
+            trained = make_candidates(self.run.classes, self.run.classifier, None, said_of(self.run, part.classes))
             motion = motion_of(part, numbers)
             self.ridge = MotionRidge.fit(motion, part.labels[numbers], vectors(trained), centred=True)
             self.text = vectors(self.candidates)
@@ -344,7 +336,7 @@ def _mixing(judge: Judge, seen: np.ndarray, weight: float | None, note: Callable
     known = np.array([name in second.classes for name in names])
     own = {each.name: each.descriptions for each in judge.candidates}
     candidates = make_candidates(
-        names, second.classifier, {name: own[name] for name in names if name in own}, _dialogue(run, names)
+        names, second.classifier, {name: own[name] for name in names if name in own}, said_of(run, names)
     )
     note(f"Choosing weights on the rehearsal, to which {', '.join(np.array(names)[~known])} are unseen.")
     other = Judge(second, candidates, known, judge.learned, judge.device, judge.batch_size, 1, with_motion)
