@@ -48,9 +48,14 @@ class DataConfig:
     test_views: int = 1  # views per clip in `skag eval`, whose probabilities are averaged
     mirror_views: bool = False  # evaluate the mirror image of every view too (for actions with either side)
     val_fraction: float = 0.1  # part of the training split held out for model selection
+    unseen: tuple[str, ...] = ()  # classes whose clips nothing is learned from: `skag train --unseen`
+    # Seen classes that a second training, the run's rehearsal, leaves out too: it says how far scores of seen classes
+    # are to be lowered, and how much measured motion counts, when unseen classes are asked for (0: no rehearsal).
+    rehearse: int = 0
 
     def __post_init__(self) -> None:
         within(self, 1, MANY, "num_frames", "num_bodies", "test_views")
+        within(self, 0, MANY, "rehearse")
         within(self, 0, 0.9, "val_fraction")
 
 

@@ -1,7 +1,7 @@
 """Run folders: everything a result can be traced to and repeated from.
 
     config.json        method, complete configuration, classes, layout, the network's shape, who was asked
-    data.json          path and fingerprint of the skeleton store, clip numbers of training and validation
+    data.json          path and fingerprint of the skeleton store, numbers in it of training and validation clips
     environment.json   versions, device, command
     metrics.jsonl      one line per epoch, every loss term apart
     dialogues.jsonl    the exchanges that shaped the run, for `skag dialogues import`
@@ -135,8 +135,8 @@ def write_run_facts(
     source = {
         "store": str(store.path.resolve()),
         "fingerprint": store.fingerprint,
-        "training": training.tolist(),
-        "validation": validation.tolist(),
+        "training": store.in_file(training).tolist(),
+        "validation": store.in_file(validation).tolist(),
     }
     write_json(run / DATA, source)
     versions = {name: metadata.version(name) for name in ("torch", "numpy", "h5py")}

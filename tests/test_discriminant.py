@@ -148,6 +148,7 @@ def test_it_is_fitted_once_and_kept_with_the_run(tiny_store: Path, tmp_path: Pat
         train = store.splits["xsub_train"]
         source = {"store": str(tiny_store), "fingerprint": store.fingerprint, "training": train.tolist()}
         runs.write_json(tmp_path / runs.DATA, source)
+        runs.write_json(tmp_path / runs.CONFIG, {"classes": store.classes})
         made = discriminant.of_run(tmp_path)  # finds its store
         kept = discriminant.of_run(tmp_path, None)
         for field in dataclasses.fields(KinematicDiscriminant):

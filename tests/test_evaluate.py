@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from skag import metrics, runs
 from skag.cli import app
-from skag.errors import RunError
+from skag.errors import DataError, RunError
 from skag.inference import evaluate
 from skag.inference.fusion import fit_weights, fuse_streams, stream_weight
 from skag.inference.loaded import check_same_clips, held_out_clips, load_run, split_clips
@@ -350,7 +350,7 @@ def test_a_damaged_run_is_named(run_folder: Path, damage, message: str, capsys: 
     assert "never" not in capsys.readouterr().out
 
 
-def test_another_class_list_is_refused(run_folder: Path) -> None:
+def test_a_store_without_any_class_of_the_run_is_refused(run_folder: Path) -> None:
     run = dataclasses.replace(load_run(run_folder, CPU), classes=["a", "b", "c", "d"])
-    with SkeletonStore(run.store_path) as store, pytest.raises(RunError, match="other classes"):
+    with SkeletonStore(run.store_path) as store, pytest.raises(DataError, match="none of the 4 classes of the run"):
         predict_split(run, store, "xsub_test", CPU)

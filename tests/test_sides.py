@@ -15,7 +15,8 @@ STANDING = {  # metres; the person looks along +z, up is +y: the right hand is a
     "left shoulder": (0.2, 1.4, 0), "right shoulder": (-0.2, 1.4, 0), "left ankle": (0.1, 0.1, 0),
     "right ankle": (-0.1, 0.1, 0), "left foot": (0.1, 0, 0.2), "right foot": (-0.1, 0, 0.2),
     "left heel": (0.1, 0, -0.05), "right heel": (-0.1, 0, -0.05), "left foot index": (0.1, 0, 0.2),
-    "right foot index": (-0.1, 0, 0.2),
+    "right foot index": (-0.1, 0, 0.2), "left ear": (0.08, 1.6, 0), "right ear": (-0.08, 1.6, 0),
+    "nose": (0, 1.58, 0.1),
 }  # fmt: skip
 
 
@@ -59,6 +60,28 @@ def test_frames_that_tell_nothing_do_not_count() -> None:
     assert few.share is None and few.note() == "", "twenty frames are too few"
     assert len(toes_forward(np.ones((1, 3, 17, 2)), load_layout("coco"))) == 0
     assert len(toes_forward(np.ones((1, 3, 15, 3)), load_layout("sbu-15"))) == 0, "it has no toes"
+
+
+def test_depth_that_is_noise_says_nothing_of_sides(tmp_path: Path) -> None:
+    """MediaPipe, x to the right, y down, z away from the camera, as it comes from a picture without feet."""
+    rng = np.random.default_rng(0)
+    layout = load_layout("mediapipe-33")
+    towards_camera = standing(layout, 2)[0, 0] - [5, 0.5, 3]  # +z is away from the camera
+    nose, ear = layout.index["nose"], layout.index["left ear"]
+    assert towards_camera[nose, 2] < towards_camera[ear, 2] and towards_camera[layout.index["left shoulder"], 0] > 0
+    told = []
+    for _ in range(200):
+        clip = np.repeat(towards_camera[None, None] + [5, 0.5, 3], 60, 1)
+        clip[..., 2] = 3 + rng.normal(0, 0.05, 33) + rng.normal(0, 0.02, (1, 60, 33))
+        sides = Sides(layout)
+        sides.add(clip)
+        told.append(sides.exchanged)
+    assert np.mean(told) < 0.1
+    _, store = converted(case("01_frames_with_class_column.csv"), tmp_path)
+    sides = Sides(store.layout)
+    for number in range(len(store)):
+        sides.add(store.keypoints(number))
+    assert sides.share is None and sides.note() == ""
 
 
 def test_convert_says_that_sides_look_exchanged(tmp_path: Path) -> None:

@@ -344,6 +344,11 @@ def test_a_part_of_the_classes_is_a_store_of_its_own(tmp_path: Path) -> None:
         assert part.splits["train"].tolist() == [] and part.splits["test"].tolist() == [0, 1, 2]
         np.testing.assert_array_equal(part.keypoints(2), store.keypoints(4))
         assert pickle.loads(pickle.dumps(part)).names == part.names
+        assert part.in_file(np.array([2, 0])).tolist() == [4, 0] and part.of_file(np.array([4, 3, 2])).tolist() == [
+            2,
+            1,
+        ]
+        assert store.in_file(np.array([2])).tolist() == store.of_file(np.array([2])).tolist() == [2]
         again = part.of_classes(["z"])
         assert again.names == ["clip2", "clip4"] and again.labels.tolist() == [0, 0]
         np.testing.assert_array_equal(again.keypoints(0), store.keypoints(2))
@@ -352,3 +357,7 @@ def test_a_part_of_the_classes_is_a_store_of_its_own(tmp_path: Path) -> None:
             store.of_classes(["Z"])
         with pytest.raises(DataError, match="a class is named twice"):
             store.of_classes(["z", "z"])
+        wider = store.of_classes(["new", "z"], absent=True)
+        assert wider.classes == ["new", "z"] and wider.labels.tolist() == [1, 1]
+        assert pickle.loads(pickle.dumps(wider)).labels.tolist() == [1, 1]
+        assert wider.cut_splits == {"train", "test"} and not store.of_classes(["x", "y", "z"]).cut_splits

@@ -14,7 +14,7 @@ own packages are imported when a backend is first used.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError
@@ -25,6 +25,7 @@ from .openai_server import OpenAIBackend
 from .providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from ..skeleton.layouts import Layout
     from ..skeleton.store import SkeletonStore
 
 __all__ = [
@@ -38,6 +39,8 @@ def open_backend(
     *,
     store: SkeletonStore | None = None,
     protocol: str | None = None,
+    names: Sequence[str] | None = None,
+    layout: Layout | None = None,
     base_url: str | None = None,
     seed: int | None = None,
     temperature: float | None = None,
@@ -49,24 +52,30 @@ def open_backend(
 ) -> Backend:
     """The backend of `--llm SPEC`. Raises `BackendError` for a spec that is none, or an option it does not take.
 
-    `store` and `protocol` are what `measured` measures, `device` is where `local` computes; the others are for servers.
-    An option that is not given is not sent. `tell` is told of long waits, from any thread.
+    `store` and `protocol` are what `measured` measures; a knowledge file is checked against classes and layout of
+    the `store`, or against `names` and `layout`; `device` is where `local` computes; the others are for servers. An
+    option that is not given is not sent. `tell` is told of long waits, from any thread.
     """
     llm = LanguageModel.parse(spec)
     name, model = llm.provider, llm.model
     options = {key: value for key, value in (("seed", seed), ("temperature", temperature)) if value is not None}
     if llm.is_measured:
         if store is None:
-            raise BackendError("measured answers from recordings: name a skeleton store.")
+            raise BackendError(
+                "measured answers from recordings, and classes without clips have none: name a skeleton store, or "
+                "another --llm."
+            )
         from .measured import MeasuredBackend
 
         return MeasuredBackend(store, store.protocol(protocol)[0])
     if llm.is_file:
-        if store is None:
-            raise BackendError(f"{spec} is checked against recordings: name a skeleton store.")
+        if store is not None:
+            names, layout = names or store.classes, layout or store.layout
+        if names is None or layout is None:
+            raise BackendError(f"{spec} is checked against classes and joints: name a skeleton store.")
         from .knowledge import FileBackend
 
-        return FileBackend(model, store.classes, store.layout)
+        return FileBackend(model, names, layout)
     if llm.is_imported:
         raise BackendError(f"{spec} answers no questions: `skag train DATA.h5 --llm {spec}` uses it as it is.")
     if model and name == "ollama":

@@ -40,8 +40,11 @@ class MeasuredBackend:
         self._teller: Teller | None = None
 
     def identity(self) -> dict:
-        """What shapes the answers: the recordings and the split."""
-        return {"backend": "measured", "version": 1, "data": self._store.fingerprint, "split": self._split}
+        """What shapes the answers: the recordings, the split, and the classes where others of it are left out."""
+        found = {"backend": "measured", "version": 1, "data": self._store.fingerprint, "split": self._split}
+        if self._split not in self._store.cut_splits:
+            return found
+        return found | {"data": self._store.content, "classes": self._store.classes}
 
     @property
     def teller(self) -> Teller:

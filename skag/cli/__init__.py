@@ -19,6 +19,7 @@ from . import describe  # noqa: F401
 from . import train  # noqa: F401
 from . import recipes  # noqa: F401
 from . import evaluate  # noqa: F401
+from . import baseline  # noqa: F401
 from . import ablate  # noqa: F401
 from . import runs  # noqa: F401
 from . import export  # noqa: F401

@@ -44,6 +44,25 @@ def evaluate(
         typer.Option("--fit-weights", help="Fuse with weights fitted on the clips held out from training."),
     ] = False,
     kinematics: KinematicsOption = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="unseen|seen|all|FILE",
+            help="Choose among these classes by their texts, also such as were never trained; of a file a line is a "
+            "name, or a name and sentences with a tab before each.",
+        ),
+    ] = None,
+    motion_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--motion-weight",
+            min=0,
+            max=1,
+            help="With --classes: how much measured motion counts beside the network.  [default: as the run's "
+            "rehearsal says, else 0.5]",
+        ),
+    ] = None,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
@@ -57,7 +76,8 @@ def evaluate(
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
     in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
-    `skag analyze-confusion RUN --reference RUN0` compares two runs.
+    `skag analyze-confusion RUN --reference RUN0` compares two runs. With --classes one run is asked for classes by
+    their texts, and all classes together also give the harmonic mean of seen and unseen ones (docs/unseen.md).
     """
     from ..device import choose_device
     from ..inference.evaluate import evaluate_runs
@@ -69,6 +89,27 @@ def evaluate(
         raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
     keep_freed_memory()
+    if classes is not None:
+        if len(run_folders) > 1 or fit_weights or kinematics:
+            raise typer.BadParameter("--classes asks one run: leave out further runs, --fit-weights and --kinematics.")
+        from ..inference.zero_shot import evaluate_classes
+
+        found = evaluate_classes(
+            run_folders[0],
+            classes,
+            split=split,
+            store=data,
+            motion_weight=motion_weight,
+            num_views=num_clips,
+            batch_size=batch_size,
+            device=choose_device(device.value),
+            note=output.note,
+        )
+        _print_classes_asked(output, found)
+        output.document(found.to_dict())
+        return
+    if motion_weight is not None:
+        raise typer.BadParameter("--motion-weight belongs to --classes.")
     result = evaluate_runs(
         run_folders,
         split=split,
@@ -90,6 +131,38 @@ def evaluate(
             output.line(f"{folder}: the test split chose the epoch, so its accuracy is no estimate for new clips.")
     _print_evaluation(output, result)
     output.document(result.to_dict())
+
+
+def _print_classes_asked(output: Output, found: Any) -> None:
+    """What `evaluate_classes` found, with the rule, and how everything was chosen."""
+    output.line(
+        f"{found.run}, {counted(found.clips, 'clip')} of {found.split}, {counted(len(found.classes), 'candidate')}\n"
+        f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}; measured motion {found.mixing.motion:.1f}, "
+        f"seen classes lowered by {found.mixing.shift:.1f}. Network: {found.epoch}."
+    )
+    rows = []
+    for name, each in (("network", found.network), ("measured motion", found.motion), ("together", found.together)):
+        if each is not None:
+            numbers = [each.top1, each.mean_class, each.seen, each.unseen, each.harmonic, each.harmonic_mean_class]
+            rows.append([name, *("" if number is None else f"{number:.2f}" for number in numbers)])
+    columns = ["who", "top-1 %", "mean class %", "S %", "U %", "H %", "H by class %"]
+    output.table("Seen (S) and unseen (U) classes, and their harmonic mean (H)", columns, rows)
+    spans = [f"{name} {_interval(*found.intervals[name])}" for name in found.intervals]
+    output.line(f"95 % intervals, together: {', '.join(spans)}.")
+    rows = [
+        [
+            number,
+            _short(each.name),
+            "seen" if each.seen else "unseen",
+            each.clips,
+            "" if each.top1 is None else f"{each.top1:.1f}",
+            _interval(each.low, each.high) if each.clips else "",
+            ", ".join(f"{_short(name)} {count}" for name, count in list(each.taken_for.items())[:3]),
+        ]
+        for number, each in enumerate(found.classes)
+    ]
+    columns = ["column", "class", "", "clips", "%", "95 % interval", "taken for"]
+    output.table("Candidates, by their columns in the saved predictions", columns, rows)
 
 
 def _print_evaluation(output: Output, result: Any) -> None:

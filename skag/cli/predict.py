@@ -66,6 +66,15 @@ def predict(
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Of a skeleton store: this split alone.")] = None,
     kinematics: KinematicsOption = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="NAMES|FILE",
+            help="Choose among these classes, also such as the run was never trained on: names with commas, or a file "
+            "whose lines are a name, or a name and sentences with a tab before each.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Skeleton store of the training, where it is no longer where training found it."),
@@ -88,6 +97,7 @@ def predict(
     """
     from ..device import choose_device
     from ..errors import DataError
+    from ..inference.candidates import read_candidates
     from ..inference.predict import open_predictor, predict_recordings
     from ..inference.recordings import each_recording
     from ..inference.segmentation import Duration, segment_recordings
@@ -100,6 +110,8 @@ def predict(
         raise typer.BadParameter(f"{error}.") from None
     if window is None and (stride is not None or fps is not None):
         raise typer.BadParameter("--stride and --fps belong to --window.")
+    if classes is not None and kinematics:
+        raise typer.BadParameter("--kinematics knows the trained classes alone: leave it out with --classes.")
     output = Output(as_json, quiet)
     keep_freed_memory()
     where = choose_device(device.value)
@@ -109,6 +121,7 @@ def predict(
         device=where,
         batch_size=batch_size,
         kinematics=kinematics,
+        candidates=None if classes is None else read_candidates(classes),
         note=output.note,
     )
     recordings = each_recording(files, predictor.layout, format=format, split=split)

@@ -62,6 +62,24 @@ def train(
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
     ] = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            "--unseen",
+            metavar="NAMES|FILE|PROTOCOL|N",
+            help="Classes to learn nothing from: names with commas, a file with a name a line, a published list such "
+            "as ntu60-5 or nw-ucla-2, or a number to draw.",
+        ),
+    ] = None,
+    rehearse: Annotated[
+        int | None,
+        typer.Option(
+            "--rehearse",
+            min=0,
+            help="Seen classes that a second training leaves out, which weighs what `skag eval --classes` adds up.  "
+            "[default: a fifth of them; 0: none]",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs.  [default: the recipe's]")] = None,
     llm: Annotated[
         str | None,
@@ -157,8 +175,10 @@ def train(
         resume,
         repeat,
         bool(out),
-        bool(changes or recipe or method or faithful_to or dry_run or seed or stream is not Streams.j),
+        bool(changes or recipe or method or faithful_to or dry_run or seed or unseen or stream is not Streams.j),
     )
+    if rehearse is not None and unseen is None:
+        raise typer.BadParameter("--rehearse belongs to --unseen.")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # text encoders too
     keep_freed_memory()
@@ -182,8 +202,8 @@ def train(
         assert data is not None
         folder = distributed.share(out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}")
         faithful = None if faithful_to is None else faithful_to.value
-        wanted = Wanted(recipe, method, protocol, faithful, (*changes, f"train.seed={seed}"))
-        reports, missing = _train_new(output, data, wanted, stream, folder, where, source, dry_run)
+        wanted = Wanted(recipe, method, protocol, faithful, (*changes, f"train.seed={seed}"), rehearse=rehearse)
+        reports, missing = _train_new(output, data, wanted, stream, folder, where, source, dry_run, unseen, seed)
     distributed.end()
     if not dry_run:
         output.next("eval", *(report["run"] for report in reports))
@@ -247,10 +267,15 @@ def _train_new(
     where: torch.device,
     source: KnowledgeSource,
     dry_run: bool,
+    unseen: str | None,
+    seed: int,
 ) -> tuple[list[dict[str, Any]], list[Question]]:
     """Train one stream or all six, or say what would be asked."""
+    import dataclasses
+
     from ..skeleton.layouts import STREAMS
     from ..skeleton.store import SkeletonStore
+    from ..skeleton.unseen import unseen_classes
     from ..training.start import configure, new_folder
 
     new_folder(folder)
@@ -258,6 +283,8 @@ def _train_new(
     reports: list[dict[str, Any]] = []
     missing: list[Question] = []
     with SkeletonStore(data) as clips:
+        if unseen is not None:
+            wanted = dataclasses.replace(wanted, unseen=unseen_classes(unseen, clips, seed))
         for number, one in enumerate(streams):
             config, reasons = configure(clips, wanted, one, where.type)
             if reasons and not number:
@@ -268,6 +295,8 @@ def _train_new(
                 reports.append(_tell_plan(output, clips, config, source))
                 continue
             train_split, test_split = clips.protocol(config.data.protocol)
+            if config.data.unseen and not number:
+                _tell_unseen(output, clips, config, train_split)
             if config.train.select_on == "test":
                 output.note(f"Warning: {test_split} chooses the epoch that is kept; its accuracy is then no estimate.")
             else:
@@ -277,6 +306,28 @@ def _train_new(
             reports.append(report)
             missing += unanswered
     return reports, missing
+
+
+def _tell_unseen(output: Output, clips: SkeletonStore, config: Config, train_split: str) -> None:
+    """Which classes nothing is learned from, by which rule, and what the texts are read by."""
+    import numpy as np
+
+    from ..config import flat
+    from ..skeleton.unseen import RULE
+    from ..text import LEXICAL
+
+    unseen = config.data.unseen
+    numbers = [clips.classes.index(name) for name in unseen]
+    left_out = int(np.isin(clips.labels[clips.splits[train_split]], numbers).sum())
+    output.note(
+        f"Unseen: {', '.join(unseen)} ({len(clips.classes) - len(unseen)} classes seen); "
+        f"{counted(left_out, 'clip')} of {train_split} left out.\nRule: {RULE.format(what='unseen classes')}."
+    )
+    if LEXICAL in (value for name, value in flat(config).items() if name.endswith(".text_encoder")):
+        output.note(
+            "Note: the text encoder lexical compares wording and knows no meanings, so that it says little of unseen "
+            "classes: give one that does, such as --text-encoder hf:FOLDER of all-MiniLM-L6-v2 (docs/unseen.md)."
+        )
 
 
 def _train_one(
@@ -299,6 +350,8 @@ def _train_one(
     if not distributed.leads():
         return found, []
     chosen_by = "held-out training clips"
+    if config.data.unseen:
+        chosen_by += f" of seen classes ({'the last epoch' if config.train.keep == 'last' else 'which chose it'})"
     if report.selected_on == "test":
         chosen_by = "the test split, which chose the epoch (no estimate for new clips)"
     output.line(

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import runs
 from ..errors import RunError
+from ..skeleton.class_choice import as_trained
 from ..skeleton.kinematics import BODY_FEATURES, Anatomy, Recordings, Viewpoint, clip_attributes
 from ..skeleton.layouts import Layout
 from ..skeleton.store import UNKNOWN, SkeletonStore
@@ -109,20 +110,26 @@ def of_run(folder: Path, store: SkeletonStore | None = None) -> KinematicDiscrim
     with ExitStack() as stack:
         if (store is None or store.fingerprint != wanted) and Path(source.get("store") or "").is_file():
             store = stack.enter_context(SkeletonStore(Path(source["store"])))
-        if (
-            store is None
-            or store.fingerprint != wanted
-            or not isinstance(numbers, list)
-            or not all(type(number) is int and 0 <= number < len(store) for number in numbers)
-        ):
+        if store is None or store.fingerprint != wanted or (trained := _trained_on(folder, store, numbers)) is None:
             raise RunError(
                 f"the clips that {folder} was trained on are not at hand, so --kinematics has nothing to measure: "
                 "give the store of the training with --data."
             )
-        found = fit(store, np.array(numbers, np.int64))
+        found = fit(*trained)
     with suppress(OSError):  # a folder that cannot be written: it is fitted anew next time
         runs.write_whole(path, lambda file: np.savez_compressed(file, **vars(found)))
     return found
+
+
+def _trained_on(folder: Path, store: SkeletonStore, numbers: object) -> tuple[SkeletonStore, np.ndarray] | None:
+    """The store as a run sees it that was trained on some of its classes, and the numbers there of its training clips;
+    None where the run does not say."""
+    classes = runs.read_json(folder, runs.CONFIG).get("classes")
+    if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+        return None
+    part = as_trained(store, classes) if isinstance(classes, list) else store
+    rows = part.of_file(np.array(numbers, np.int64))
+    return (part, rows) if 0 < len(rows) == len(numbers) and rows.max() < len(part) else None
 
 
 def _load(path: Path) -> KinematicDiscriminant:

@@ -13,7 +13,7 @@ import torch
 from .. import metrics, runs
 from . import discriminant
 from .fusion import Fusion, fuse_streams, stream_weight
-from .loaded import check_same_clips, choose_split, held_out_clips, open_run, split_clips
+from .loaded import check_same_clips, choose_split, held_out_clips, open_run, split_clips, unknown_classes
 from .scores import predict_clips, save_predictions
 
 
@@ -106,6 +106,8 @@ def evaluate_runs(
         num_views = num_views or max(run.config.data.test_views for run, _ in opened)
         tested = [split_clips(run, of, choose_split(run, of, split)) for run, of in opened]
         check_same_clips(folders, tested)
+        if left_out := unknown_classes(opened[0][1], tested[0]):
+            note(left_out)
         if fit_weights:
             kept = [held_out_clips(run, of) for run, of in opened]
             check_same_clips(folders, kept)

@@ -33,6 +33,7 @@ from ..errors import DataError, RunError
 from ..methods.base import Classifier
 from ..skeleton import clips as data
 from ..skeleton import preparation, transforms
+from ..skeleton.class_choice import as_trained
 from ..skeleton.layouts import Layout
 from ..skeleton.store import Clip, SkeletonStore, write_store
 from ..targets import check_target, start_of
@@ -180,6 +181,7 @@ def _run_and_clips(
     run = load_run(folder, _CPU)
     if store is not None or (run.store_path is not None and run.store_path.is_file()):
         run, clips = open_run(folder, store, _CPU, stack, note)
+        clips = as_trained(clips, run.classes)
         split = choose_split(run, clips, split)
         if not len(split_clips(run, clips, split).numbers):
             raise DataError(f"split {split} of {clips.path} has no clips: name another with --split.")

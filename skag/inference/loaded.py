@@ -16,6 +16,7 @@ from ..config import Config
 from ..errors import DataError, RunError
 from ..methods import DEFAULT, method
 from ..methods.base import Classifier
+from ..skeleton.class_choice import as_trained
 from ..skeleton.layouts import Layout
 from ..skeleton.store import SkeletonStore
 
@@ -107,16 +108,26 @@ def choose_split(run: Run, store: SkeletonStore, split: str | None = None) -> st
 
 
 def split_clips(run: Run, store: SkeletonStore, split: str) -> ClipSet:
-    """The clips of one split of the store. Raises `RunError` where store and run do not fit."""
-    if store.classes != run.classes:
-        raise RunError(
-            f"{store.path} has other classes than {run.folder} was trained on: give its own store by --data."
-        )
+    """The clips of one split of the store that are of the run's classes, which are matched by name. Raises `RunError`
+    where store and run do not fit, `DataError` where no class does."""
     if store.layout.joints != run.layout.joints:
         raise RunError(
             f"{store.path} has layout {store.layout.name} and {run.folder} was trained on {run.layout.name}."
         )
-    return _clips(store, split, store.splits[split])
+    part = as_trained(store, run.classes)
+    return _clips(store, part, split, part.splits[split])
+
+
+def unknown_classes(store: SkeletonStore, clips: ClipSet) -> str:
+    """A note on clips of a split that `clips` leaves out, since the run was not trained on their classes; else ""."""
+    left_out = np.setdiff1d(store.splits[clips.split], clips.numbers)
+    if not len(left_out):
+        return ""
+    labels = dict.fromkeys(store.labels[left_out].tolist())
+    names = [store.classes[label] for label in labels if 0 <= label < len(store.classes)]
+    count = "1 clip" if len(left_out) == 1 else f"{len(left_out)} clips"
+    named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"Note: {count} of classes that the run was not trained on left out of {clips.split}: {named}."
 
 
 def held_out_clips(run: Run, store: SkeletonStore) -> ClipSet:
@@ -124,19 +135,26 @@ def held_out_clips(run: Run, store: SkeletonStore) -> ClipSet:
     if run.config.train.select_on == "test":
         raise RunError(f"{run.folder} held nothing out, the test split chose its epoch: leave out --fit-weights.")
     found = runs.read_json(run.folder, runs.DATA).get("validation")
-    if not isinstance(found, list) or not found or not all(type(n) is int and 0 <= n < len(store) for n in found):
-        raise RunError(f"{run.folder / runs.DATA} names no held-out clips: fit weights on runs that skag trained.")
+    none = RunError(f"{run.folder / runs.DATA} names no held-out clips: fit weights on runs that skag trained.")
+    if not isinstance(found, list) or not found or not all(type(n) is int and n >= 0 for n in found):
+        raise none
     if store.fingerprint != run.fingerprint:
         raise RunError(
             f"{store.path} is not the store {run.folder} was trained on, so its held-out clips are not known: "
             "leave out --fit-weights, or give the store by --data."
         )
-    return _clips(store, "held-out", np.array(found))
+    part = as_trained(store, run.classes)
+    numbers = part.of_file(np.array(found))
+    if len(numbers) < len(found) or numbers.max() >= len(part):
+        raise none
+    return _clips(store, part, "held-out", numbers)
 
 
-def _clips(store: SkeletonStore, split: str, numbers: np.ndarray) -> ClipSet:
-    names = [store.names[number] for number in numbers]
-    return ClipSet(split, numbers, names, store.labels[numbers].astype(np.int64), store.classes)
+def _clips(store: SkeletonStore, part: SkeletonStore, split: str, numbers: np.ndarray) -> ClipSet:
+    """Clips of a `part` of the store, which has the run's classes, by their numbers in it."""
+    names = [part.names[number] for number in numbers]
+    labels = part.labels[numbers].astype(np.int64)
+    return ClipSet(split, store.of_file(part.in_file(numbers)), names, labels, part.classes)
 
 
 def check_same_clips(folders: Sequence[Path], clips: Sequence[ClipSet]) -> None:

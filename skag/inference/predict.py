@@ -20,6 +20,7 @@ import torch
 from .. import metrics, runs
 from ..errors import DataError, RunError, SkagError
 from ..methods import method
+from ..methods.base import Candidate
 from ..readers.archives import printable
 from ..readers.source import Unusable
 from ..skeleton import clips as data
@@ -28,6 +29,7 @@ from ..skeleton.profile import compare, shows_no_action
 from ..skeleton.store import Clip, SkeletonStore
 from . import calibration, discriminant
 from .calibration import Calibration
+from .candidates import check_answers, make_candidates, said_of, without_descriptions
 from .familiarity import profile_of_run
 from .fusion import stream_weight
 from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
@@ -159,9 +161,12 @@ class Predictor:
     batch_size: int = 64
     kinematics: discriminant.KinematicDiscriminant | None = None  # asked beside the runs
     profile: dict[str, Any] | None = None  # of the first run's training clips; None where they are not at hand
+    candidates: tuple[Candidate, ...] | None = None  # the classes to choose among; None: the trained ones
 
     @property
     def classes(self) -> tuple[str, ...]:
+        if self.candidates is not None:
+            return tuple(each.name for each in self.candidates)
         return tuple(self.runs[0].classes)
 
     @property
@@ -185,7 +190,7 @@ class Predictor:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
         multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
         found = [
-            predict_prepared(run.classifier, clips, run.config.data, self.batch_size, self.num_views)
+            predict_prepared(run.classifier, clips, run.config.data, self.batch_size, self.num_views, self.candidates)
             for run, clips in zip(self.runs, prepared, strict=True)
         ]
         together = found[0].astype(np.float64)
@@ -373,17 +378,19 @@ def open_predictor(
     device: torch.device,
     batch_size: int = 64,
     kinematics: bool = False,
+    candidates: Sequence[Candidate] | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Predictor:
     """Open runs for prediction, and calibrate them where that has not been done.
 
+    With `candidates` (`candidates.read_candidates`) these classes are chosen among, also such as were never trained.
     With `kinematics` the first run's `discriminant` is asked beside them. `store` takes the place of the skeleton store
     that training found. `note` is told of progress, and where a run cannot be calibrated. Raises `RunError` for runs
     that cannot be used or do not fit each other.
     """
     runs.check_different(folders)
     loaded = [load_run(folder, device) for folder in folders]
-    return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics)
+    return of_runs(loaded, store, device, batch_size, note, kinematics=kinematics, candidates=candidates)
 
 
 def of_runs(
@@ -394,6 +401,7 @@ def of_runs(
     note: Callable[[str], None] = lambda text: None,
     *,
     kinematics: bool = False,
+    candidates: Sequence[Candidate] | None = None,
 ) -> Predictor:
     """The same of runs that are loaded already."""
     first = loaded[0]
@@ -406,6 +414,8 @@ def of_runs(
                 f"{first.layout.name}: fuse runs of one layout."
             )
     num_views = max(run.config.data.test_views for run in loaded)
+    if candidates is not None:
+        return _of_candidates(loaded, candidates, store, device, batch_size, num_views, note)
     networks = [calibration.network_hash(run.folder) for run in loaded]
     asked = None
     if kinematics:
@@ -417,6 +427,42 @@ def of_runs(
     sentences = next(filter(None, (method(run.config.method).sentences(run) for run in loaded)), {})
     profile = _with_store(first.folder, store, profile_of_run)
     return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked, profile)
+
+
+def _of_candidates(
+    loaded: Sequence[Run],
+    given: Sequence[Candidate],
+    store: Path | None,
+    device: torch.device,
+    batch_size: int,
+    num_views: int,
+    note: Callable[[str], None],
+) -> Predictor:
+    """A predictor that chooses among candidates, by their texts where one of them was never trained or has sentences of
+    a person's own."""
+    first, names = loaded[0], [each.name for each in given]
+    own = {each.name: each.descriptions for each in given}
+    said = said_of(first, names)
+    chosen = tuple(make_candidates(names, first.classifier, own, said))
+    trained = make_candidates(first.classes, first.classifier, None, said_of(first, first.classes))
+    if set(names) <= set(first.classes) and not any(own.values()):
+        chosen, trained = tuple(without_descriptions(chosen)), without_descriptions(trained)
+    for run in loaded:  # what cannot answer says so before anything is read
+        check_answers(run, chosen, device)
+    found = _calibrate(loaded, [], num_views, store, device, batch_size, note, None, trained, len(names))
+    sentences = {each.name: " ".join(own.get(each.name) or ()) or said.get(each.name, "") for each in chosen}
+    profile = _with_store(first.folder, store, profile_of_run)
+    return Predictor(
+        tuple(loaded),
+        device,
+        found,
+        {name: text for name, text in sentences.items() if text},
+        num_views,
+        batch_size,
+        None,
+        profile,
+        chosen,
+    )
 
 
 def _with_store(folder: Path, store: Path | None, work: Callable[[Path, SkeletonStore | None], T]) -> T:
@@ -434,8 +480,14 @@ def _calibrate(
     batch_size: int,
     note: Callable[[str], None],
     kinematics: discriminant.KinematicDiscriminant | None,
+    trained: Sequence[Candidate] | None = None,
+    among: int = 0,
 ) -> Calibration | None:
-    """Fit a calibration on the clips that all runs held out, and keep it; None where they are not at hand."""
+    """Fit a calibration on the clips that all runs held out, and keep it; None where they are not at hand.
+
+    With `trained`, the trained classes with their texts, for choosing among others: then each clip is told from
+    `among` - 1 other trained classes by these, and nothing is kept.
+    """
     folders = [run.folder for run in loaded]
     with ExitStack() as stack:
         try:
@@ -450,7 +502,7 @@ def _calibrate(
             return None
         note(f"Calibrating on {len(clips[0].names)} clips held out from training.")
         predictions = [
-            predict_clips(run, of, held_out, device, batch_size, num_views).probabilities
+            predict_clips(run, of, held_out, device, batch_size, num_views, trained).probabilities
             for run, of, held_out in zip(loaded, stores, clips, strict=True)
         ]
         labels, opinion = clips[0].labels, None
@@ -460,9 +512,24 @@ def _calibrate(
     together = predictions[0] if len(predictions) == 1 else metrics.fuse(predictions, weights)
     if opinion is not None:
         together = discriminant.multiply(together, opinion)
+    if trained is not None:
+        return calibration.fit(*_among(labels, together, among), networks, num_views)
     found = calibration.fit(labels, together, networks, num_views)
     try:
         calibration.save(folders[0], found)
     except OSError as error:
         note(f"Note: the calibration cannot be kept in {folders[0]} ({error.strerror}); it is fitted anew next time.")
     return found
+
+
+def _among(labels: np.ndarray, probabilities: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, probabilities `[n, count]`) of clips that are told from `count` - 1 other classes drawn for each: they
+    are then as sure as among so many candidates."""
+    n, K = probabilities.shape
+    if count >= K:
+        return labels, probabilities
+    order = np.random.default_rng(0).random((n, K))
+    order[np.arange(n), labels] = -1
+    chosen = np.argsort(order, axis=1)[:, :count]
+    part = np.take_along_axis(probabilities, chosen, axis=1)
+    return np.zeros(n, np.int64), part / part.sum(1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,7 @@ import torch
 from .. import runs
 from ..config import DataConfig
 from ..errors import RunError
-from ..methods.base import Classifier
+from ..methods.base import Candidate, Classifier
 from ..skeleton.clips import Clips, prepare, test_batches
 from ..skeleton.store import SkeletonStore
 from .loaded import ClipSet, Run, split_clips
@@ -32,17 +33,46 @@ class Predictions:
 
 
 def predict_prepared(
-    classifier: Classifier, clips: Clips, config: DataConfig, batch_size: int, num_views: int = 1
+    classifier: Classifier,
+    clips: Clips,
+    config: DataConfig,
+    batch_size: int,
+    num_views: int = 1,
+    candidates: Sequence[Candidate] | None = None,
 ) -> np.ndarray:
-    """Probabilities `[n, K]` of all clips: softmax per view, averaged over `num_views` parts of each clip
-    (and, where the recipe says so, their mirror images). The network sees `batch_size` views at a time."""
+    """Probabilities `[n, K]` of all clips among the trained classes, or `candidates`: softmax per view, averaged over
+    `num_views` parts of each clip (and, where the recipe says so, their mirror images). The network sees `batch_size`
+    views at a time."""
     classifier.model.eval()
     found = []
     with torch.inference_mode():
         for x in test_batches(clips, config, batch_size, num_views):
-            scores = torch.cat([classifier.log_scores(views) for views in x.flatten(0, 1).split(batch_size)])
+            scores = torch.cat(
+                [classifier.log_scores(views, candidates) for views in x.flatten(0, 1).split(batch_size)]
+            )
             found.append(scores.softmax(1).unflatten(0, x.shape[:2]).mean(1))
     return torch.cat(found).cpu().numpy()
+
+
+def candidate_scores(
+    classifier: Classifier,
+    clips: Clips,
+    config: DataConfig,
+    batch_size: int,
+    num_views: int,
+    candidates: Sequence[Candidate],
+) -> np.ndarray:
+    """Scores float64 `[n, K]` of all clips among `candidates`, the mean over the views of each; their mean over the
+    candidates is 0."""
+    classifier.model.eval()
+    found = []
+    with torch.inference_mode():
+        for x in test_batches(clips, config, batch_size, num_views):
+            parts = x.flatten(0, 1).split(batch_size)
+            scores = torch.cat([classifier.log_scores(views, candidates) for views in parts])
+            found.append(scores.double().unflatten(0, x.shape[:2]).mean(1))
+    scores = torch.cat(found)
+    return (scores - scores.mean(1, keepdim=True)).cpu().numpy()
 
 
 def embed_clips(network: Any, clips: Clips, config: DataConfig, batch_size: int) -> np.ndarray:
@@ -54,11 +84,17 @@ def embed_clips(network: Any, clips: Clips, config: DataConfig, batch_size: int)
 
 
 def predict_clips(
-    run: Run, store: SkeletonStore, clips: ClipSet, device: torch.device, batch_size: int = 64, num_views: int = 1
+    run: Run,
+    store: SkeletonStore,
+    clips: ClipSet,
+    device: torch.device,
+    batch_size: int = 64,
+    num_views: int = 1,
+    candidates: Sequence[Candidate] | None = None,
 ) -> Predictions:
-    """Predict some clips of the store with a run."""
+    """Predict some clips of the store with a run; `candidates` are the clips' classes, where texts are to tell them."""
     prepared = prepare(store, clips.numbers, run.config.data, device)
-    probabilities = predict_prepared(run.classifier, prepared, run.config.data, batch_size, num_views)
+    probabilities = predict_prepared(run.classifier, prepared, run.config.data, batch_size, num_views, candidates)
     return Predictions(
         clips.split, clips.names, clips.labels, probabilities, clips.classes, num_views, store.fingerprint
     )

@@ -203,7 +203,10 @@ class Classifier(Protocol):
     def log_scores(self, x: Tensor, candidates: Sequence[Candidate] | None = None) -> Tensor:
         """Clips `x` `[N, M, T, V, C]` of the run's stream to log-probabilities of the candidates `[N, K]`, up to a
         number per clip; of the classes that were trained, in their order, where none are given. Raises `RunError` for
-        a candidate that the method cannot answer."""
+        a candidate that the method cannot answer.
+
+        A method that compares what descriptions say, rather than names, has an attribute `reads_descriptions` that is
+        true: it is then given what the dialogue says of a class."""
         ...
 
 
@@ -241,6 +244,10 @@ class Method(Protocol):
 
     def faithful(self, config: Any, to: str, dims: int) -> Config: ...  # "paper" or "release", where they differ
 
+    def for_unseen(
+        self, config: Any
+    ) -> Any: ...  # what serves best where classes are asked for that nothing is seen of
+
     def sources(self, config: Any) -> dict[str, str]: ...  # where every value of a recipe comes from
 
     def import_checkpoint(
@@ -266,3 +273,7 @@ class Method(Protocol):
     ) -> Findings: ...
 
     def sentences(self, run: Run) -> dict[str, str]: ...  # what language says of the classes, as the kept epoch knew it
+
+    def describe_others(
+        self, run: Run, names: Sequence[str]
+    ) -> dict[str, str]: ...  # what its dialogue store says of others

@@ -18,6 +18,7 @@ from ..inference.loaded import Run, choose_split, open_run
 from ..inference.scores import Predictions, load_predictions, predict_split, save_predictions
 from ..methods import method
 from ..methods.base import Findings
+from ..skeleton.class_choice import as_trained
 from ..skeleton.store import SkeletonStore
 from . import analysis, figures, report
 
@@ -96,10 +97,10 @@ def _collect(
     device: torch.device,
     note: Callable[[str], None],
 ) -> _Found:
-    run, store = open_run(folder, data, device, stack, note)
+    run, store = _open(folder, data, device, stack, note)
     opened = [(run, store)]
     if reference is not None:
-        opened.append(open_run(reference, data, device, stack, note))
+        opened.append(_open(reference, data, device, stack, note))
         if opened[1][0].classes != run.classes:
             raise RunError(f"{reference} tells other classes apart than {folder}: compare runs of one label set.")
     predictions = saved_or_predicted(run, store, split, device, note)
@@ -115,6 +116,14 @@ def _collect(
         before=before,
         remarks=[remark for each in opened for remark in _not_held_out(*each, predictions.split)],
     )
+
+
+def _open(
+    folder: Path, data: Path | None, device: torch.device, stack: ExitStack, note: Callable[[str], None]
+) -> tuple[Run, SkeletonStore]:
+    """A run, and its store with the classes it was trained on alone."""
+    run, store = open_run(folder, data, device, stack, note)
+    return run, as_trained(store, run.classes)
 
 
 def _document(found: _Found) -> dict[str, Any]:
@@ -192,7 +201,7 @@ def _not_held_out(run: Run, store: SkeletonStore, split: str) -> list[str]:
         found.append(f"{run.folder}: the test split chose the epoch, so its accuracy is no estimate for new clips")
     trained = runs.read_json(run.folder, runs.DATA).get("training")
     if isinstance(trained, list) and store.fingerprint == run.fingerprint:
-        known = int(np.isin(store.splits[split], np.array(trained, np.int64)).sum())
+        known = int(np.isin(store.splits[split], store.of_file(np.array(trained, np.int64))).sum())
         if known:
             count = len(store.splits[split])
             found.append(

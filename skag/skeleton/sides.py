@@ -1,9 +1,13 @@
 """Whether left and right are what the layout says: toes point to where the shoulders say the front is.
 
 Of a person who stands, up and the line from the left shoulder to the right one give the front: up x (right - left), in
-right-handed coordinates (every sensor and pose estimator whose layout comes with skag has such). Toes point there,
-whatever the person does. In honest recordings they do in nearly every frame; where left and right are exchanged, or the
-picture is a mirror's, in next to none. Only layouts with three coordinates, both shoulders and feet can tell.
+right-handed coordinates (every sensor and pose estimator whose layout comes with skag has such: MediaPipe's y is down
+and its z away from the camera). Toes point there, whatever the person does. In honest recordings they do in nearly
+every frame; where left and right are exchanged, or the picture is a mirror's, in next to none.
+
+Only layouts with three coordinates, both shoulders and feet can tell, and only frames in which the body agrees with
+itself: both feet have a length, and both of them and the face, where there is one, point the same way. The depth of a
+pose estimator that saw no feet is noise, and says nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from .layouts import Layout
 FEWEST_FRAMES = 30  # with which a data set is judged
 EXCHANGED, HONEST = 0.25, 0.75  # shares of frames; between them nothing is said
 _FEET = (("heel", "foot index"), ("heel", "big toe"), ("heel", "toes"), ("ankle", "toes"), ("ankle", "foot"))
-_SHORTEST = 0.1  # of the shoulders' width: a foot seen from above that is shorter points nowhere
+_SHORTEST = {"heel": 0.2, "ankle": 0.1}  # of the shoulders' width: a foot seen from above that is shorter says nothing
+_FACE = ("left ear", "right ear", "nose")  # the nose is before the ears
 
 
 @dataclass
@@ -62,20 +67,27 @@ def toes_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     if feet is None or layout.dims != 3:
         return np.empty(0, bool)
     shoulders = [layout.index["left shoulder"], layout.index["right shoulder"]]
+    face = [layout.index[joint] for joint in _FACE] if set(_FACE) <= set(layout.joints) else []
     points = np.asarray(keypoints, np.float64)
     there = (points != 0).any(-1) & np.isfinite(points).all(-1)
-    used = there[..., [*shoulders, *feet.ravel()]].all(-1)  # [M, T]
+    used = there[..., [*shoulders, *feet.ravel(), *face]].all(-1)  # [M, T]
     body = points[used]
     axis, sign = layout.up_axis
     up = np.zeros(3)
     up[axis] = sign
     right = body[:, shoulders[1]] - body[:, shoulders[0]]
     front = np.cross(up, right)
-    toes = (body[:, feet[:, 1]] - body[:, feet[:, 0]]).mean(1)
-    toes[:, axis] = 0
+    ahead = [body[:, toes] - body[:, heel] for heel, toes in feet.tolist()]
+    if face:
+        ahead.append(body[:, face[2]] - (body[:, face[0]] + body[:, face[1]]) / 2)
+    lines = np.stack(ahead)  # [2 or 3, n, 3]
+    lines[..., axis] = 0
     width = np.linalg.norm(front, axis=1)
-    clear = np.linalg.norm(toes, axis=1) > _SHORTEST * np.maximum(width, np.finfo(float).tiny)
-    return ((front * toes).sum(1) > 0)[clear & (width > 0)]
+    shortest = _SHORTEST[layout.joints[feet[0, 0]].split()[-1]] * np.maximum(width, np.finfo(float).tiny)
+    long = (np.linalg.norm(lines[:2], axis=-1) > shortest).all(0)
+    forward = (lines * front).sum(-1) > 0
+    agreed = forward.all(0) | ~forward.any(0)
+    return forward[0, long & agreed & (width > 0)]
 
 
 def _feet(layout: Layout) -> np.ndarray | None:

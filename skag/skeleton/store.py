@@ -271,7 +271,7 @@ def is_store(path: Path) -> bool:
 def _reopened(path: Path, classes: tuple[str, ...] | None) -> SkeletonStore:
     """A store in a process that it was sent to."""
     store = SkeletonStore(path)
-    return store if classes is None else store.of_classes(classes)
+    return store if classes is None else store.of_classes(classes, absent=True)
 
 
 class SkeletonStore:
@@ -283,6 +283,7 @@ class SkeletonStore:
 
     _rows: np.ndarray | None = None  # of `of_classes`: which clips of the file these are
     _classes_shown: tuple[str, ...] | None = None
+    cut_splits: frozenset[str] = frozenset()  # of `of_classes`: those that lost a clip of another class
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -357,22 +358,25 @@ class SkeletonStore:
         names = [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
         return names if self._rows is None else [names[row] for row in self._rows]
 
-    def of_classes(self, classes: Sequence[str]) -> SkeletonStore:
+    def of_classes(self, classes: Sequence[str], *, absent: bool = False) -> SkeletonStore:
         """This store as if it held the clips of some classes alone, in the order they are named; shares its file.
 
         Clips are numbered and labelled anew, in the order of the store, so that who is given such a store knows nothing
-        of the others; `fingerprint` stays the whole file's. Raises `DataError` for a class that the store has not,
-        or that is named twice.
+        of the others; `fingerprint` stays the whole file's. With `absent` there may be classes among them that the
+        store has not, which are then without clips. Raises `DataError` for such a class otherwise, and for one that is
+        named twice.
         """
-        if unknown := [name for name in classes if name not in self.classes]:
+        if not absent and (unknown := [name for name in classes if name not in self.classes]):
             raise DataError(f"{self.path} has no class {unknown[0]!r}: {nearest_name(unknown[0], self.classes)}")
         if len(set(classes)) < len(classes):
             raise DataError(f"a class is named twice in {', '.join(classes)}: name each once.")
         part = copy(self)
-        part.__dict__.pop("names", None)
+        for cached in ("names", "content"):
+            part.__dict__.pop(cached, None)
         number = np.full(len(self.classes) + 1, UNKNOWN, self.labels.dtype)
         for new, name in enumerate(classes):
-            number[self.classes.index(name)] = new
+            if name in self.classes:
+                number[self.classes.index(name)] = new
         known = (self.labels >= 0) & (self.labels < len(self.classes))
         labels = np.where(known, number[np.where(known, self.labels, -1)], UNKNOWN)
         chosen = np.flatnonzero(labels != UNKNOWN)
@@ -391,9 +395,43 @@ class SkeletonStore:
         place = np.full(len(self), UNKNOWN)
         place[chosen] = np.arange(len(chosen))
         part.splits = {name: there[there != UNKNOWN] for name, rows in self.splits.items() for there in [place[rows]]}
+        lost = {name for name, rows in self.splits.items() if (known[rows] & (labels[rows] == UNKNOWN)).any()}
+        part.cut_splits = self.cut_splits | lost
         part.labels, part.classes, part._classes_shown = labels[chosen], list(classes), tuple(classes)
         part._rows = chosen if self._rows is None else self._rows[chosen]
         return part
+
+    def in_file(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers of clips of this store as those of the whole file, which are the same whatever classes are chosen."""
+        return np.asarray(numbers, np.int64) if self._rows is None else self._rows[numbers]
+
+    def of_file(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers of clips of the whole file as those of this store, without clips that it has not."""
+        if self._rows is None:
+            return np.asarray(numbers, np.int64)
+        place = {int(row): number for number, row in enumerate(self._rows)}
+        return np.array([place[int(row)] for row in numbers if int(row) in place], np.int64)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is what `of_classes` made."""
+        return self._rows is not None
+
+    @cached_property
+    def content(self) -> str:
+        """What the clips are: of a part a hash of its own clips and classes, which nothing else in the file changes;
+        of a whole store its `fingerprint`."""
+        if not self.is_part:
+            return self.fingerprint
+        found = hashlib.sha256(json.dumps([self.classes, self.layout.to_json()]).encode())
+        for fact in (self.labels, self.bodies, self.frames, self.subjects, self.cameras, self.frame_rates):
+            found.update(np.ascontiguousarray(fact).tobytes())
+        for name, rows in sorted(self.splits.items()):
+            found.update(name.encode() + np.ascontiguousarray(rows, np.int64).tobytes())
+        for number in range(len(self)):
+            for part in (self.keypoints(number), self.confidence(number)):
+                found.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return len(self.labels)

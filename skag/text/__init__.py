@@ -84,6 +84,11 @@ def embed(
     return np.stack([known[_sentence_hash(sentence)] for sentence in sentences])
 
 
+def words_of(name: str) -> str:
+    """A class's name as words: `sit_down` and `sit-down` as `sit down`."""
+    return " ".join(name.replace("_", " ").replace("-", " ").split()) or name
+
+
 def token_count(sentence: str, encoder: str, *, weights: Path | None = None) -> int | None:
     """Tokens of `sentence`, special ones included, before it is cut; None where the encoder has no tokens.
 

@@ -12,15 +12,18 @@ import torch
 
 from .. import recipes, runs
 from ..backends.names import LanguageModel
-from ..config import Config, override, stream_named
+from ..config import AnyConfig, Config, override, replace, stream_named
 from ..device import multiplies_bf16
 from ..dialogue.interview import Question
 from ..errors import RunError
 from ..methods import DEFAULT, method
 from ..methods.base import Knowledge, KnowledgeSource, Note, Watcher
 from ..skeleton.store import SkeletonStore
+from ..skeleton.unseen import drawn, seen_part
 from . import distributed
 from .loop import TrainReport, train
+
+REHEARSAL = "rehearsal"  # in a run folder: a run in which some of the seen classes are unseen
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,16 @@ class Wanted:
     protocol: str | None = None
     faithful_to: str | None = None  # "paper" or "release"
     changes: tuple[str, ...] = ()  # FIELD=VALUE
+    unseen: tuple[str, ...] = ()  # classes of the store that nothing is learned from
+    rehearse: int | None = None  # seen classes that the rehearsal leaves out; None: as `usual_rehearsal` says
 
 
 def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) -> tuple[Config, list[str]]:
     """The configuration of one stream, and a reason per choice where it is derived from the data. Raises `RunError`."""
     reasons: list[str] = []
+    if not wanted.unseen and any(change.partition("=")[0].strip() == "data.unseen" for change in wanted.changes):
+        raise RunError("--set data.unseen: give unseen classes by --unseen, which finds them in the store.")
+    store = seen_part(store, wanted.unseen)
     if wanted.recipe is None:
         train_split, _ = store.protocol(wanted.protocol)
         config, reasons = method(wanted.method or DEFAULT).derived(store, train_split, stream_named(stream), device)
@@ -46,6 +54,10 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
             raise RunError(f"recipe {wanted.recipe} is of method {config.method}, not {wanted.method}: name one.")
     if wanted.faithful_to is not None:
         config = method(config.method).faithful(config, wanted.faithful_to, store.layout.dims)
+    if wanted.unseen:
+        count = usual_rehearsal(len(store.classes)) if wanted.rehearse is None else wanted.rehearse
+        config = replace(config, "data", unseen=wanted.unseen, rehearse=count)
+        config = method(config.method).for_unseen(config)
     return override(config, wanted.changes), reasons
 
 
@@ -79,8 +91,9 @@ def source_of(run: Path, given: KnowledgeSource, default_dialogues: Path) -> Kno
 def open_knowledge(
     store: SkeletonStore, config: Config, source: KnowledgeSource, device: str, note: Note
 ) -> AbstractContextManager[Knowledge]:
-    """The knowledge of a run as its method opens it."""
-    return method(config.method).open_knowledge(config, store, source, device, note)
+    """The knowledge of a run as its method opens it: of the seen classes, where some are unseen."""
+    part = seen_part(store, config.data.unseen)
+    return method(config.method).open_knowledge(config, part, source, device, note)
 
 
 def train_run(
@@ -94,8 +107,56 @@ def train_run(
     *,
     resume: bool = False,
 ) -> tuple[TrainReport, Sequence[Question]]:
-    """Train one run, or resume it; its report, and the questions that the dialogue store did not answer. Raises what
-    `train` and the method's knowledge raise."""
+    """Train one run, or resume it; its report, and the questions that the dialogue store did not answer.
+
+    Nothing of unseen classes gets further than here: what learns is given the seen part of the `store`. A rehearsal, if
+    the configuration wants one, is trained next, in the folder `REHEARSAL` of the run. Raises what `train` and the
+    method's knowledge raise.
+    """
+    store = seen_part(store, config.data.unseen)
+    second = rehearsal_of(config, store) if config.data.rehearse else None
+    of_second, folder = source, run / REHEARSAL
+    if source.repeat is not None:
+        of_second = dataclasses.replace(source, repeat=source.repeat / REHEARSAL)
+    if second is not None and not resume and distributed.leads() and method(config.method).uses_knowledge(config):
+        with open_knowledge(store, second, of_second, device.type, note):
+            pass  # what it lacks is told before anything is trained
+    report, missing = _train_seen(store, config, run, source, device, watcher, note, resume)
+    if second is not None:
+        more = [name for name in second.data.unseen if name in store.classes]
+        note(f"Rehearsal in {folder}: as if {', '.join(more)} were unseen too.")
+        part, going_on = seen_part(store, second.data.unseen), resume and (folder / runs.CONFIG).exists()
+        _train_seen(part, second, folder, of_second, device, watcher, note, going_on)
+    return report, missing
+
+
+def rehearsal_of(config: AnyConfig, store: SkeletonStore) -> AnyConfig:
+    """The configuration of a run's rehearsal: some of the seen classes, drawn by the run's seed, are unseen too.
+    `store` is the seen part. Raises `RunError` where too few classes would be left."""
+    count = config.data.rehearse
+    if len(store.classes) - count < 2:
+        raise RunError(
+            f"data.rehearse is {count} of {len(store.classes)} seen classes: leave at least two to learn from."
+        )
+    more = drawn(store.classes, count, config.train.seed)
+    return replace(config, "data", unseen=(*config.data.unseen, *more), rehearse=0)
+
+
+def usual_rehearsal(seen: int) -> int:
+    """How many of so many seen classes a rehearsal leaves out: a fifth, at least two; none of fewer than four."""
+    return max(2, round(seen / 5)) if seen >= 4 else 0
+
+
+def _train_seen(
+    store: SkeletonStore,
+    config: Config,
+    run: Path,
+    source: KnowledgeSource,
+    device: torch.device,
+    watcher: Watcher,
+    note: Note,
+    resume: bool,
+) -> tuple[TrainReport, Sequence[Question]]:
     if not resume and device.type == "cpu" and config.train.precision == "bf16" and multiplies_bf16() is False:
         note("Note: this processor has no instructions for bf16: --set train.precision=float32 is faster.")
     if not distributed.leads():

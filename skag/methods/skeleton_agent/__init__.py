@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base import Classifier, Facts, Findings, Knowledge, KnowledgeSource, Note, Task
 from .config import SkeletonAgentConfig as CONFIG
-from .recipes import RECIPES, derived, faithful, sources
+from .recipes import RECIPES, derived, faithful, for_unseen, sources
 from .rows import REPEATABLE, ROWS
 from .script import SCRIPT
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .agents import Agents
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "faithful", "import_checkpoint", "load",
-    "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge",
-    "without_knowledge",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "describe_others", "faithful", "for_unseen",
+    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources",
+    "stages", "uses_knowledge", "without_knowledge",
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str],
 
 def uses_knowledge(config: CONFIG) -> bool:
     """Whether joints or sentences have a part in the loss."""
-    return config.agents.used
+    return config.agents.asks
 
 
 def open_knowledge(
@@ -84,7 +84,7 @@ def load(folder: Path, config: CONFIG, facts: Mapping[str, Any], weights: Mappin
     network raise."""
     from ...config import from_dict
     from ...errors import RunError
-    from .classifier import SkeletonAgentClassifier
+    from .classifier import SkeletonAgentClassifier, TextReader
     from .network import ModelConfig, Recogniser
 
     shape = dict(facts["model"]) if isinstance(facts.get("model"), dict) else facts.get("model")
@@ -92,7 +92,10 @@ def load(folder: Path, config: CONFIG, facts: Mapping[str, Any], weights: Mappin
         raise RunError(f"{folder} has a head for motion, which this version no longer has: skag 0.1.0 reads this run.")
     model = Recogniser(from_dict(ModelConfig, shape, str(folder / "config.json")))
     model.load_state_dict(weights)
-    return SkeletonAgentClassifier(model, facts["classes"])
+    asking = facts.get("asking")
+    text_weights = asking.get("text_weights") if isinstance(asking, dict) else None
+    reader = TextReader(config.agents, None if text_weights is None else Path(text_weights))
+    return SkeletonAgentClassifier(model, facts["classes"], reader)
 
 
 def make_findings(
@@ -102,6 +105,28 @@ def make_findings(
     from .findings import findings as find
 
     return find(run, store, predictions, pairs, reference)
+
+
+def describe_others(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """What the dialogue store of the run's training says of classes; empty where it lacks one of them."""
+    from ...dialogue.describe import load
+    from ...dialogue.store import DialogueStore
+    from ...errors import DialogueError
+    from ...runs import read_json
+    from . import selector
+
+    asking = read_json(run.folder, "config.json").get("asking")
+    path = asking.get("dialogues") if isinstance(asking, dict) else None
+    if not isinstance(path, str) or not Path(path).is_file():
+        return {}
+    found = {}
+    with DialogueStore(Path(path)) as kept:
+        for name in names:
+            try:
+                found[name] = selector.sentences(load(kept, [name], run.layout, SCRIPT))[0]
+            except DialogueError:
+                continue
+    return found
 
 
 def sentences(run: Run) -> dict[str, str]:

@@ -97,6 +97,7 @@ class Agents:
     pending: PendingRefresh | None = None
     recorded: dict[int, dict[str, Any]] = field(default_factory=dict)  # refreshes to be repeated, by epoch
     repeats: bool = False  # nobody is asked: only what is recorded happens
+    names: tuple[str, ...] = ()  # of the classes, where the alignment is with these
     sentences: list[str] = field(init=False)  # what distinguishes every class, as the dialogue has it now
     text_vectors: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
     joints: np.ndarray = field(init=False)  # uint8 [K, V], the critical joints
@@ -110,6 +111,10 @@ class Agents:
         self.sentences = []
         if self.conversations:
             self._use(self._read(self.conversations))
+        elif self.names:
+            self.sentences = self._sentences(())
+            if self.open_tower is None:
+                self.text_vectors = self._vectors(())
 
     @property
     def active(self) -> bool:
@@ -165,11 +170,16 @@ class Agents:
         sentences = self._sentences(conversations)
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
-        vectors = self.text_vectors
-        if used:
-            assert self.embed is not None  # who has conversations and an alignment is given it
-            vectors = self.embed(selector.sentences(conversations))[self._given]
+        vectors = self._vectors(conversations) if used else self.text_vectors
         return Reading(joints[self._given], sentences, vectors)
+
+    def _vectors(self, conversations: Sequence[Conversation]) -> np.ndarray:
+        """The vectors of what the classes are aligned with, `[K, D]`."""
+        assert self.embed is not None  # who has an alignment is given it
+        return self.embed(self._texts(conversations))[self._given]
+
+    def _texts(self, conversations: Sequence[Conversation]) -> list[str]:
+        return list(map(text.words_of, self.names)) if self.names else selector.sentences(conversations)
 
     @property
     def _given(self) -> np.ndarray:
@@ -177,7 +187,7 @@ class Agents:
         return np.roll(np.arange(self.num_classes), self.num_classes // 2 if self.shuffled else 0)
 
     def _sentences(self, conversations: Sequence[Conversation]) -> list[str]:
-        found = selector.sentences(conversations)
+        found = self._texts(conversations)
         return [found[k] for k in self._given]
 
     def _use(self, reading: Reading) -> None:
@@ -329,6 +339,13 @@ def open_agents(
         yield without_knowledge(config, store)
         return
     text.check_encoder(settings.text_encoder)
+    names = tuple(classes) if settings.alignment_text == "name" and settings.beta else ()
+    if not settings.asks:
+        embed, tower = _open_text(settings, classes, source, device, note)
+        yield Agents(
+            settings, layout, len(classes), embed=embed, open_tower=tower, shuffled=source.shuffled, names=names
+        )
+        return
     if source.repeat is not None:
         yield recorded_agents(config, store, source, device, note)
         return
@@ -371,6 +388,7 @@ def open_agents(
             tower,
             llm=answering.llm,
             shuffled=source.shuffled,
+            names=names,
         )
         earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
@@ -452,6 +470,7 @@ def recorded_agents(
             embed=embed,
             open_tower=tower,
             shuffled=source.shuffled,
+            names=tuple(classes) if config.agents.alignment_text == "name" and config.agents.beta else (),
         )
         agents.repeat(runs.read_lines(run / REFRESHES), exchanges, only=True)
     except KeyError as error:

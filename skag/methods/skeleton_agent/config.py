@@ -59,6 +59,14 @@ class AgentConfig:
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
     joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
+    # What the next three are otherwise is for unseen classes (docs/unseen.md); none of it is in the paper.
+    # What the embedding is aligned with: the dialogue's sentence of its class, or the bare name.
+    alignment_text: Literal["sentence", "name"] = "sentence"
+    # What a clip is contrasted with: the clips of its batch (eq. 6 to 8), or all classes that are trained.
+    alignment_over: Literal["batch", "classes"] = "batch"
+    # How text vectors are compared: as the encoder gives them, from the mean of the trained classes, or also whitened
+    # by their covariance (shrunk halfway to a multiple of the identity).
+    text_space: Literal["raw", "centred", "whitened"] = "raw"
     train_text_encoder: bool = False  # train an open_clip encoder along, as the published code does
 
     def __post_init__(self) -> None:
@@ -69,11 +77,21 @@ class AgentConfig:
             within(self, 0, MANY, "max_questions")
         if self.train_text_encoder and not self.text_encoder.startswith("open_clip:"):
             raise RunError(f"train_text_encoder trains open_clip:NAME, not {self.text_encoder}: change one of the two.")
+        if self.train_text_encoder and (self.alignment_over, self.text_space) != ("batch", "raw"):
+            raise RunError(
+                "a text encoder that is trained along has moving vectors: train_text_encoder goes with alignment_over "
+                "batch and text_space raw."
+            )
 
     @property
     def used(self) -> bool:
-        """Whether anything looks at what the agents say."""
+        """Whether anything looks at what the agents say, or at names."""
         return bool(self.alpha or self.beta)
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything looks at what a language model says."""
+        return bool(self.alpha or (self.beta and self.alignment_text == "sentence"))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,15 @@ def alignment_loss(
     return (from_clip + from_text) / 2
 
 
+def class_alignment_loss(
+    embedding: Tensor, text: Tensor, labels: Tensor, scale: Tensor | float = 1 / TEMPERATURE
+) -> Tensor:
+    """Cross-entropy of the cosines of embeddings `[N, D]` and the texts of all classes `[K, D]`, times `scale`, with
+    the `labels` `[N]`; a scalar. Not in the paper."""
+    similarity = scale * F.normalize(embedding, dim=-1) @ F.normalize(text, dim=-1).T  # N K
+    return F.cross_entropy(similarity, labels)
+
+
 def mixing_loss(logits: Tensor, labels: Tensor, partner: Tensor, weight: float) -> Tensor:
     """Cross-entropy of mixed clips: `logits` `[N, K]` against their own `labels` and, by `weight`, their partners'."""
     return (1 - weight) * F.cross_entropy(logits, labels) + weight * F.cross_entropy(logits, labels[partner])

@@ -29,6 +29,7 @@ class ModelConfig:
     dropout: float = 0.0  # on the pooled feature, in front of the class head
     present_bodies_only: bool = False  # absent bodies take no part: see `ProtoGCN`
     learned_scale: bool = False  # a learned scale of the alignment's cosines (published code) beside the heads
+    text_space: str = "raw"  # how text vectors are compared, see `config.AgentConfig`
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.strides):
@@ -52,6 +53,8 @@ class Recogniser(ProtoGCN):
     """Clips `[N, M, T, V, C]` to an `NetworkOutput`. `critical_joints` `[K, V]` is set by the Selector."""
 
     critical_joints: Tensor
+    text_centre: Tensor
+    text_map: Tensor
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
@@ -64,6 +67,30 @@ class Recogniser(ProtoGCN):
         if config.learned_scale:
             self.alignment_scale = nn.Parameter(torch.tensor(LEARNED_SCALE))
         self.register_buffer("critical_joints", torch.ones(config.num_classes, config.num_joints))
+        if config.text_space != "raw":
+            self.register_buffer("text_centre", torch.zeros(config.embedding_dim))
+        if config.text_space == "whitened":
+            self.register_buffer("text_map", torch.eye(config.embedding_dim))
+
+    def begin_text(self, text: Tensor) -> None:
+        """Take the space in which texts are compared from those of the trained classes, `[K, D]`."""
+        if self.config.text_space == "raw":
+            return
+        self.text_centre.copy_(text.mean(0))
+        if self.config.text_space == "whitened":
+            apart = (text - self.text_centre).double()
+            covariance = apart.T @ apart / len(text)
+            width = len(covariance)
+            shrunk = (covariance + torch.eye(width, device=text.device) * covariance.trace() / width) / 2
+            values, vectors = torch.linalg.eigh(shrunk)
+            self.text_map.copy_(vectors @ torch.diag(values.clamp_min(1e-12).rsqrt()) @ vectors.T)
+
+    def placed(self, text: Tensor) -> Tensor:
+        """Text vectors `[..., D]` in that space."""
+        if self.config.text_space == "raw":
+            return text
+        apart = text - self.text_centre
+        return apart @ self.text_map if self.config.text_space == "whitened" else apart
 
     def forward(self, x: Tensor) -> NetworkOutput:
         x_pre = self.mean_features(x)  # N C V

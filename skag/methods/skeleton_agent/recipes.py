@@ -251,6 +251,25 @@ def faithful(config: SkeletonAgentConfig, to: str, dims: int) -> SkeletonAgentCo
     return replace(config, "augment", mirror_kind=kind)
 
 
+def for_unseen(config: SkeletonAgentConfig) -> SkeletonAgentConfig:
+    """`config` for classes that nothing is seen of: the embedding is aligned with bare names, seen from their mean,
+    over all seen classes, and no language model is asked. Compared on held-out seen classes (docs/unseen.md).
+
+    The last epoch is kept: to hold out classes that choose one costs classes to learn from.
+    """
+    config = replace(
+        config,
+        "agents",
+        alpha=0.0,
+        beta=1.0,
+        alignment_text="name",
+        alignment_over="classes",
+        text_space="centred",
+        train_text_encoder=False,
+    )
+    return replace(config, "train", keep="last")
+
+
 def sources(config: SkeletonAgentConfig) -> dict[str, str]:
     """Where the value of every field of a recipe comes from, by its dotted name.
 

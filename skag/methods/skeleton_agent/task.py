@@ -29,7 +29,7 @@ from . import class_knowledge
 from .agents import REFRESHES, Agents
 from .classifier import SkeletonAgentClassifier
 from .config import SkeletonAgentConfig
-from .losses import add_confusions, alignment_loss, mixing_loss
+from .losses import add_confusions, alignment_loss, class_alignment_loss, mixing_loss
 from .network import ModelConfig, Recogniser
 
 MAX_CLIPS_RECORDED = 2000  # of those that choose the epoch, at a refresh
@@ -50,6 +50,7 @@ def model_shape(config: SkeletonAgentConfig, store: SkeletonStore | Facts, text_
         present_bodies_only=config.network.present_bodies_only,
         embedding_dim=text_width,
         learned_scale=config.agents.beta > 0 and config.agents.alignment_scale == "learned",
+        text_space=config.agents.text_space if config.agents.beta > 0 else "raw",
     )
 
 
@@ -100,6 +101,9 @@ class SkeletonAgentTask:
         self.text = torch.from_numpy(self.agents.text_vectors).to(self.device)  # K D
         if self.tokenise is not None:
             self.text = self.tokenise(self.agents.sentences).to(self.device)  # K L
+        else:
+            self.model.begin_text(self.text)
+            self.text = self.model.placed(self.text)
         self.model.critical_joints.copy_(torch.from_numpy(self.agents.mask(self.config.data.stream)))
 
     def step(self, batch: Batch, generator: torch.Generator) -> Step:
@@ -152,6 +156,8 @@ class SkeletonAgentTask:
         """L_align of the whole batch: its embeddings `[n, D]`, the labels of all, and of this process's part."""
         settings = self.config.agents
         scale = self.model.alignment_scale if settings.alignment_scale == "learned" else 1 / settings.temperature
+        if settings.alignment_over == "classes":
+            return class_alignment_loss(embedding, self.text, everyone, scale)
         if self.encode is None:
             sentences = self.text[everyone]
         else:  # each sentence of the batch once
@@ -161,7 +167,9 @@ class SkeletonAgentTask:
 
     def validate(self, network: Any) -> Validation:
         """Top-1 in percent and loss on the clips that choose the epoch."""
-        network.critical_joints.copy_(self.model.critical_joints)  # a mask is set, never averaged
+        for name in ("critical_joints", "text_centre", "text_map"):  # they are set, never averaged
+            if name in self.model._buffers:
+                getattr(network, name).copy_(getattr(self.model, name))
         distributed.share_buffers(network)
         with self._not_compiled():
             classifier, clips = SkeletonAgentClassifier(network), self.facts.validation

@@ -1,0 +1,456 @@
+"""A run among classes of one's choosing: those it was trained on, those it has seen nothing of, or both.
+
+Classes are compared by their texts (`Classifier.log_scores` with candidates). Beside the network stands a ridge from
+measured motion to the same texts (`baselines.MotionRidge`), which errs on other clips. How much each counts, and how
+far the scores of seen classes are lowered (calibrated stacking: Chao et al., "An empirical study and analysis of
+generalized zero-shot learning", ECCV 2016), is chosen on the run's rehearsal: a second training that left some seen
+classes out. Nothing is chosen on unseen classes.
+
+Letters of this file: n clips, K candidates, D width of a text's vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import metrics
+from ..errors import DataError, RunError
+from ..methods.base import Candidate
+from ..skeleton.class_choice import matching
+from ..skeleton.clips import prepare
+from ..skeleton.store import SkeletonStore
+from ..skeleton.unseen import RULE, seen_part
+from ..training.batches import hold_out
+from ..training.start import REHEARSAL
+from .baselines import MotionRidge, motion_of
+from .candidates import check_answers, make_candidates, read_candidates, said_of
+from .loaded import Run, load_run, open_run
+from .scores import Predictions, candidate_scores, save_predictions
+
+WHICH = ("unseen", "seen", "all")
+_WEIGHTS = np.linspace(0, 1, 11)  # of measured motion
+_SHIFTS = np.linspace(0, 4, 41)  # in standard deviations of the scores
+_COHORT = 400  # training clips that say what a candidate's usual score is
+_RESAMPLED = 1000  # bootstrap samples of an interval
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How opinions are added up, and how that was chosen."""
+
+    motion: float  # weight of measured motion; the network's is 1 less that
+    shift: float  # taken from the scores of seen classes where unseen ones are candidates too
+    how: str
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Accuracies in percent, by sample and by class; of seen clips, unseen clips, and their harmonic mean. None where
+    there are no such clips."""
+
+    top1: float
+    mean_class: float
+    seen: float | None
+    unseen: float | None
+    harmonic: float | None
+    seen_mean_class: float | None
+    unseen_mean_class: float | None
+    harmonic_mean_class: float | None
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One candidate: its clips, and what they were taken for."""
+
+    name: str
+    seen: bool
+    text: tuple[str, ...]  # what stood for it
+    clips: int
+    top1: float | None  # percent; None without clips
+    low: float
+    high: float
+    taken_for: dict[str, int]  # other candidates, the most frequent first
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """What `evaluate_classes` found."""
+
+    run: Path
+    which: str
+    split: str
+    clips: int
+    rule: str
+    mixing: Mixing
+    epoch: str  # how it was chosen
+    together: Shares
+    network: Shares  # alone, with its own shift
+    motion: Shares | None
+    intervals: dict[str, tuple[float, float]]  # of `together`, 95 %
+    classes: tuple[ClassResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; accuracies in percent. `classes` are the columns of the saved predictions."""
+        return {
+            "run": str(self.run),
+            "which": self.which,
+            "split": self.split,
+            "clips": self.clips,
+            "classes": [each.name for each in self.classes],
+            "classes_seen": [each.name for each in self.classes if each.seen],
+            "classes_unseen": [each.name for each in self.classes if not each.seen],
+            **vars(self.together),
+            "intervals": {name: list(found) for name, found in self.intervals.items()},
+            "network": vars(self.network),
+            "motion": None if self.motion is None else vars(self.motion),
+            "motion_weight": self.mixing.motion,
+            "shift": self.mixing.shift,
+            "chosen": self.mixing.how,
+            "epoch": self.epoch,
+            "rule": self.rule,
+            "per_class": [vars(each) | {"text": list(each.text)} for each in self.classes],
+        }
+
+
+def evaluate_classes(
+    folder: Path,
+    which: str,
+    *,
+    split: str | None = None,
+    store: Path | None = None,
+    motion_weight: float | None = None,
+    num_views: int | None = None,
+    batch_size: int = 64,
+    device: torch.device,
+    note: Callable[[str], None] = lambda text: None,
+) -> ZeroShot:
+    """Ask a run for `which` classes: "unseen", "seen" or "all" of the store, or names or a file of them
+    (`candidates.read_candidates`), on the test split's clips of these classes.
+
+    `motion_weight` takes the place of the one chosen on the rehearsal; 0 leaves measured motion out. Saves the
+    predictions in the run folder. Raises `RunError` and `DataError` for what does not fit, before anything is
+    predicted.
+    """
+    with ExitStack() as stack:
+        run, whole = open_run(folder, store, device, stack, note)
+        if whole.layout.joints != run.layout.joints:
+            raise RunError(
+                f"{whole.path} has layout {whole.layout.name} and {folder} was trained on {run.layout.name}: "
+                "recognition goes by joint, so give a store of the same layout."
+            )
+        names, own = _wanted(run, whole, which)
+        candidates = make_candidates(names, run.classifier, own, said_of(run, names))
+        check_answers(run, candidates, device)
+        split, numbers = _clips_of(run, whole, split, names)
+        labels = np.array([names.index(whole.classes[label]) for label in whole.labels[numbers]])
+        seen = np.array([name in run.classes for name in names])
+        learned = stack.enter_context(SkeletonStore(run.store_path)) if _is_there(run.store_path) else None
+        judge = Judge(run, candidates, seen, learned, device, batch_size, num_views, motion_weight != 0)
+        mixing = _mixing(judge, seen, motion_weight, note)
+        note(f"Predicting {len(numbers)} clips of {split} with {folder} on {device}.")
+        opinions = judge.opinions(whole, numbers)
+        together = mixed(opinions, mixing, seen)
+        alone = {
+            name: shares(mixed(replace(opinions, **other), mixing_of, seen), labels, seen)
+            for name, other, mixing_of in (
+                ("network", {"motion": None}, replace(mixing, motion=0.0)),
+                ("motion", {"network": None}, replace(mixing, motion=1.0)),
+            )
+            if name == "network" or opinions.motion is not None
+        }
+        probabilities = torch.from_numpy(together).softmax(1).numpy()
+        label = which if which in WHICH else "classes"
+        predictions = Predictions(
+            f"{split}+{label}", [whole.names[n] for n in numbers], labels, probabilities, names,
+            num_views or run.config.data.test_views, whole.fingerprint,
+        )  # fmt: skip
+        try:
+            save_predictions(folder, predictions)
+        except OSError as error:
+            note(f"Note: the predictions are not kept in {folder} ({error.strerror}).")
+    what = {(True, True): "all classes", (True, False): "seen classes", (False, True): "unseen classes"}
+    return ZeroShot(
+        run=folder,
+        which=which,
+        split=split,
+        clips=len(numbers),
+        rule=RULE.format(what=what[bool(seen.any()), bool((~seen).any())]),
+        mixing=mixing,
+        epoch=_epoch(run),
+        together=shares(together, labels, seen),
+        network=alone["network"],
+        motion=alone.get("motion"),
+        intervals=intervals(together, labels, seen),
+        classes=_by_class(together, labels, seen, candidates),
+    )
+
+
+def _is_there(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """The candidates' names as the store writes them, and what a person says of them."""
+    seen = [name for name in store.classes if name in run.classes]
+    unseen = [name for name in store.classes if name not in run.classes]
+    if which in WHICH:
+        names = {"unseen": unseen, "seen": seen, "all": store.classes}[which]
+        if not unseen and which == "unseen":
+            raise DataError(
+                f"{run.folder} was trained on all {len(seen)} classes of {store.path}, none is unseen: train with "
+                "--unseen, or give a store with others by --data."
+            )
+        if not names:
+            raise DataError(f"{store.path} has no class that {run.folder} was trained on: --classes unseen or all.")
+        return list(names), {}
+    given = read_candidates(which)
+    names, own = [], {}
+    for each in given:
+        (name,) = matching([each.name], store.classes, store.path)
+        if name in names:
+            raise DataError(f"--classes {which}: {name!r} is there twice: name every class once.")
+        names.append(name)
+        own[name] = each.descriptions
+    return names, own
+
+
+def _clips_of(run: Run, store: SkeletonStore, split: str | None, names: Sequence[str]) -> tuple[str, np.ndarray]:
+    """(split, numbers of its clips of these classes). A store without protocols is tested as a whole."""
+    if split is None:
+        protocol = run.config.data.protocol
+        known = store.protocols()
+        if not known:
+            split = "all clips"
+        else:
+            split = store.protocol(protocol if protocol in known or len(known) > 1 else None)[1]
+    elif split not in store.splits:
+        raise DataError(f"{store.path} has no split {split!r}: it has {', '.join(store.splits) or 'none'}.")
+    numbers = store.splits.get(split, np.arange(len(store)))
+    wanted = [store.classes.index(name) for name in names]
+    numbers = numbers[np.isin(store.labels[numbers], wanted)]
+    if not len(numbers):
+        raise DataError(f"{split} of {store.path} has no clip of {', '.join(names[:3])}: name another with --split.")
+    return split, numbers
+
+
+def _epoch(run: Run) -> str:
+    kept = "the last" if run.config.train.keep == "last" else f"chosen by {run.config.train.select_on} clips"
+    return f"epoch {run.epoch}, {kept}" if run.epoch else "imported weights"
+
+
+# ---- opinions
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """Scores of candidates `[n, K]`, in standard deviations of the usual; None: nobody is asked."""
+
+    network: np.ndarray | None
+    motion: np.ndarray | None
+
+
+@dataclass
+class Judge:
+    """What scores clips among candidates: a run, and a ridge from motion to texts fitted to what the run learned from.
+
+    `learned` is the store of the training; without it, or where the method gives no text vectors, no motion is asked,
+    and the network's scores are taken as they are.
+    """
+
+    run: Run
+    candidates: Sequence[Candidate]
+    seen: np.ndarray  # bool [K]
+    learned: SkeletonStore | None
+    device: torch.device
+    batch_size: int = 64
+    num_views: int | None = None
+    ask_motion: bool = True
+
+    def __post_init__(self) -> None:
+        self.ridge, self.cohort = None, None
+        if self.learned is None:
+            return
+        part = seen_part(self.learned, self.run.config.data.unseen)
+        numbers = part.splits[part.protocol(self.run.config.data.protocol)[0]]
+        vectors = getattr(self.run.classifier, "text_vectors", None)
+        if self.ask_motion and vectors is not None and part.classes == self.run.classes:
+            trained = make_candidates(self.run.classes, self.run.classifier, None, said_of(self.run, part.classes))
+            motion = motion_of(part, numbers)
+            self.ridge = MotionRidge.fit(motion, part.labels[numbers], vectors(trained), centred=True)
+            self.text = vectors(self.candidates)
+        step = max(1, len(numbers) // _COHORT)
+        self.cohort = Opinions(*self._raw(part, numbers[::step]))
+
+    def _raw(self, store: SkeletonStore, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        run = self.run
+        clips = prepare(store, numbers, run.config.data, self.device)
+        views = self.num_views or run.config.data.test_views
+        network = candidate_scores(run.classifier, clips, run.config.data, self.batch_size, views, self.candidates)
+        if self.ridge is None:
+            return network, None
+        motion = self.ridge.scores(motion_of(store, numbers), self.text)
+        return network, motion - motion.mean(1, keepdims=True)
+
+    def opinions(self, store: SkeletonStore, numbers: np.ndarray) -> Opinions:
+        """Scores of the given clips."""
+        network, motion = self._raw(store, numbers)
+        if self.cohort is None:
+            return Opinions(network, motion)
+        return Opinions(_usual(network, self.cohort.network), _usual(motion, self.cohort.motion))
+
+
+def _usual(scores: np.ndarray | None, cohort: np.ndarray | None) -> np.ndarray | None:
+    """Scores in standard deviations of those that training clips have."""
+    return None if scores is None or cohort is None else scores / max(float(cohort.std()), 1e-9)
+
+
+def mixed(opinions: Opinions, mixing: Mixing, seen: np.ndarray) -> np.ndarray:
+    """Scores `[n, K]`: the opinions added by their weights, those of seen classes lowered where there are others."""
+    network, motion = opinions.network, opinions.motion
+    if network is None:
+        assert motion is not None
+        total = motion
+    else:
+        total = network if motion is None else (1 - mixing.motion) * network + mixing.motion * motion
+    return total - mixing.shift * seen if seen.any() and not seen.all() else total
+
+
+def _mixing(judge: Judge, seen: np.ndarray, weight: float | None, note: Callable[[str], None]) -> Mixing:
+    """Weight and shift, chosen on the run's rehearsal where there is one."""
+    run, folder = judge.run, judge.run.folder / REHEARSAL
+    with_motion = judge.ridge is not None
+    if not (folder / "best.pt").exists() or judge.learned is None:
+        why = "no rehearsal" if judge.learned is not None else "the store of the training is not at hand"
+        half = 0.5 if with_motion else 0.0
+        return Mixing(half if weight is None else weight, 0.0, f"not chosen ({why}): equal weights, seen not lowered")
+    second = load_run(folder, judge.device)
+    part = seen_part(judge.learned, run.config.data.unseen)
+    names = part.classes
+    known = np.array([name in second.classes for name in names])
+    own = {each.name: each.descriptions for each in judge.candidates}
+    candidates = make_candidates(
+        names, second.classifier, {name: own[name] for name in names if name in own}, said_of(run, names)
+    )
+    note(f"Choosing weights on the rehearsal, to which {', '.join(np.array(names)[~known])} are unseen.")
+    other = Judge(second, candidates, known, judge.learned, judge.device, judge.batch_size, 1, with_motion)
+    train = part.splits[part.protocol(run.config.data.protocol)[0]]
+    new = train[~known[part.labels[train]]]
+    held = _held_out(second, part, known)
+    opinions = other.opinions(part, np.concatenate([new, held]))
+    labels = part.labels[np.concatenate([new, held])].astype(np.int64)
+    if weight is None:
+        weight = _best_weight(opinions, labels, known, len(new)) if with_motion else 0.0
+    shift = _best_shift(mixed(opinions, Mixing(weight, 0.0, ""), known), labels, known)
+    how = f"on {len(new)} training clips of {int((~known).sum())} seen classes held out as if unseen"
+    return Mixing(float(weight), float(shift), how)
+
+
+def _held_out(second: Run, part: SkeletonStore, known: np.ndarray) -> np.ndarray:
+    """Numbers in `part` of the clips that the rehearsal held out from its own training."""
+    inner = seen_part(part, second.config.data.unseen)
+    train = inner.splits[inner.protocol(second.config.data.protocol)[0]]
+    _, held = hold_out(inner, train, second.config.data.val_fraction, second.config.train.seed)
+    return np.flatnonzero(known[part.labels])[held]
+
+
+def _best_weight(opinions: Opinions, labels: np.ndarray, known: np.ndarray, new: int) -> float:
+    """The weight of motion nearest to one half whose accuracy on the `new` first clips, among the classes held out, is
+    within a standard error of the highest."""
+    places = np.flatnonzero(~known)
+    found = np.array(
+        [
+            (places[mixed(opinions, Mixing(w, 0.0, ""), known)[:new, places].argmax(1)] == labels[:new]).mean()
+            for w in _WEIGHTS
+        ]
+    )
+    best = found.max()
+    error = (best * (1 - best) / max(new, 1)) ** 0.5
+    near = _WEIGHTS[found >= best - error]
+    return float(near[np.abs(near - 0.5).argmin()])
+
+
+def _best_shift(scores: np.ndarray, labels: np.ndarray, known: np.ndarray) -> float:
+    """The shift of the highest harmonic mean; of several the middle one."""
+    found = np.array([shares(scores - shift * known, labels, known).harmonic or 0.0 for shift in _SHIFTS])
+    best = np.flatnonzero(found == found.max())
+    return float(_SHIFTS[best[len(best) // 2]])
+
+
+# ---- accuracies
+
+
+def shares(scores: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> Shares:
+    """Accuracies of `scores` `[n, K]` with true classes `labels` `[n]`; `seen` `[K]` says which are seen."""
+    right = scores.argmax(1) == labels
+    classes = np.unique(labels)
+    by_class = {int(k): 100 * float(right[labels == k].mean()) for k in classes}
+
+    def part(of_seen: bool) -> tuple[float | None, float | None]:
+        clips = seen[labels] == of_seen
+        if not clips.any():
+            return None, None
+        return 100 * float(right[clips].mean()), float(
+            np.mean([by_class[int(k)] for k in classes if seen[k] == of_seen])
+        )
+
+    (S, S_class), (U, U_class) = part(True), part(False)
+    return Shares(
+        100 * float(right.mean()), float(np.mean(list(by_class.values()))),
+        S, U, harmonic(S, U), S_class, U_class, harmonic(S_class, U_class),
+    )  # fmt: skip
+
+
+def harmonic(seen: float | None, unseen: float | None) -> float | None:
+    """H = 2SU / (S + U), 0 of two zeros; None where one is missing."""
+    if seen is None or unseen is None:
+        return None
+    return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+
+
+def intervals(scores: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> dict[str, tuple[float, float]]:
+    """95 % intervals: Wilson's of shares of clips; of the rest by bootstrap over clips, within seen and unseen ones."""
+    right = scores.argmax(1) == labels
+    found = {"top1": metrics.wilson_interval(int(right.sum()), len(right))}
+    for name, of_seen in (("seen", True), ("unseen", False)):
+        clips = seen[labels] == of_seen
+        if clips.any():
+            found[name] = metrics.wilson_interval(int(right[clips].sum()), int(clips.sum()))
+    if len(found) == 3:
+        rng = np.random.default_rng(0)
+        groups = [np.flatnonzero(seen[labels] == of_seen) for of_seen in (True, False)]
+        drawn = [
+            harmonic(*(100 * float(right[rng.choice(group, len(group))].mean()) for group in groups))
+            for _ in range(_RESAMPLED)
+        ]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        found["harmonic"] = (float(low), float(high))
+    return found
+
+
+def _by_class(
+    scores: np.ndarray, labels: np.ndarray, seen: np.ndarray, candidates: Sequence[Candidate]
+) -> tuple[ClassResult, ...]:
+    counts = metrics.confusion_matrix(labels, scores.argmax(1), len(candidates))
+    found = []
+    for k, each in enumerate(candidates):
+        clips, right = int(counts[k].sum()), int(counts[k, k])
+        order = [j for j in np.argsort(-counts[k], kind="stable") if j != k and counts[k, j]]
+        found.append(
+            ClassResult(
+                each.name,
+                bool(seen[k]),
+                each.descriptions,
+                clips,
+                100 * right / clips if clips else None,
+                *metrics.wilson_interval(right, clips),
+                {candidates[j].name: int(counts[k, j]) for j in order},
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,278 @@
+"""Seen and unseen classes: which they are, that nothing is learned from the unseen ones, and what is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from skag import runs
+from skag.backends import open_backend
+from skag.config import replace
+from skag.dialogue.describe import describe
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.store import DialogueStore
+from skag.errors import DataError, RunError
+from skag.inference import zero_shot
+from skag.inference.candidates import make_candidates, read_candidates
+from skag.inference.loaded import load_run
+from skag.inference.zero_shot import Mixing, Opinions, harmonic, mixed, shares
+from skag.methods.base import Candidate, KnowledgeSource
+from skag.methods.skeleton_agent.recipes import for_unseen
+from skag.methods.skeleton_agent.script import SCRIPT
+from skag.readers.label_names import known_names
+from skag.skeleton.store import SkeletonStore
+from skag.skeleton.unseen import seen_part, unseen_classes
+from skag.skeleton.unseen_protocols import PROTOCOLS, REFUSED
+from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal
+
+from .helpers.commands import document, failure, invoke
+from .helpers.runs import untrained
+from .helpers.tiny import CLASSES
+from .helpers.training import CPU, Silent, quiet, small
+
+UNSEEN = "raise left hand"
+SEEN = [name for name in CLASSES if name != UNSEEN]
+
+
+def names_only(store: Path, out: Path, rehearse: int = 0, unseen: tuple[str, ...] = (UNSEEN,)) -> Path:
+    """A run that knows the classes by their names, trained for three epochs."""
+    config = for_unseen(replace(small(epochs=3), "data", unseen=unseen, rehearse=rehearse))
+    with SkeletonStore(store) as clips:
+        train_run(clips, config, out, KnowledgeSource(out.parent / "d.h5"), CPU, Silent(), quiet)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return names_only(tiny_store, tmp_path_factory.mktemp("unseen") / "run")
+
+
+def with_other_unseen_clips(store: Path, path: Path) -> Path:
+    """A copy of a store in which every clip of the unseen class is another, under another name."""
+    shutil.copy(store, path)
+    with h5py.File(path, "r+") as file:
+        label, clips = CLASSES.index(UNSEEN), file["clips"]
+        for n in np.flatnonzero(clips["label"][:] == label):
+            start = int(clips["offset"][n])
+            stop = start + int(clips["bodies"][n] * clips["frames"][n])
+            rows = file["keypoints"][start:stop]
+            file["keypoints"][start:stop] = np.random.default_rng(n).normal(0, 1, rows.shape) + 7
+            end = int(clips["name_ends"][n])
+            clips["name_bytes"][end - 1] = ord("x")
+        file.attrs["fingerprint"] = "of another file"
+    return path
+
+
+# ---- which classes
+
+
+def test_unseen_classes_are_named_in_four_ways(tiny_store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("# mine\nSTEP\nraise_left hand\n")
+    with SkeletonStore(tiny_store) as store:
+        assert unseen_classes("step", store) == ("step",)
+        assert unseen_classes(str(file), store) == ("raise left hand", "step"), "in the store's order"
+        drawn = [unseen_classes("2", store, seed) for seed in range(6)]
+        assert all(len(set(each)) == 2 for each in drawn) and len(set(drawn)) > 1
+        assert unseen_classes("2", store, 3) == drawn[3]
+        part = seen_part(store, ("step",))
+        assert part.classes == CLASSES[:3] and len(part) == 60
+        assert seen_part(part, ("step",)) is part
+        assert seen_part(part, ("step", UNSEEN)).classes == CLASSES[:2], "of a part those that it has"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wave", "has no class 'wave'"),
+        ("4", "all 4 classes"),
+        ("3", "one class would be seen"),
+        ("0", "no unseen class"),
+        ("ntu60-5", "is of the 60 classes of ntu60"),
+        ("ntu60-6", "did you mean 'ntu60-5"),
+        ("llm-ar", "does not say which: --unseen 3"),
+        ("sugar-pku", "--data PKU.h5"),
+    ],
+)
+def test_what_is_no_choice_of_unseen_classes_is_one_line(tiny_store: Path, text: str, message: str) -> None:
+    with SkeletonStore(tiny_store) as store, pytest.raises(DataError, match=message) as caught:
+        unseen_classes(text, store)
+    assert "\n" not in str(caught.value)
+
+
+def test_published_protocols_are_whole() -> None:
+    sizes = {"ntu60": 60, "ntu120": 120, "pku-mmd": 51, "nw-ucla": 10, "kinder-gator": 48}
+    for name, protocol in PROTOCOLS.items():
+        count = int(re.findall(r"-(\d+)", name)[0])
+        assert len(protocol.unseen) == len(set(protocol.unseen)) == count, name
+        assert protocol.source and all(isinstance(n, str) or 0 <= n < sizes[protocol.classes] for n in protocol.unseen)
+    assert not PROTOCOLS.keys() & REFUSED.keys()
+    names = known_names("ntu120")
+    assert [names[n] for n in PROTOCOLS["ntu60-5"].unseen][:4] == ["reading", "writing", "put on a hat/cap", "jump up"]
+
+
+# ---- nothing leaks
+
+
+def test_a_run_is_the_same_whatever_the_unseen_clips_are(tiny_store: Path, tmp_path: Path) -> None:
+    """Weights, metrics, knowledge and answers of `measured`: bit for bit, with dialogues and refreshes."""
+    other = with_other_unseen_clips(tiny_store, tmp_path / "other.h5")
+    config = replace(replace(small(epochs=3), "data", unseen=(UNSEEN,)), "agents", wait_for_answers=True)
+    found = []
+    for path in (tiny_store, other):
+        folder = tmp_path / path.stem
+        source = KnowledgeSource(tmp_path / "d.h5", "measured")
+        with SkeletonStore(path) as store:
+            part = seen_part(store, (UNSEEN,))
+            with DialogueStore(source.dialogues) as kept:
+                report = describe(
+                    open_backend("measured", store=part), kept, part.classes, part.layout, load_prompts(SCRIPT)
+                )
+            assert not report.failed and (path is tiny_store or not report.asked)
+            train_run(store, config, folder, source, CPU, Silent(), quiet)
+        weights = torch.load(folder / "best.pt", weights_only=True)["model"]
+        assert len(weights["class_head.bias"]) == 3
+        lines = runs.read_lines(folder / runs.METRICS)
+        for line in lines:
+            line.pop("seconds")
+        documents = [json.loads((folder / name).read_text()) for name in (runs.CONFIG, runs.DATA)]
+        documents[1].pop("store"), documents[1].pop("fingerprint")  # which file it is
+        texts = [(folder / name).read_text() for name in ("class_knowledge.jsonl", runs.DIALOGUES)]
+        found.append((weights, lines, documents, texts))
+    (weights, *rest), (others, *other_rest) = found
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert rest == other_rest
+    assert UNSEEN not in rest[2][0] + rest[2][1]
+
+
+def test_what_is_derived_from_the_data_is_of_the_seen_clips(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        config, reasons = configure(store, Wanted(unseen=(UNSEEN, "step")), "j", "cpu")
+    assert config.data.unseen == (UNSEEN, "step") and config.data.rehearse == 0
+    assert (config.agents.alpha, config.agents.alignment_text, config.train.keep) == (0.0, "name", "last")
+    assert any("over 32 clips, 2 classes" in reason for reason in reasons), reasons
+    with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="by --unseen"):
+        configure(store, Wanted(changes=("data.unseen=step",)), "j", "cpu")
+
+
+# ---- the rehearsal
+
+
+def test_a_rehearsal_leaves_out_seen_classes_too(tiny_store: Path, tmp_path: Path) -> None:
+    assert [usual_rehearsal(n) for n in (3, 4, 8, 38)] == [0, 2, 2, 8]
+    run = names_only(tiny_store, tmp_path / "run", rehearse=1)
+    second = load_run(run / REHEARSAL, CPU)
+    assert len(second.classes) == 2 and UNSEEN in second.config.data.unseen and second.config.data.rehearse == 0
+    with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="leave at least two"):
+        rehearsal_of(replace(small(), "data", rehearse=2), seen_part(store, (UNSEEN,)))
+    found = zero_shot.evaluate_classes(run, "all", device=CPU)
+    assert "16 training clips of 1 seen classes held out" in found.mixing.how and 0 <= found.mixing.motion <= 1
+
+
+# ---- candidates
+
+
+def test_candidates_come_with_what_stands_for_them(tmp_path: Path, run: Path) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text("wave_hand\nbow\tThe person bends.\tThe head goes down.\n")
+    given = read_candidates(file)
+    assert given == [Candidate("wave_hand"), Candidate("bow", ("The person bends.", "The head goes down."))]
+    made = make_candidates(["wave_hand", "bow"], load_run(run, CPU).classifier, {"bow": given[1].descriptions})
+    assert [each.descriptions for each in made] == [("wave hand",), given[1].descriptions]
+    for text, message in (
+        ("bow\t\n", "tab without a sentence"),
+        ("bow\nbow\tagain\n", "there twice"),
+        ("\tbow\n", "begins with a tab"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_candidates(file)
+    with pytest.raises(DataError, match="'a b' and 'a_b' have one text"):
+        make_candidates(["a b", "a_b"], None)
+    with pytest.raises(DataError, match="at least two"):
+        make_candidates(["a"], None)
+
+
+def test_the_embedding_answers_classes_never_trained(run: Path) -> None:
+    loaded = load_run(run, CPU)
+    x = torch.randn(5, 1, 8, 20, 3, generator=torch.Generator().manual_seed(0))
+    classifier = loaded.classifier
+    both = [Candidate("bow"), Candidate("step", ("step", "walk"))]
+    with torch.inference_mode():
+        found = classifier.log_scores(x, both)
+        embedding = loaded.model(x).embedding
+        vectors = classifier.reader.vectors(["bow", "step", "walk"]) - loaded.model.text_centre
+        cosines = 10 * torch.nn.functional.cosine_similarity(embedding[:, None], vectors[None], dim=2)
+        head = classifier.log_scores(x, [Candidate("step"), Candidate(SEEN[0])])
+        logits = classifier.log_scores(x)
+    torch.testing.assert_close(found[:, 0], cosines[:, 0])
+    torch.testing.assert_close(found[:, 1], cosines[:, 1:].mean(1))
+    torch.testing.assert_close(head, logits[:, [SEEN.index("step"), 0]])
+
+
+def test_a_run_that_was_aligned_with_nothing_says_so(tiny_store: Path, tmp_path: Path) -> None:
+    x = torch.zeros(1, 1, 8, 20, 3)
+    config = replace(small(epochs=1, alpha=0.0, beta=0.0), "data", unseen=(UNSEEN,))
+    with SkeletonStore(tiny_store) as store:
+        train_run(store, config, tmp_path / "run", KnowledgeSource(tmp_path / "d.h5"), CPU, Silent(), quiet)
+    with pytest.raises(RunError, match="3 trained classes apart and no others, such as 'bow'"):
+        load_run(tmp_path / "run", CPU).classifier.log_scores(x, [Candidate("bow"), Candidate("step")])
+
+
+# ---- answers
+
+
+def test_shares_are_those_of_a_hand_count() -> None:
+    """Six clips: of seen class 0 three, two right; of seen 1 one, wrong; of unseen 2 two, one right."""
+    labels, seen = np.array([0, 0, 0, 1, 2, 2]), np.array([True, True, False])
+    scores = np.eye(3)[[0, 0, 1, 0, 2, 0]]
+    found = shares(scores, labels, seen)
+    assert (found.seen, found.unseen) == (50.0, 50.0) and found.harmonic == 50.0
+    assert found.seen_mean_class == pytest.approx(100 / 3) and found.unseen_mean_class == 50
+    assert found.harmonic_mean_class == pytest.approx(40.0) and found.top1 == 50.0
+    assert harmonic(80.0, 20.0) == 32.0 and harmonic(None, 20.0) is None and harmonic(0.0, 0.0) == 0.0
+    opinions = Opinions(np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 0.0, 2.0]]))
+    np.testing.assert_allclose(mixed(opinions, Mixing(0.25, 0.5, ""), seen), [[0.25, -0.5, 0.5]])
+    np.testing.assert_allclose(mixed(opinions, Mixing(0.25, 0.5, ""), ~seen & seen), [[0.75, 0.0, 0.5]])
+
+
+def test_a_run_is_asked_for_unseen_seen_and_all_classes(run: Path, tmp_path: Path) -> None:
+    found = document("eval", run, "--classes", "all")
+    assert found["classes"] == CLASSES and found["classes_unseen"] == [UNSEEN] and found["clips"] == 16
+    assert {"top1", "seen", "unseen", "harmonic", "network", "motion"} <= found.keys()
+    assert found["harmonic"] == pytest.approx(harmonic(found["seen"], found["unseen"]))
+    assert "no rehearsal" in found["chosen"] and found["shift"] == 0
+    with np.load(run / "predictions-xsub_test+all.npz") as saved:
+        right = saved["probabilities"].argmax(1) == saved["labels"]
+        assert 100 * right.mean() == pytest.approx(found["top1"]) and saved["classes"].tolist() == CLASSES
+    only = document("eval", run, "--classes", "seen", "--motion-weight", "0")
+    assert only["clips"] == 12 and only["unseen"] is None and only["harmonic"] is None
+    file = tmp_path / "names.txt"
+    file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\n")
+    own = document("eval", run, "--classes", file)
+    assert own["classes"] == [UNSEEN, "step"] and own["per_class"][0]["text"] == ["The left hand goes up."]
+    text = invoke("eval", run, "--classes", file)
+    assert "Rule: learns from: seen classes of the training split" in text and "the last" in text
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [("unseen", "1 class to choose among"), ("nobody,step", "has no class 'nobody'"), ("step,step", "there twice")],
+)
+def test_classes_that_cannot_be_asked_for_are_one_line(
+    run: Path, classes: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    code, text = failure(monkeypatch, capsys, "eval", run, "--classes", classes, "--quiet")
+    assert code == 1 and message in text and text.count("\n") == 1
+
+
+def test_a_run_of_all_classes_has_no_unseen_ones(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none is unseen: train with --unseen"):
+        zero_shot.evaluate_classes(untrained(tiny_store, tmp_path / "run"), "unseen", device=CPU)
