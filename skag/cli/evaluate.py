@@ -63,6 +63,10 @@ def evaluate(
             "rehearsal says, else 0.5]",
         ),
     ] = None,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="One run on the clips made worse: joints missing, noise, other camera."),
+    ] = False,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
@@ -75,7 +79,8 @@ def evaluate(
     Several runs are fused by their probabilities: j and b, these with jm and bm, all six streams, and whatever else is
     given, with the published weights (2, motions 1). Reads run folders and their skeleton store. Writes
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
-    in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing; it is taken for uniformity.
+    in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing but what --stress draws. --stress
+    writes RUN/figures/stress.png.
     `skag analyze-confusion RUN --reference RUN0` compares two runs. With --classes one run is asked for classes by
     their texts, and all classes together also give the harmonic mean of seen and unseen ones (docs/unseen.md).
     """
@@ -89,6 +94,13 @@ def evaluate(
         raise typer.BadParameter("one run needs no weights: give several runs, or leave out --fit-weights.")
     output = Output(as_json, quiet)
     keep_freed_memory()
+    if stress:
+        if len(run_folders) > 1 or fit_weights or kinematics or classes is not None:
+            raise typer.BadParameter(
+                "--stress is of one run: leave out further runs, --fit-weights, --kinematics and --classes."
+            )
+        _stress(output, run_folders[0], split, num_clips, data, batch_size, seed, device.value)
+        return
     if classes is not None:
         if len(run_folders) > 1 or fit_weights or kinematics:
             raise typer.BadParameter("--classes asks one run: leave out further runs, --fit-weights and --kinematics.")
@@ -131,6 +143,52 @@ def evaluate(
             output.line(f"{folder}: the test split chose the epoch, so its accuracy is no estimate for new clips.")
     _print_evaluation(output, result)
     output.document(result.to_dict())
+
+
+def _stress(
+    output: Output,
+    run: Path,
+    split: str | None,
+    num_views: int | None,
+    data: Path | None,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Evaluate a run on clips made worse; table, figure and document."""
+    from ..device import choose_device
+    from ..inference.stress import stress_run
+    from ..results.figures import stress_figure
+
+    with output.progress("Stress") as update:
+        found = stress_run(
+            run,
+            split=split,
+            store=data,
+            num_views=num_views,
+            batch_size=batch_size,
+            seed=seed,
+            device=choose_device(device),
+            note=output.note,
+            progress=update,
+        )
+    shown = [found.clean, *found.rows]
+    rows = [
+        [each.meaning, f"{each.top1:.2f}", _interval(each.low, each.high), f"{each.difference:+.1f}", each.mean_class]
+        for each in shown
+    ]
+    columns = ["test clips", "top-1 %", "95 % interval", "points", "mean class %"]
+    output.table(f"{found.run} on {counted(found.clips, 'clip')} of {found.split}, made worse", columns, rows)
+    if found.left_out:
+        output.note(f"Left out, since the layout does not allow it: {', '.join(found.left_out)}.")
+    path = run / "figures" / "stress.png"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        stress_figure([(each.meaning, each.top1, each.low, each.high) for each in shown], path)
+        output.note(f"Figure: {path}")
+    except OSError as error:
+        output.note(f"Note: the figure is not kept in {run} ({error.strerror}).")
+    output.document(found.to_dict())
 
 
 def _print_classes_asked(output: Output, found: Any) -> None:

@@ -251,6 +251,20 @@ def difference_figure(differences: Sequence[Difference], path: Path, reference: 
         axes.legend(handles=handles, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
 
 
+def stress_figure(rows: Sequence[tuple[str, float, float, float]], path: Path) -> None:
+    """Top-1 in percent with its interval, (meaning, top-1, low, high) a row: the clean clips, and each corruption."""
+    rows = rows[::-1]
+    with _bars(path, [meaning for meaning, *_ in rows], "Accuracy on test clips that were made worse") as axes:
+        top1 = [row[1] for row in rows]
+        axes.barh(range(len(rows)), top1, 0.7, color=[*[BLUE] * (len(rows) - 1), GREY])
+        _draw_intervals(axes, np.array([row[2:] for row in rows]))
+        axes.axvline(top1[-1], color=INK, linewidth=0.8, linestyle="--")
+        for i, value in enumerate(top1):
+            axes.text(101, i, f"{value:.1f}", va="center", fontsize=8)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("top-1 accuracy in percent (dashed: on the clips as they are)")
+
+
 @contextmanager
 def _bars(path: Path, names: Sequence[str], title: str) -> Iterator[Axes]:
     """Axes for horizontal bars with these names, from the bottom up."""
