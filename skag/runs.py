@@ -163,6 +163,14 @@ def read_source(run: Path) -> tuple[Path, dict[str, Any]]:
     return Path(path), asking
 
 
+def classes_of(run: Path) -> list[str]:
+    """The classes that a run was trained on. Raises `RunError`."""
+    classes = read_json(run, CONFIG).get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise RunError(f"{run / CONFIG} is damaged: train the run again.")
+    return classes
+
+
 def check_fingerprint(run: Path, store: SkeletonStore) -> None:
     """Raise `RunError` unless `store` is what the run was trained on."""
     if store.fingerprint != read_json(run, DATA).get("fingerprint"):

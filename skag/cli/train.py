@@ -15,6 +15,7 @@ from .interruption import resumable
 from .options import (
     DIALOGUES,
     BaseUrlOption,
+    ClassesOption,
     Device,
     DeviceOption,
     DryRunOption,
@@ -62,6 +63,7 @@ def train(
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
     ] = None,
+    classes: ClassesOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs.  [default: the recipe's]")] = None,
     llm: Annotated[
         str | None,
@@ -157,7 +159,7 @@ def train(
         resume,
         repeat,
         bool(out),
-        bool(changes or recipe or method or faithful_to or dry_run or seed or stream is not Streams.j),
+        bool(changes or recipe or method or faithful_to or dry_run or seed or stream is not Streams.j or classes),
     )
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # text encoders too
@@ -183,7 +185,7 @@ def train(
         folder = distributed.share(out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}")
         faithful = None if faithful_to is None else faithful_to.value
         wanted = Wanted(recipe, method, protocol, faithful, (*changes, f"train.seed={seed}"))
-        reports, missing = _train_new(output, data, wanted, stream, folder, where, source, dry_run)
+        reports, missing = _train_new(output, data, wanted, stream, folder, where, source, dry_run, classes)
     distributed.end()
     if not dry_run:
         output.next("eval", *(report["run"] for report in reports))
@@ -218,6 +220,7 @@ def _train_earlier(
 
     from .. import runs
     from ..errors import RunError
+    from ..skeleton.class_choice import as_trained
     from ..skeleton.store import SkeletonStore
     from ..training.start import new_folder, source_of
 
@@ -231,7 +234,8 @@ def _train_earlier(
     run = resume or new_folder(out or earlier.with_name(f"{earlier.name}-again"))
     if repeat is not None:
         source = dataclasses.replace(source, repeat=repeat)
-    with SkeletonStore(data or path) as clips:
+    with SkeletonStore(data or path) as whole:
+        clips = as_trained(whole, runs.classes_of(earlier))
         runs.check_fingerprint(earlier, clips)
         output.note(f"Resuming {run} ({where})." if resume else f"Training {repeat} again in {run} ({where}).")
         report, missing = _train_one(output, clips, config, run, where, source, bool(resume))
@@ -247,17 +251,21 @@ def _train_new(
     where: torch.device,
     source: KnowledgeSource,
     dry_run: bool,
+    classes: str | None = None,
 ) -> tuple[list[dict[str, Any]], list[Question]]:
     """Train one stream or all six, or say what would be asked."""
+    from ..skeleton.class_choice import read_class_list
     from ..skeleton.layouts import STREAMS
     from ..skeleton.store import SkeletonStore
-    from ..training.start import configure, new_folder
+    from ..training.start import configure, new_folder, with_clips
 
     new_folder(folder)
     streams = STREAMS if stream is Streams.all else (stream.value,)
     reports: list[dict[str, Any]] = []
     missing: list[Question] = []
-    with SkeletonStore(data) as clips:
+    names = None if classes is None else read_class_list(classes)
+    with SkeletonStore(data) as whole:
+        clips = with_clips(whole, wanted, streams[0], where.type, output.note, names)
         for number, one in enumerate(streams):
             config, reasons = configure(clips, wanted, one, where.type)
             if reasons and not number:
