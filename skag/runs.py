@@ -38,7 +38,7 @@ import numpy as np
 from .config import Config, config_from_dict
 from .errors import RunError, cause
 from .methods import DEFAULT, method
-from .suggestions import did_you_mean
+from .suggestions import did_you_mean, no_run
 from .version import __version__
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
@@ -87,6 +87,8 @@ def append_line(path: Path, value: Any) -> None:
 def read_json(run: Path, name: str) -> dict[str, Any]:
     """A JSON object of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
     if not run.is_dir():
+        if other := no_run(run):
+            raise RunError(other)
         otherwise = f"make one with `skag train DATA.h5 --out {run}`."
         step = did_you_mean(run, otherwise, lambda path: (path / CONFIG).is_file())
         raise RunError(f"no run folder {run}: {step}")
@@ -94,6 +96,8 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if other := no_run(run):
+            raise RunError(other) from None
         raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         value = None
