@@ -37,8 +37,9 @@ from .inference import discriminant
 from .inference.evaluate import evaluate_runs
 from .inference.scores import load_predictions
 from .methods import method
-from .methods.base import KnowledgeSource, Row
+from .methods.base import KnowledgeSource, Note, Row
 from .metrics import accuracy
+from .skeleton.class_choice import as_trained, occurring
 from .skeleton.store import SkeletonStore
 from .training.allocator import keep_freed_memory
 from .training.start import Wanted, configure, train_run
@@ -148,13 +149,18 @@ def plan(
     for seed in seeds:
         for protocol in protocols:
             wanted = Wanted(recipe, method_name, protocol, changes=(*repeatable, *changes))
-            config, _ = configure(store, wanted, stream, device)
+            config, _ = configure(_with_clips(store, protocol), wanted, stream, device)
             config = replace(replace(config, "data", protocol=protocol), "train", seed=seed)
             for row in rows:
                 changed = override(config, [change.format(epochs=config.train.epochs) for change in row.changes])
                 name = "-".join(part for part in (row.name, protocol, f"seed{seed}") if part)
                 cells.append(Cell(row, protocol, seed, changed, out / name))
     return cells
+
+
+def _with_clips(store: SkeletonStore, protocol: str | None, note: Note = lambda text: None) -> SkeletonStore:
+    """The store with the classes that have a training clip in the protocol."""
+    return occurring(store, store.protocol(protocol)[0], note)
 
 
 def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:
@@ -194,8 +200,9 @@ def describe_classes(
     check_apart(source.dialogues, store.path)
     with DialogueStore(source.dialogues) as kept:
         for protocol in protocols:
-            backend = open_backend(llm, store=store, protocol=protocol, base_url=source.base_url, tell=note)
-            report = describe(backend, kept, store.classes, store.layout, load_prompts(script))
+            part = _with_clips(store, protocol, note)
+            backend = open_backend(llm, store=part, protocol=protocol, base_url=source.base_url, tell=note)
+            report = describe(backend, kept, part.classes, part.layout, load_prompts(script))
             if report.failed:
                 name, reason = report.failed[0]
                 raise DialogueError(
@@ -218,8 +225,9 @@ def make_cell(data: Path, cell: Cell, source: KnowledgeSource, device: str) -> C
     """Train and evaluate one cell, or resume it, in this process."""
     where = torch.device(device)
     source = dataclasses.replace(source, asks_again=cell.row.asks_again, shuffled=cell.row.shuffled)
-    with SkeletonStore(data) as store:
+    with SkeletonStore(data) as whole:
         resume = (cell.folder / runs.CONFIG).exists()
+        store = as_trained(whole, runs.classes_of(cell.folder)) if resume else _with_clips(whole, cell.protocol)
         report, missing = train_run(
             store, cell.config, cell.folder, source, where, _Nobody(), lambda text: None, resume=resume
         )
@@ -256,6 +264,7 @@ def with_kinematics(cell: Cell, result: CellResult, store: SkeletonStore) -> Cel
         raise RunError(
             f"{cell.folder} lacks its predictions of {split}: remove {RESULT} there, and the cell is evaluated again."
         )
+    store = as_trained(store, predictions.classes)
     opinion = discriminant.of_run(cell.folder, store).probabilities(store, store.splits[split], store.layout)
     together = discriminant.multiply(predictions.probabilities, opinion)
     found = dataclasses.asdict(accuracy(predictions.labels, together))

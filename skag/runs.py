@@ -38,7 +38,7 @@ import numpy as np
 from .config import Config, config_from_dict
 from .errors import RunError, cause
 from .methods import DEFAULT, method
-from .suggestions import did_you_mean
+from .suggestions import did_you_mean, no_run
 from .version import __version__
 
 if TYPE_CHECKING:  # torch takes a second or two to import, and listing runs needs none of it
@@ -87,6 +87,8 @@ def append_line(path: Path, value: Any) -> None:
 def read_json(run: Path, name: str) -> dict[str, Any]:
     """A JSON object of a run folder. Raises `RunError` where the folder is no run or the file is damaged."""
     if not run.is_dir():
+        if other := no_run(run):
+            raise RunError(other)
         otherwise = f"make one with `skag train DATA.h5 --out {run}`."
         step = did_you_mean(run, otherwise, lambda path: (path / CONFIG).is_file())
         raise RunError(f"no run folder {run}: {step}")
@@ -94,6 +96,8 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if other := no_run(run):
+            raise RunError(other) from None
         raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         value = None
@@ -161,6 +165,14 @@ def read_source(run: Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(path, str) or not isinstance(asking, dict):
         raise RunError(f"{run} cannot be gone on with: it holds imported weights, or is of an earlier skag.")
     return Path(path), asking
+
+
+def classes_of(run: Path) -> list[str]:
+    """The classes that a run was trained on. Raises `RunError`."""
+    classes = read_json(run, CONFIG).get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise RunError(f"{run / CONFIG} is damaged: train the run again.")
+    return classes
 
 
 def check_fingerprint(run: Path, store: SkeletonStore) -> None:

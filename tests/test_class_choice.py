@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from skag import runs
 from skag.backends.measured import MeasuredBackend
+from skag.cli import app
 from skag.errors import DataError
+from skag.inference.loaded import held_out_clips, load_run, split_clips
+from skag.inference.scores import predict_split
 from skag.skeleton.class_choice import as_trained, matching, occurring, read_class_list
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
+from tests.helpers.commands import document
 from tests.helpers.tiny import CLASSES, tiny_clip
 
+CPU = torch.device("cpu")
 NAMES = ["unused", *CLASSES[:3], "tested only", "Sit down"]
 LABELS = {"train": (1, 2, 3), "test": (1, 2, 4)}
 
@@ -93,3 +102,46 @@ def test_measured_answers_for_a_choice_are_not_those_for_all(store: SkeletonStor
     chosen = CLASSES[:2]
     part = MeasuredBackend(occurring(store, "train", names=chosen), "train").identity()
     assert part == {**whole, "classes": chosen}
+
+
+@pytest.fixture(scope="module")
+def trained(store: SkeletonStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch on the store, whose classes 0, 4 and 5 have no training clip."""
+    run = tmp_path_factory.mktemp("runs") / "part"
+    options = ("--recipe", "demo", "--alpha", 0, "--beta", 0, "--epochs", 1, "--set", "data.num_frames=8")
+    result = CliRunner().invoke(app, ["train", str(store.path), *map(str, options), "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert "Note: 3 classes without a clip in train left out: unused, tested only, Sit down.\n" in result.stderr
+    return run
+
+
+def test_training_has_outputs_for_the_classes_that_occur(store: SkeletonStore, trained: Path) -> None:
+    assert runs.classes_of(trained) == CLASSES[:3]
+    facts = runs.read_json(trained, runs.DATA)
+    assert sorted(facts["training"] + facts["validation"]) == store.splits["train"].tolist()
+    found = predict_split(load_run(trained, CPU), store, "test", CPU)
+    assert found.probabilities.shape == (6, 3)
+
+
+def test_evaluation_leaves_out_clips_of_classes_that_were_not_trained(store: SkeletonStore, trained: Path) -> None:
+    result = CliRunner().invoke(app, ["eval", str(trained), "--json"])
+    assert result.exit_code == 0, result.output
+    assert "Note: 3 clips of classes that the run was not trained on left out of test: tested only.\n" in result.stderr
+    assert json.loads(result.stdout)["clips"] == 6
+    run = load_run(trained, CPU)
+    tested, held = split_clips(run, store, "test"), held_out_clips(run, store)
+    assert tested.labels.tolist() == [0] * 3 + [1] * 3 and tested.classes == CLASSES[:3]
+    assert tested.numbers.tolist() == store.splits["test"][:6].tolist()
+    assert [store.names[number] for number in held.numbers] == held.names
+    assert [f"train-{label + 1}" for label in held.labels] == [name[:7] for name in held.names]
+
+
+def test_describing_and_training_of_chosen_classes_agree(store: SkeletonStore, tmp_path: Path) -> None:
+    chosen, kept = f"{CLASSES[2]},{CLASSES[0]}", tmp_path / "d.h5"
+    found = document("describe", store.path, "--store", kept, "--classes", chosen)
+    assert (found["classes"], found["failed"]) == (2, [])
+    again = document("describe", store.path, "--store", kept)
+    assert (again["classes"], again["cached"]) == (3, 0), "beside other classes other things are worth saying"
+    options = ("--recipe", "demo", "--epochs", 1, "--set", "data.num_frames=8", "--offline", "--out", tmp_path / "r")
+    document("train", store.path, "--store", kept, "--llm", "measured", "--classes", chosen, *options)
+    assert runs.classes_of(tmp_path / "r") == [CLASSES[0], CLASSES[2]]

@@ -13,6 +13,7 @@ from .app import app
 from .options import (
     DIALOGUES,
     BaseUrlOption,
+    ClassesOption,
     Device,
     DeviceOption,
     DryRunOption,
@@ -52,6 +53,7 @@ def describe(
     store: StoreOption = DIALOGUES,
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    classes: ClassesOption = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
     ] = None,
@@ -106,8 +108,8 @@ def describe(
     check_apart(store, data)
     script = find_method(method or DEFAULT).SCRIPT
     texts = load_prompts(script, prompts)
-    with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
-        classes = _to_describe(output, clips, llm, protocol)
+    with SkeletonStore(data) as whole, DialogueStore(store) as dialogues:
+        clips = _to_describe(output, whole, llm, protocol, classes)
         options = {"seed": seed, "temperature": temperature}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
         second = open_fallback(
@@ -143,7 +145,7 @@ def describe(
                 report = run_describe(
                     backend,
                     dialogues,
-                    classes,
+                    clips.classes,
                     clips.layout,
                     texts,
                     jobs=jobs,
@@ -165,13 +167,13 @@ def describe(
             report = replay(
                 stored(llm) if identities is None else identities,
                 dialogues,
-                classes,
+                clips.classes,
                 clips.layout,
                 texts,
                 fallback=None if fallback is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, classes, clips.layout, script) if report.missing else []
+        known = described_with(dialogues, clips.classes, clips.layout, script) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
@@ -212,17 +214,14 @@ def describe(
         raise DialogueError(_incomplete(report, reasons))
 
 
-def _to_describe(output: Output, clips: SkeletonStore, llm: str, protocol: str | None) -> list[str]:
-    """The classes that have a clip; where answers are measured, in the training split."""
-    from ..skeleton.splitting import occurring_classes
+def _to_describe(
+    output: Output, store: SkeletonStore, llm: str, protocol: str | None, classes: str | None
+) -> SkeletonStore:
+    """The store with the classes that have a clip; where answers are measured, in the training split."""
+    from ..skeleton.class_choice import occurring, read_class_list
 
-    split = clips.protocol(protocol)[0] if llm == "measured" and (protocol or clips.protocols()) else None
-    classes = [clips.classes[number] for number in occurring_classes(clips, split)]
-    if absent := [name for name in clips.classes if name not in classes]:
-        named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        where = "clip" if split is None else f"clip in {split}"
-        output.note(f"Note: {counted(len(absent), 'class')} without a {where} left out: {named}.")
-    return classes
+    split = store.protocol(protocol)[0] if llm == "measured" and (protocol or store.protocols()) else None
+    return occurring(store, split, output.note, None if classes is None else read_class_list(classes))
 
 
 def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> str:

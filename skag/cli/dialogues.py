@@ -270,6 +270,7 @@ def verify(
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
     from ..methods import DEFAULT, method
+    from ..skeleton.class_choice import occurring
     from ..skeleton.store import SkeletonStore
 
     script = method(DEFAULT).SCRIPT
@@ -278,7 +279,7 @@ def verify(
     classes, layout = None, None
     if data is not None:
         with SkeletonStore(data) as clips:
-            classes, layout = clips.classes, clips.layout
+            classes, layout = occurring(clips, None, output.note).classes, clips.layout
     with open_existing(store) as kept, output.progress("Checking") as update:
         count, findings = run_verify(kept, script, llm=llm, progress=update, classes=classes, layout=layout)
     problems = [finding for finding in findings if finding.is_problem]

@@ -15,6 +15,7 @@ from .interruption import resumable
 from .options import (
     DIALOGUES,
     BaseUrlOption,
+    ClassesOption,
     Device,
     DeviceOption,
     DryRunOption,
@@ -80,6 +81,7 @@ def train(
             "[default: a fifth of them; 0: none]",
         ),
     ] = None,
+    classes: ClassesOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs.  [default: the recipe's]")] = None,
     llm: Annotated[
         str | None,
@@ -175,7 +177,17 @@ def train(
         resume,
         repeat,
         bool(out),
-        bool(changes or recipe or method or faithful_to or dry_run or seed or unseen or stream is not Streams.j),
+        bool(
+            changes
+            or recipe
+            or method
+            or faithful_to
+            or dry_run
+            or seed
+            or unseen
+            or classes
+            or stream is not Streams.j
+        ),
     )
     if rehearse is not None and unseen is None:
         raise typer.BadParameter("--rehearse belongs to --unseen.")
@@ -203,7 +215,9 @@ def train(
         folder = distributed.share(out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}")
         faithful = None if faithful_to is None else faithful_to.value
         wanted = Wanted(recipe, method, protocol, faithful, (*changes, f"train.seed={seed}"), rehearse=rehearse)
-        reports, missing = _train_new(output, data, wanted, stream, folder, where, source, dry_run, unseen, seed)
+        reports, missing = _train_new(
+            output, data, wanted, stream, folder, where, source, dry_run, unseen, seed, classes
+        )
     distributed.end()
     if not dry_run:
         output.next("eval", *(report["run"] for report in reports))
@@ -238,6 +252,7 @@ def _train_earlier(
 
     from .. import runs
     from ..errors import RunError
+    from ..skeleton.class_choice import as_trained
     from ..skeleton.store import SkeletonStore
     from ..training.start import new_folder, source_of
 
@@ -251,7 +266,8 @@ def _train_earlier(
     run = resume or new_folder(out or earlier.with_name(f"{earlier.name}-again"))
     if repeat is not None:
         source = dataclasses.replace(source, repeat=repeat)
-    with SkeletonStore(data or path) as clips:
+    with SkeletonStore(data or path) as whole:
+        clips = as_trained(whole, runs.classes_of(earlier))
         runs.check_fingerprint(earlier, clips)
         output.note(f"Resuming {run} ({where})." if resume else f"Training {repeat} again in {run} ({where}).")
         report, missing = _train_one(output, clips, config, run, where, source, bool(resume))
@@ -269,21 +285,27 @@ def _train_new(
     dry_run: bool,
     unseen: str | None,
     seed: int,
+    classes: str | None,
 ) -> tuple[list[dict[str, Any]], list[Question]]:
     """Train one stream or all six, or say what would be asked."""
     import dataclasses
 
+    from ..skeleton.class_choice import read_class_list
     from ..skeleton.layouts import STREAMS
     from ..skeleton.store import SkeletonStore
     from ..skeleton.unseen import unseen_classes
-    from ..training.start import configure, new_folder
+    from ..training.start import configure, new_folder, with_clips
 
     new_folder(folder)
     streams = STREAMS if stream is Streams.all else (stream.value,)
     reports: list[dict[str, Any]] = []
     missing: list[Question] = []
-    with SkeletonStore(data) as clips:
-        if unseen is not None:
+    names = None if classes is None else read_class_list(classes)
+    with SkeletonStore(data) as whole:
+        if unseen is None:
+            clips = with_clips(whole, wanted, streams[0], where.type, output.note, names)
+        else:  # among which may be classes without training clips
+            clips = whole if names is None else whole.of_classes(names)
             wanted = dataclasses.replace(wanted, unseen=unseen_classes(unseen, clips, seed))
         for number, one in enumerate(streams):
             config, reasons = configure(clips, wanted, one, where.type)

@@ -124,10 +124,9 @@ def of_run(folder: Path, store: SkeletonStore | None = None) -> KinematicDiscrim
 def _trained_on(folder: Path, store: SkeletonStore, numbers: object) -> tuple[SkeletonStore, np.ndarray] | None:
     """The store as a run sees it that was trained on some of its classes, and the numbers there of its training clips;
     None where the run does not say."""
-    classes = runs.read_json(folder, runs.CONFIG).get("classes")
     if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
         return None
-    part = as_trained(store, classes) if isinstance(classes, list) else store
+    part = as_trained(store, runs.classes_of(folder))
     rows = part.of_file(np.array(numbers, np.int64))
     return (part, rows) if 0 < len(rows) == len(numbers) and rows.max() < len(part) else None
 

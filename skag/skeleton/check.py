@@ -18,7 +18,7 @@ is a **remark** where training copes, published data sets have the like, or only
     no-protocol         no training split with its test split: `skag train` has nothing to train on
     split-range         a split names clips that are not there
     one-class           fewer than two classes to tell apart
-    class-untrained     a class is tested and never trained
+    class-untrained     a class is tested and never trained: training leaves it out, and evaluation its clips
     clip-in-both        the same clip, by number or name, is trained on and tested
     subject-overlap     (camera-overlap, setup-overlap) of a protocol that promises to keep them apart by its name
     duplicate-in-both   the same recording under two names is trained on and tested
@@ -36,7 +36,8 @@ at fault rather than some recordings:
     unit, where the unit is plain        a recipe can scale (`unit_height`)
     name-twice, duplicate                clips of one side of a protocol
     near-duplicate                       a copy with noise, or a take very like another: the reader can tell
-    class-empty, class-tiny              costs questions, or learns little
+    class-empty                          training and describing leave it out
+    class-tiny                           learns little
 
 Memory: one clip at a time, and some 200 bytes a clip.
 """
@@ -229,7 +230,7 @@ def _class_findings(
     overall = per_class(np.arange(len(store)))
     about(
         "class-empty", "remark", np.flatnonzero(overall == 0), 0, "without any clip.",
-        "Give --classes only the names that occur, or every class is asked about for nothing.",
+        "Nothing to do: training and describing leave them out. A name that is spelt in two ways looks like this, too.",
     )  # fmt: skip
     sides = protocols or {"": (np.arange(len(store)), np.array([], int))}
     for protocol, (train, test) in sides.items():
@@ -242,7 +243,8 @@ def _class_findings(
         untrained = np.flatnonzero((tested > 0) & (trained == 0))
         about(
             "class-untrained", "error", untrained, int(tested[untrained].sum()), f"in the test split{of} only.",
-            "Split again (--split-by random takes from every class), or leave these classes out.",
+            "Split again (--split-by random takes from every class): training leaves these classes out, and the test "
+            "their clips.",
         )  # fmt: skip
         tiny = np.flatnonzero((trained > 0) & (trained < TINY_CLASS))
         about(

@@ -18,6 +18,8 @@ from ..dialogue.interview import Question
 from ..errors import RunError
 from ..methods import DEFAULT, method
 from ..methods.base import Knowledge, KnowledgeSource, Note, Watcher
+from ..skeleton.class_choice import occurring
+from ..skeleton.splitting import occurring_classes
 from ..skeleton.store import SkeletonStore
 from ..skeleton.unseen import drawn, seen_part
 from . import distributed
@@ -59,6 +61,20 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
         config = replace(config, "data", unseen=wanted.unseen, rehearse=count)
         config = method(config.method).for_unseen(config)
     return override(config, wanted.changes), reasons
+
+
+def with_clips(
+    store: SkeletonStore, wanted: Wanted, stream: str, device: str, note: Note, names: Sequence[str] | None = None
+) -> SkeletonStore:
+    """The store with the classes that can be trained: those of its training split, only those of `names` among them.
+
+    `note` is told of classes that are left out. Raises `DataError` where fewer than two are left.
+    """
+    splits = {train for train, _ in store.protocols().values()}
+    if names is None and all(len(occurring_classes(store, split)) == len(store.classes) for split in splits):
+        return store
+    config, _ = configure(store, wanted, stream, device)
+    return occurring(store, store.protocol(config.data.protocol)[0], note, names)
 
 
 def new_folder(folder: Path) -> Path:
