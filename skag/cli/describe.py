@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app
+from .completion import layout_names
 from .options import (
     DIALOGUES,
     BaseUrlOption,
+    ClassesOption,
     Device,
     DeviceOption,
     DryRunOption,
@@ -31,6 +33,7 @@ from .output import Output, counted
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
     from ..dialogue.exchanges import Usage
+    from ..skeleton.layouts import Layout
     from ..skeleton.store import SkeletonStore
 
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
@@ -38,7 +41,10 @@ _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot b
 
 @app.command(epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
 def describe(
-    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`; not needed with --classes."),
+    ] = None,
     llm: Annotated[
         str,
         typer.Option(
@@ -52,6 +58,23 @@ def describe(
     store: StoreOption = DIALOGUES,
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
+    classes: ClassesOption = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            help="Without DATA.h5: whose joints are asked about, by the layout's name or a file.  [default: nturgb+d]",
+            autocompletion=layout_names,
+        ),
+    ] = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            "--unseen",
+            metavar="NAMES|FILE|PROTOCOL|N",
+            help="Classes to leave out, as `skag train --unseen` does: `measured` then measures the others alone.",
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
     ] = None,
@@ -84,8 +107,10 @@ def describe(
 
     Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured`
     also reads the training clips. Writes the dialogue
-    store. What has been answered once is not asked again. Only `local/NAME` computes on --device.
+    store. What has been answered once is not asked again. Only `local/NAME` computes on --device. Without DATA.h5 the
+    names of --classes are asked about, of which no recordings need be there.
     """
+    from contextlib import ExitStack
     from dataclasses import asdict
 
     from ..backends import Price, open_backend, open_fallback, pull_model
@@ -99,15 +124,34 @@ def describe(
     from ..methods import DEFAULT
     from ..methods import method as find_method
     from ..skeleton.store import SkeletonStore
+    from ..skeleton.unseen import seen_part, unseen_classes
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
+    if data is None and classes is None:
+        raise typer.BadParameter("give DATA.h5, or names by --classes.")
+    if data is not None and layout is not None:
+        raise typer.BadParameter("--layout is for names without DATA.h5, which has a layout: leave one of them out.")
+    if data is None and (unseen is not None or protocol is not None):
+        raise typer.BadParameter("--unseen and --protocol are of DATA.h5: give it, or leave them out.")
     output = Output(as_json, quiet)
-    check_apart(store, data)
+    if data is not None:
+        check_apart(store, data)
     script = find_method(method or DEFAULT).SCRIPT
     texts = load_prompts(script, prompts)
-    with SkeletonStore(data) as clips, DialogueStore(store) as dialogues:
-        classes = _to_describe(output, clips, llm, protocol)
+    with ExitStack() as stack:
+        dialogues = stack.enter_context(DialogueStore(store))
+        clips, named = None, None
+        if data is None:
+            assert classes is not None
+            named = _names_alone(output, classes, layout)
+        else:
+            whole = stack.enter_context(SkeletonStore(data))
+            if unseen is not None:
+                whole = seen_part(whole, unseen_classes(unseen, whole, seed or 0))
+            clips = _to_describe(output, whole, llm, protocol, classes)
+            named = (clips.classes, clips.layout)
+        names, joints = named
         options = {"seed": seed, "temperature": temperature}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
         second = open_fallback(
@@ -126,6 +170,8 @@ def describe(
                 llm,
                 store=clips,
                 protocol=protocol,
+                names=names,
+                layout=joints,
                 base_url=base_url,
                 seed=seed,
                 temperature=temperature,
@@ -143,8 +189,8 @@ def describe(
                 report = run_describe(
                     backend,
                     dialogues,
-                    classes,
-                    clips.layout,
+                    names,
+                    joints,
                     texts,
                     jobs=jobs,
                     progress=update,
@@ -165,13 +211,13 @@ def describe(
             report = replay(
                 stored(llm) if identities is None else identities,
                 dialogues,
-                classes,
-                clips.layout,
+                names,
+                joints,
                 texts,
                 fallback=None if fallback is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, classes, clips.layout, script) if report.missing else []
+        known = described_with(dialogues, names, joints, script) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
@@ -212,17 +258,35 @@ def describe(
         raise DialogueError(_incomplete(report, reasons))
 
 
-def _to_describe(output: Output, clips: SkeletonStore, llm: str, protocol: str | None) -> list[str]:
-    """The classes that have a clip; where answers are measured, in the training split."""
-    from ..skeleton.splitting import occurring_classes
+def _names_alone(output: Output, classes: str, layout: str | None) -> tuple[list[str], Layout]:
+    """Names that need no recordings, and the joints that are asked about. What has a person's own sentences is not
+    asked about: these are used as they are."""
+    from ..errors import DataError
+    from ..inference.candidates import read_candidates
+    from ..skeleton.layouts import load_layout
 
-    split = clips.protocol(protocol)[0] if llm == "measured" and (protocol or clips.protocols()) else None
-    classes = [clips.classes[number] for number in occurring_classes(clips, split)]
-    if absent := [name for name in clips.classes if name not in classes]:
-        named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        where = "clip" if split is None else f"clip in {split}"
-        output.note(f"Note: {counted(len(absent), 'class')} without a {where} left out: {named}.")
-    return classes
+    given = read_candidates(classes)
+    names = [each.name for each in given if not each.descriptions]
+    if own := len(given) - len(names):
+        output.note(
+            f"Note: {counted(own, 'class')} with sentences of a person's own: used as they are, nobody is asked."
+        )
+    if not names:
+        raise DataError(f"{classes}: all classes have sentences of a person's own, so that there is nothing to ask.")
+    found = load_layout(layout or "nturgb+d")
+    if layout is None:
+        output.note(f"Note: asked about the {found.num_joints} joints of nturgb+d; --layout names those of your runs.")
+    return names, found
+
+
+def _to_describe(
+    output: Output, store: SkeletonStore, llm: str, protocol: str | None, classes: str | None
+) -> SkeletonStore:
+    """The store with the classes that have a clip; where answers are measured, in the training split."""
+    from ..skeleton.class_choice import occurring, read_class_list
+
+    split = store.protocol(protocol)[0] if llm == "measured" and (protocol or store.protocols()) else None
+    return occurring(store, split, output.note, None if classes is None else read_class_list(classes))
 
 
 def _incomplete(report: DescribeReport, reasons: Sequence[tuple[str, str]]) -> str:

@@ -77,6 +77,14 @@ MethodOption = Annotated[
         "--method", help="Published method.  [default: skeleton-agent, or the recipe's]", autocompletion=method_names
     ),
 ]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAMES|FILE",
+        help="These classes alone: names with commas between, or a file with a name a line.  [default: all with clips]",
+    ),
+]
 
 # ---- of everything that asks a language model
 
