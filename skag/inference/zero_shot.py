@@ -23,10 +23,10 @@ import torch
 from .. import metrics
 from ..errors import DataError, RunError
 from ..methods.base import Candidate
-from ..skeleton.class_choice import matching
+from ..skeleton.class_choice import as_trained, matching
 from ..skeleton.clips import prepare
 from ..skeleton.store import SkeletonStore
-from ..skeleton.unseen import RULE, seen_part
+from ..skeleton.unseen import RULE
 from ..suggestions import nearest_name
 from ..training.batches import hold_out
 from ..training.start import REHEARSAL
@@ -281,7 +281,7 @@ class Judge:
         if self.learned is None:
             self.asked = [name for name in self.asked if name in ("embedding", "head")]
             return
-        part = seen_part(self.learned, run.config.data.unseen)
+        part = as_trained(self.learned, run.classes)
         numbers = part.splits[part.protocol(run.config.data.protocol)[0]]
         by_motion = {"motion": "ridge-centred", "discriminant": "conse"}
         if any(name in self.asked for name in by_motion):
@@ -331,7 +331,7 @@ def _mixing(judge: Judge, note: Callable[[str], None]) -> Mixing:
         why = "no rehearsal" if judge.learned is not None else "the store of the training is not at hand"
         return Mixing(equal, 0.0, f"not chosen ({why}): equal weights, seen classes not lowered")
     second = load_run(folder, judge.device)
-    part = seen_part(judge.learned, run.config.data.unseen)
+    part = as_trained(judge.learned, run.classes)
     names = part.classes
     known = np.array([name in second.classes for name in names])
     own = {each.name: each.descriptions for each in judge.candidates}
@@ -350,7 +350,7 @@ def _mixing(judge: Judge, note: Callable[[str], None]) -> Mixing:
 
 def _held_out(second: Run, part: SkeletonStore, known: np.ndarray) -> np.ndarray:
     """Numbers in `part` of the clips that the rehearsal held out from its own training."""
-    inner = seen_part(part, second.config.data.unseen)
+    inner = as_trained(part, second.classes)
     train = inner.splits[inner.protocol(second.config.data.protocol)[0]]
     _, held = hold_out(inner, train, second.config.data.val_fraction, second.config.train.seed)
     return np.flatnonzero(known[part.labels])[held]
