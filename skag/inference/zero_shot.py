@@ -157,7 +157,9 @@ def evaluate_classes(
         split, numbers = _clips_of(run, whole, split, names)
         labels = np.array([names.index(whole.classes[label]) for label in whole.labels[numbers]])
         seen = np.array([name in run.classes for name in names])
-        learned = stack.enter_context(SkeletonStore(run.store_path)) if _is_there(run.store_path) else None
+        learned = None
+        if run.store_path is not None and run.store_path.is_file():
+            learned = stack.enter_context(SkeletonStore(run.store_path))
         if unknown := [name for name in opinions if name not in OPINIONS]:
             raise RunError(f"no opinion {unknown[0]!r}: {nearest_name(unknown[0], list(OPINIONS))}")
         asked = tuple(opinions) or tuple(OPINIONS)
@@ -196,10 +198,6 @@ def evaluate_classes(
     )
 
 
-def _is_there(path: Path | None) -> bool:
-    return path is not None and path.is_file()
-
-
 def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict[str, Sequence[str]]]:
     """The candidates' names as the store writes them, and what a person says of them."""
     seen = [name for name in store.classes if name in run.classes]
@@ -215,7 +213,7 @@ def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict
             raise DataError(f"{store.path} has no class that {run.folder} was trained on: --classes unseen or all.")
         return list(names), {}
     given = read_candidates(which)
-    names, own = [], {}
+    names, own = [], dict[str, Sequence[str]]()
     for each in given:
         (name,) = matching([each.name], store.classes, store.path)
         if name in names:
@@ -423,7 +421,7 @@ def intervals(scores: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> dict[
         rng = np.random.default_rng(0)
         groups = [np.flatnonzero(seen[labels] == of_seen) for of_seen in (True, False)]
         drawn = [
-            harmonic(*(100 * float(right[rng.choice(group, len(group))].mean()) for group in groups))
+            harmonic(*(100 * float(right[rng.choice(group, len(group))].mean()) for group in groups)) or 0.0
             for _ in range(_RESAMPLED)
         ]
         low, high = np.percentile(drawn, [2.5, 97.5])
