@@ -27,7 +27,8 @@ from skag.methods.base import Candidate, KnowledgeSource
 from skag.methods.skeleton_agent.recipes import for_unseen
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.readers.label_names import known_names
-from skag.skeleton.store import SkeletonStore
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.skeleton.unseen import seen_part, unseen_classes
 from skag.skeleton.unseen_protocols import PROTOCOLS, REFUSED
 from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal
@@ -278,6 +279,29 @@ def test_classes_that_cannot_be_asked_for_are_one_line(
 def test_a_run_of_all_classes_has_no_unseen_ones(tiny_store: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none is unseen: train with --unseen"):
         zero_shot.evaluate_classes(untrained(tiny_store, tmp_path / "run"), "unseen", device=CPU)
+
+
+def other_store(path: Path, layout: str, classes: list[str]) -> Path:
+    """Two clips a class, without a protocol."""
+    joints, rng = load_layout(layout).num_joints, np.random.default_rng(1)
+    with write_store(path, load_layout(layout)) as writer:
+        for n in range(2 * len(classes)):
+            writer.add(Clip(f"clip {n}", n % len(classes), rng.normal(0, 1, (1, 9, joints, 3)).astype(np.float32)))
+        writer.finish(classes)
+    return path
+
+
+def test_a_run_is_asked_about_a_store_with_other_classes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    other = other_store(tmp_path / "other.h5", "kinect-v1", ["bow", "step", "jump"])
+    found = document("eval", run, "--classes", "all", "--data", other)
+    assert found["split"] == "all clips" and found["clips"] == 6
+    assert found["classes_seen"] == ["step"] and found["classes_unseen"] == ["bow", "jump"]
+    assert document("eval", run, "--classes", "unseen", "--data", other)["clips"] == 4
+    ntu = other_store(tmp_path / "ntu.h5", "nturgb+d", ["bow", "step"])
+    code, text = failure(monkeypatch, capsys, "eval", run, "--classes", "all", "--data", ntu, "--quiet")
+    assert code == 1 and "has layout nturgb+d" in text and "trained on kinect-v1" in text and text.count("\n") == 1
 
 
 def test_predict_answers_with_classes_never_trained(run: Path, tiny_store: Path, tmp_path: Path) -> None:
