@@ -24,6 +24,9 @@ from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
 from skag.inference.zero_shot import OPINIONS, Mixing, harmonic, mixed, shares
 from skag.methods.base import Candidate, KnowledgeSource
+from skag.methods.skeleton_agent.config import AgentConfig
+from skag.methods.skeleton_agent.losses import class_alignment_loss
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.recipes import for_unseen
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.readers.label_names import known_names
@@ -226,6 +229,37 @@ def test_a_run_that_was_aligned_with_nothing_says_so(tiny_store: Path, tmp_path:
         train_run(store, config, tmp_path / "run", KnowledgeSource(tmp_path / "d.h5"), CPU, Silent(), quiet)
     with pytest.raises(RunError, match="3 trained classes apart and no others, such as 'bow'"):
         load_run(tmp_path / "run", CPU).classifier.log_scores(x, [Candidate("bow"), Candidate("step")])
+
+
+def test_texts_are_compared_from_their_mean_and_whitened() -> None:
+    text = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    shape = {"num_classes": 6, "num_joints": 20, "num_bodies": 1, "channels": (8,), "strides": (1,), "embedding_dim": 8}
+    for space in ("raw", "centred", "whitened"):
+        network = Recogniser(ModelConfig(**shape, text_space=space))
+        network.begin_text(text)
+        placed = network.placed(text)
+        if space == "raw":
+            assert placed is text and "text_centre" not in network.state_dict()
+            continue
+        torch.testing.assert_close(placed.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
+        apart = text - text.mean(0)
+        if space == "centred":
+            torch.testing.assert_close(placed, apart)
+        else:
+            covariance = apart.T @ apart / 6
+            shrunk = (covariance + torch.eye(8) * covariance.trace() / 8) / 2
+            torch.testing.assert_close(network.text_map @ shrunk @ network.text_map, torch.eye(8), atol=1e-4, rtol=0)
+            torch.testing.assert_close(placed, apart @ network.text_map)
+
+
+def test_the_alignment_over_all_classes_is_their_cross_entropy() -> None:
+    """Two clips, three classes: cosines 1, 0, -1 and 0, 1, 0 at temperature 0.5."""
+    embedding, text = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-5.0, 0.0]])
+    found = class_alignment_loss(embedding, text, torch.tensor([0, 1]), 2.0)
+    e = np.exp(2.0)
+    assert float(found) == pytest.approx((np.log(e + 1 + 1 / e) - 2 + np.log(e + 2) - 2) / 2)
+    with pytest.raises(RunError, match="moving vectors"):
+        AgentConfig(train_text_encoder=True, text_encoder="open_clip:ViT-B-32", text_space="centred")
 
 
 # ---- answers
