@@ -100,8 +100,9 @@ def test_measured_answers_for_a_choice_are_not_those_for_all(store: SkeletonStor
     whole = MeasuredBackend(store, "train").identity()
     assert MeasuredBackend(occurring(store, "train"), "train").identity() == whole, "nothing was left out"
     chosen = CLASSES[:2]
-    part = MeasuredBackend(occurring(store, "train", names=chosen), "train").identity()
-    assert part == {**whole, "classes": chosen}
+    left = occurring(store, "train", names=chosen)
+    part = MeasuredBackend(left, "train").identity()
+    assert part == {**whole, "data": left.content, "classes": chosen} and left.content != whole["data"]
 
 
 @pytest.fixture(scope="module")

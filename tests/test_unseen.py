@@ -22,12 +22,16 @@ from skag.errors import DataError, RunError
 from skag.inference import zero_shot
 from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
-from skag.inference.zero_shot import Mixing, Opinions, harmonic, mixed, shares
+from skag.inference.zero_shot import OPINIONS, Mixing, harmonic, mixed, shares
 from skag.methods.base import Candidate, KnowledgeSource
+from skag.methods.skeleton_agent.config import AgentConfig
+from skag.methods.skeleton_agent.losses import class_alignment_loss
+from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.recipes import for_unseen
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.readers.label_names import known_names
-from skag.skeleton.store import SkeletonStore
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.skeleton.unseen import seen_part, unseen_classes
 from skag.skeleton.unseen_protocols import PROTOCOLS, REFUSED
 from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal
@@ -173,7 +177,8 @@ def test_a_rehearsal_leaves_out_seen_classes_too(tiny_store: Path, tmp_path: Pat
     with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="leave at least two"):
         rehearsal_of(replace(small(), "data", rehearse=2), seen_part(store, (UNSEEN,)))
     found = zero_shot.evaluate_classes(run, "all", device=CPU)
-    assert "16 training clips of 1 seen classes held out" in found.mixing.how and 0 <= found.mixing.motion <= 1
+    assert "16 training clips of 1 seen classes held out" in found.mixing.how
+    assert set(found.mixing.weights) == set(OPINIONS) and sum(found.mixing.weights.values()) == pytest.approx(1)
 
 
 # ---- candidates
@@ -226,6 +231,37 @@ def test_a_run_that_was_aligned_with_nothing_says_so(tiny_store: Path, tmp_path:
         load_run(tmp_path / "run", CPU).classifier.log_scores(x, [Candidate("bow"), Candidate("step")])
 
 
+def test_texts_are_compared_from_their_mean_and_whitened() -> None:
+    text = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    shape = {"num_classes": 6, "num_joints": 20, "num_bodies": 1, "channels": (8,), "strides": (1,), "embedding_dim": 8}
+    for space in ("raw", "centred", "whitened"):
+        network = Recogniser(ModelConfig(**shape, text_space=space))
+        network.begin_text(text)
+        placed = network.placed(text)
+        if space == "raw":
+            assert placed is text and "text_centre" not in network.state_dict()
+            continue
+        torch.testing.assert_close(placed.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
+        apart = text - text.mean(0)
+        if space == "centred":
+            torch.testing.assert_close(placed, apart)
+        else:
+            covariance = apart.T @ apart / 6
+            shrunk = (covariance + torch.eye(8) * covariance.trace() / 8) / 2
+            torch.testing.assert_close(network.text_map @ shrunk @ network.text_map, torch.eye(8), atol=1e-4, rtol=0)
+            torch.testing.assert_close(placed, apart @ network.text_map)
+
+
+def test_the_alignment_over_all_classes_is_their_cross_entropy() -> None:
+    """Two clips, three classes: cosines 1, 0, -1 and 0, 1, 0 at temperature 0.5."""
+    embedding, text = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-5.0, 0.0]])
+    found = class_alignment_loss(embedding, text, torch.tensor([0, 1]), 2.0)
+    e = np.exp(2.0)
+    assert float(found) == pytest.approx((np.log(e + 1 + 1 / e) - 2 + np.log(e + 2) - 2) / 2)
+    with pytest.raises(RunError, match="moving vectors"):
+        AgentConfig(train_text_encoder=True, text_encoder="open_clip:ViT-B-32", text_space="centred")
+
+
 # ---- answers
 
 
@@ -238,21 +274,22 @@ def test_shares_are_those_of_a_hand_count() -> None:
     assert found.seen_mean_class == pytest.approx(100 / 3) and found.unseen_mean_class == 50
     assert found.harmonic_mean_class == pytest.approx(40.0) and found.top1 == 50.0
     assert harmonic(80.0, 20.0) == 32.0 and harmonic(None, 20.0) is None and harmonic(0.0, 0.0) == 0.0
-    opinions = Opinions(np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 0.0, 2.0]]))
-    np.testing.assert_allclose(mixed(opinions, Mixing(0.25, 0.5, ""), seen), [[0.25, -0.5, 0.5]])
-    np.testing.assert_allclose(mixed(opinions, Mixing(0.25, 0.5, ""), ~seen & seen), [[0.75, 0.0, 0.5]])
+    opinions = {"embedding": np.array([[1.0, 0.0, 0.0]]), "motion": np.array([[0.0, 0.0, 2.0]])}
+    mixing = Mixing({"embedding": 0.75, "motion": 0.25}, 0.5, "")
+    np.testing.assert_allclose(mixed(opinions, mixing, seen), [[0.25, -0.5, 0.5]])
+    np.testing.assert_allclose(mixed(opinions, mixing, ~seen & seen), [[0.75, 0.0, 0.5]])
 
 
 def test_a_run_is_asked_for_unseen_seen_and_all_classes(run: Path, tmp_path: Path) -> None:
     found = document("eval", run, "--classes", "all")
     assert found["classes"] == CLASSES and found["classes_unseen"] == [UNSEEN] and found["clips"] == 16
-    assert {"top1", "seen", "unseen", "harmonic", "network", "motion"} <= found.keys()
+    assert {"top1", "seen", "unseen", "harmonic"} <= found.keys() and found["opinions"].keys() == OPINIONS.keys()
     assert found["harmonic"] == pytest.approx(harmonic(found["seen"], found["unseen"]))
     assert "no rehearsal" in found["chosen"] and found["shift"] == 0
     with np.load(run / "predictions-xsub_test+all.npz") as saved:
         right = saved["probabilities"].argmax(1) == saved["labels"]
         assert 100 * right.mean() == pytest.approx(found["top1"]) and saved["classes"].tolist() == CLASSES
-    only = document("eval", run, "--classes", "seen", "--motion-weight", "0")
+    only = document("eval", run, "--classes", "seen", "--opinions", "embedding")
     assert only["clips"] == 12 and only["unseen"] is None and only["harmonic"] is None
     file = tmp_path / "names.txt"
     file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\n")
@@ -276,3 +313,64 @@ def test_classes_that_cannot_be_asked_for_are_one_line(
 def test_a_run_of_all_classes_has_no_unseen_ones(tiny_store: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none is unseen: train with --unseen"):
         zero_shot.evaluate_classes(untrained(tiny_store, tmp_path / "run"), "unseen", device=CPU)
+
+
+def other_store(path: Path, layout: str, classes: list[str]) -> Path:
+    """Two clips a class, without a protocol."""
+    joints, rng = load_layout(layout).num_joints, np.random.default_rng(1)
+    with write_store(path, load_layout(layout)) as writer:
+        for n in range(2 * len(classes)):
+            writer.add(Clip(f"clip {n}", n % len(classes), rng.normal(0, 1, (1, 9, joints, 3)).astype(np.float32)))
+        writer.finish(classes)
+    return path
+
+
+def test_a_run_is_asked_about_a_store_with_other_classes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    other = other_store(tmp_path / "other.h5", "kinect-v1", ["bow", "step", "jump"])
+    found = document("eval", run, "--classes", "all", "--data", other)
+    assert found["split"] == "all clips" and found["clips"] == 6
+    assert found["classes_seen"] == ["step"] and found["classes_unseen"] == ["bow", "jump"]
+    assert document("eval", run, "--classes", "unseen", "--data", other)["clips"] == 4
+    ntu = other_store(tmp_path / "ntu.h5", "nturgb+d", ["bow", "step"])
+    code, text = failure(monkeypatch, capsys, "eval", run, "--classes", "all", "--data", ntu, "--quiet")
+    assert code == 1 and "has layout nturgb+d" in text and "trained on kinect-v1" in text and text.count("\n") == 1
+
+
+def test_predict_answers_with_classes_never_trained(run: Path, tiny_store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\nbow\n")
+    arguments = ("predict", run, tiny_store, "--split", "xsub_test", "--classes", file, "--no-reasons")
+    lines = [json.loads(line) for line in invoke(*arguments, "--abstain", "0.3", "--json").splitlines()]
+    assert len(lines) == 16 and all(line["calibrated"] for line in lines)
+    for line in lines:
+        assert {each["class"] for each in line["top"]} == {UNSEEN, "step", "bow"}
+        assert sum(each["probability"] for each in line["top"]) == pytest.approx(1)
+        unsure = line["top"][0]["probability"] < line["threshold"]
+        assert line["label"] == (None if unsure else line["top"][0]["class"])
+    said = {line["top"][0]["class"]: line["sentence"] for line in lines}
+    assert said.get(UNSEEN, "The left hand goes up.") == "The left hand goes up." and not said.get("bow")
+    trained = invoke("predict", run, tiny_store, "--split", "xsub_test", "--no-reasons", "--json")
+    assert {each["class"] for each in json.loads(trained.splitlines()[0])["top"]} == set(SEEN)
+
+
+def test_names_alone_are_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    knowledge, names, out = tmp_path / "k.toml", tmp_path / "names.txt", tmp_path / "d.h5"
+    entry = "\n".join(f'{part} = "moves"' for part in ("head", "hand", "arm", "hip", "leg", "foot"))
+    knowledge.write_text(
+        f'[[class]]\nname = "bow"\noverview = "The person bends."\n{entry}\ncritical_joints = ["head: sinks"]\n'
+        'key_features = "The head sinks."\n'
+    )
+    names.write_text("bow\nwave\tThe hand goes to and fro.\n")
+    arguments = ("describe", "--classes", names, "--layout", "kinect-v1", "--store", out)
+    found = document(*arguments, "--llm", f"file:{knowledge}")
+    assert (found["classes"], found["asked"], found["failed"]) == (1, 5, [])
+    code, text = failure(monkeypatch, capsys, *arguments, "--llm", "measured")
+    assert code == 1 and "classes without clips have none" in text and len(text.splitlines()) == 2
+    names.write_text("wave\tThe hand goes to and fro.\n")
+    code, text = failure(monkeypatch, capsys, *arguments, "--llm", f"file:{knowledge}", "--quiet")
+    assert code == 1 and "nothing to ask" in text
+    assert failure(monkeypatch, capsys, "describe", "--llm", "measured")[0] == 2

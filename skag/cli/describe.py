@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app
+from .completion import layout_names
 from .options import (
     DIALOGUES,
     BaseUrlOption,
@@ -32,6 +33,7 @@ from .output import Output, counted
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
     from ..dialogue.exchanges import Usage
+    from ..skeleton.layouts import Layout
     from ..skeleton.store import SkeletonStore
 
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
@@ -39,7 +41,10 @@ _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot b
 
 @app.command(epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
 def describe(
-    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`; not needed with --classes."),
+    ] = None,
     llm: Annotated[
         str,
         typer.Option(
@@ -54,6 +59,22 @@ def describe(
     prompts: PromptsOption = None,
     base_url: BaseUrlOption = None,
     classes: ClassesOption = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            help="Without DATA.h5: whose joints are asked about, by the layout's name or a file.  [default: nturgb+d]",
+            autocompletion=layout_names,
+        ),
+    ] = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            "--unseen",
+            metavar="NAMES|FILE|PROTOCOL|N",
+            help="Classes to leave out, as `skag train --unseen` does: `measured` then measures the others alone.",
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Which train/test split, where the store has several.")
     ] = None,
@@ -86,8 +107,10 @@ def describe(
 
     Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured`
     also reads the training clips. Writes the dialogue
-    store. What has been answered once is not asked again. Only `local/NAME` computes on --device.
+    store. What has been answered once is not asked again. Only `local/NAME` computes on --device. Without DATA.h5 the
+    names of --classes are asked about, of which no recordings need be there.
     """
+    from contextlib import ExitStack
     from dataclasses import asdict
 
     from ..backends import Price, open_backend, open_fallback, pull_model
@@ -101,15 +124,34 @@ def describe(
     from ..methods import DEFAULT
     from ..methods import method as find_method
     from ..skeleton.store import SkeletonStore
+    from ..skeleton.unseen import seen_part, unseen_classes
 
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
+    if data is None and classes is None:
+        raise typer.BadParameter("give DATA.h5, or names by --classes.")
+    if data is not None and layout is not None:
+        raise typer.BadParameter("--layout is for names without DATA.h5, which has a layout: leave one of them out.")
+    if data is None and (unseen is not None or protocol is not None):
+        raise typer.BadParameter("--unseen and --protocol are of DATA.h5: give it, or leave them out.")
     output = Output(as_json, quiet)
-    check_apart(store, data)
+    if data is not None:
+        check_apart(store, data)
     script = find_method(method or DEFAULT).SCRIPT
     texts = load_prompts(script, prompts)
-    with SkeletonStore(data) as whole, DialogueStore(store) as dialogues:
-        clips = _to_describe(output, whole, llm, protocol, classes)
+    with ExitStack() as stack:
+        dialogues = stack.enter_context(DialogueStore(store))
+        clips, named = None, None
+        if data is None:
+            assert classes is not None
+            named = _names_alone(output, classes, layout)
+        else:
+            whole = stack.enter_context(SkeletonStore(data))
+            if unseen is not None:
+                whole = seen_part(whole, unseen_classes(unseen, whole, seed or 0))
+            clips = _to_describe(output, whole, llm, protocol, classes)
+            named = (clips.classes, clips.layout)
+        names, joints = named
         options = {"seed": seed, "temperature": temperature}
         price = None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0)
         second = open_fallback(
@@ -128,6 +170,8 @@ def describe(
                 llm,
                 store=clips,
                 protocol=protocol,
+                names=names,
+                layout=joints,
                 base_url=base_url,
                 seed=seed,
                 temperature=temperature,
@@ -145,8 +189,8 @@ def describe(
                 report = run_describe(
                     backend,
                     dialogues,
-                    clips.classes,
-                    clips.layout,
+                    names,
+                    joints,
                     texts,
                     jobs=jobs,
                     progress=update,
@@ -167,13 +211,13 @@ def describe(
             report = replay(
                 stored(llm) if identities is None else identities,
                 dialogues,
-                clips.classes,
-                clips.layout,
+                names,
+                joints,
                 texts,
                 fallback=None if fallback is None else Respondent(None, stored(fallback)),
                 structured=structured,
             )
-        known = described_with(dialogues, clips.classes, clips.layout, script) if report.missing else []
+        known = described_with(dialogues, names, joints, script) if report.missing else []
     if dry_run:
         _tell_plan(output, store, llm, report, show)
         return
@@ -212,6 +256,27 @@ def describe(
         )
     if report.failed:
         raise DialogueError(_incomplete(report, reasons))
+
+
+def _names_alone(output: Output, classes: str, layout: str | None) -> tuple[list[str], Layout]:
+    """Names that need no recordings, and the joints that are asked about. What has a person's own sentences is not
+    asked about: these are used as they are."""
+    from ..errors import DataError
+    from ..inference.candidates import read_candidates
+    from ..skeleton.layouts import load_layout
+
+    given = read_candidates(classes)
+    names = [each.name for each in given if not each.descriptions]
+    if own := len(given) - len(names):
+        output.note(
+            f"Note: {counted(own, 'class')} with sentences of a person's own: used as they are, nobody is asked."
+        )
+    if not names:
+        raise DataError(f"{classes}: all classes have sentences of a person's own, so that there is nothing to ask.")
+    found = load_layout(layout or "nturgb+d")
+    if layout is None:
+        output.note(f"Note: asked about the {found.num_joints} joints of nturgb+d; --layout names those of your runs.")
+    return names, found
 
 
 def _to_describe(

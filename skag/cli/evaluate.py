@@ -53,14 +53,12 @@ def evaluate(
             "name, or a name and sentences with a tab before each.",
         ),
     ] = None,
-    motion_weight: Annotated[
-        float | None,
+    opinions: Annotated[
+        str | None,
         typer.Option(
-            "--motion-weight",
-            min=0,
-            max=1,
-            help="With --classes: how much measured motion counts beside the network.  [default: as the run's "
-            "rehearsal says, else 0.5]",
+            "--opinions",
+            help="With --classes: who is asked, of embedding, head, motion and discriminant, commas between.  "
+            "[default: all, by the weights that the run's rehearsal says]",
         ),
     ] = None,
     stress: Annotated[
@@ -111,7 +109,7 @@ def evaluate(
             classes,
             split=split,
             store=data,
-            motion_weight=motion_weight,
+            opinions=[name.strip() for name in opinions.split(",")] if opinions else [],
             num_views=num_clips,
             batch_size=batch_size,
             device=choose_device(device.value),
@@ -120,8 +118,8 @@ def evaluate(
         _print_classes_asked(output, found)
         output.document(found.to_dict())
         return
-    if motion_weight is not None:
-        raise typer.BadParameter("--motion-weight belongs to --classes.")
+    if opinions is not None:
+        raise typer.BadParameter("--opinions belongs to --classes.")
     result = evaluate_runs(
         run_folders,
         split=split,
@@ -195,15 +193,15 @@ def _print_classes_asked(output: Output, found: Any) -> None:
     """What `evaluate_classes` found, with the rule, and how everything was chosen."""
     output.line(
         f"{found.run}, {counted(found.clips, 'clip')} of {found.split}, {counted(len(found.classes), 'candidate')}\n"
-        f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}; measured motion {found.mixing.motion:.1f}, "
-        f"seen classes lowered by {found.mixing.shift:.1f}. Network: {found.epoch}."
+        f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}; seen classes lowered by "
+        f"{found.mixing.shift:.1f}. Network: {found.epoch}."
     )
     rows = []
-    for name, each in (("network", found.network), ("measured motion", found.motion), ("together", found.together)):
-        if each is not None:
-            numbers = [each.top1, each.mean_class, each.seen, each.unseen, each.harmonic, each.harmonic_mean_class]
-            rows.append([name, *("" if number is None else f"{number:.2f}" for number in numbers)])
-    columns = ["who", "top-1 %", "mean class %", "S %", "U %", "H %", "H by class %"]
+    for name, each in [*found.alone.items(), ("together", found.together)]:
+        numbers = [each.top1, each.mean_class, each.seen, each.unseen, each.harmonic, each.harmonic_mean_class]
+        weight = f"{found.mixing.weights[name]:.2f}" if name in found.alone else ""
+        rows.append([name, weight, *("" if number is None else f"{number:.2f}" for number in numbers)])
+    columns = ["opinion", "weight", "top-1 %", "mean class %", "S %", "U %", "H %", "H by class %"]
     output.table("Seen (S) and unseen (U) classes, and their harmonic mean (H)", columns, rows)
     spans = [f"{name} {_interval(*found.intervals[name])}" for name in found.intervals]
     output.line(f"95 % intervals, together: {', '.join(spans)}.")

@@ -1,19 +1,19 @@
 """A run among classes of one's choosing: those it was trained on, those it has seen nothing of, or both.
 
-Classes are compared by their texts (`Classifier.log_scores` with candidates). Beside the network stands a ridge from
-measured motion to the same texts (`baselines.MotionRidge`), which errs on other clips. How much each counts, and how
-far the scores of seen classes are lowered (calibrated stacking: Chao et al., "An empirical study and analysis of
-generalized zero-shot learning", ECCV 2016), is chosen on the run's rehearsal: a second training that left some seen
-classes out. Nothing is chosen on unseen classes.
+Several opinions are added up, since each errs on other clips (`OPINIONS`): two of the network, and two of how joints
+are measured to move (`baselines`). How much each counts, and how far the scores of seen classes are lowered (calibrated
+stacking: Chao et al., "An empirical study and analysis of generalized zero-shot learning", ECCV 2016), is chosen on the
+run's rehearsal: a second training that left some seen classes out. Nothing is chosen on unseen classes.
 
 Letters of this file: n clips, K candidates, D width of a text's vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,26 @@ import torch
 from .. import metrics
 from ..errors import DataError, RunError
 from ..methods.base import Candidate
-from ..skeleton.class_choice import matching
+from ..skeleton.class_choice import as_trained, matching
 from ..skeleton.clips import prepare
 from ..skeleton.store import SkeletonStore
-from ..skeleton.unseen import RULE, seen_part
+from ..skeleton.unseen import RULE
+from ..suggestions import nearest_name
 from ..training.batches import hold_out
 from ..training.start import REHEARSAL
-from .baselines import MotionRidge, motion_of
+from .baselines import BASELINES, Scores, cosines, motion_of
 from .candidates import check_answers, make_candidates, read_candidates, said_of
 from .loaded import Run, load_run, open_run
-from .scores import Predictions, candidate_scores, save_predictions
+from .scores import Predictions, candidate_scores, predict_prepared, save_predictions
 
 WHICH = ("unseen", "seen", "all")
-_WEIGHTS = np.linspace(0, 1, 11)  # of measured motion
+OPINIONS = {
+    "embedding": "clips and candidates compared by the network, `Classifier.log_scores`",
+    "head": "the trained classes' texts, weighted by the network's probabilities of them (ConSE, Norouzi et al., 2014)",
+    "motion": "a ridge from measured motion to texts",
+    "discriminant": "the trained classes' texts, weighted by a discriminant of measured motion",
+}
+_WEIGHTS = (0.0, 0.5, 1.0)  # of an opinion, before they are made to add up to 1
 _SHIFTS = np.linspace(0, 4, 41)  # in standard deviations of the scores
 _COHORT = 400  # training clips that say what a candidate's usual score is
 _RESAMPLED = 1000  # bootstrap samples of an interval
@@ -45,7 +52,7 @@ _RESAMPLED = 1000  # bootstrap samples of an interval
 class Mixing:
     """How opinions are added up, and how that was chosen."""
 
-    motion: float  # weight of measured motion; the network's is 1 less that
+    weights: dict[str, float]  # by opinion, 1 in all
     shift: float  # taken from the scores of seen classes where unseen ones are candidates too
     how: str
 
@@ -91,8 +98,7 @@ class ZeroShot:
     mixing: Mixing
     epoch: str  # how it was chosen
     together: Shares
-    network: Shares  # alone, with its own shift
-    motion: Shares | None
+    alone: dict[str, Shares]  # by opinion, under the same shift
     intervals: dict[str, tuple[float, float]]  # of `together`, 95 %
     classes: tuple[ClassResult, ...]
 
@@ -108,9 +114,9 @@ class ZeroShot:
             "classes_unseen": [each.name for each in self.classes if not each.seen],
             **vars(self.together),
             "intervals": {name: list(found) for name, found in self.intervals.items()},
-            "network": vars(self.network),
-            "motion": None if self.motion is None else vars(self.motion),
-            "motion_weight": self.mixing.motion,
+            "opinions": {
+                name: vars(found) | {"weight": self.mixing.weights[name]} for name, found in self.alone.items()
+            },
             "shift": self.mixing.shift,
             "chosen": self.mixing.how,
             "epoch": self.epoch,
@@ -125,7 +131,7 @@ def evaluate_classes(
     *,
     split: str | None = None,
     store: Path | None = None,
-    motion_weight: float | None = None,
+    opinions: Sequence[str] = (),
     num_views: int | None = None,
     batch_size: int = 64,
     device: torch.device,
@@ -134,8 +140,8 @@ def evaluate_classes(
     """Ask a run for `which` classes: "unseen", "seen" or "all" of the store, or names or a file of them
     (`candidates.read_candidates`), on the test split's clips of these classes.
 
-    `motion_weight` takes the place of the one chosen on the rehearsal; 0 leaves measured motion out. Saves the
-    predictions in the run folder. Raises `RunError` and `DataError` for what does not fit, before anything is
+    `opinions` are those of `OPINIONS` that are asked, all that can be where none is named. Saves the predictions in the
+    run folder. Raises `RunError` and `DataError` for what does not fit, before anything is
     predicted.
     """
     with ExitStack() as stack:
@@ -151,19 +157,20 @@ def evaluate_classes(
         split, numbers = _clips_of(run, whole, split, names)
         labels = np.array([names.index(whole.classes[label]) for label in whole.labels[numbers]])
         seen = np.array([name in run.classes for name in names])
-        learned = stack.enter_context(SkeletonStore(run.store_path)) if _is_there(run.store_path) else None
-        judge = Judge(run, candidates, seen, learned, device, batch_size, num_views, motion_weight != 0)
-        mixing = _mixing(judge, seen, motion_weight, note)
+        learned = None
+        if run.store_path is not None and run.store_path.is_file():
+            learned = stack.enter_context(SkeletonStore(run.store_path))
+        if unknown := [name for name in opinions if name not in OPINIONS]:
+            raise RunError(f"no opinion {unknown[0]!r}: {nearest_name(unknown[0], list(OPINIONS))}")
+        asked = tuple(opinions) or tuple(OPINIONS)
+        judge = Judge(run, candidates, learned, device, batch_size, num_views, asked)
+        mixing = _mixing(judge, note)
         note(f"Predicting {len(numbers)} clips of {split} with {folder} on {device}.")
-        opinions = judge.opinions(whole, numbers)
-        together = mixed(opinions, mixing, seen)
+        found = judge.scores(whole, numbers)
+        together = mixed(found, mixing, seen)
         alone = {
-            name: shares(mixed(replace(opinions, **other), mixing_of, seen), labels, seen)
-            for name, other, mixing_of in (
-                ("network", {"motion": None}, replace(mixing, motion=0.0)),
-                ("motion", {"network": None}, replace(mixing, motion=1.0)),
-            )
-            if name == "network" or opinions.motion is not None
+            name: shares(mixed({name: each}, replace(mixing, weights={name: 1.0}), seen), labels, seen)
+            for name, each in found.items()
         }
         probabilities = torch.from_numpy(together).softmax(1).numpy()
         label = which if which in WHICH else "classes"
@@ -185,15 +192,10 @@ def evaluate_classes(
         mixing=mixing,
         epoch=_epoch(run),
         together=shares(together, labels, seen),
-        network=alone["network"],
-        motion=alone.get("motion"),
+        alone=alone,
         intervals=intervals(together, labels, seen),
         classes=_by_class(together, labels, seen, candidates),
     )
-
-
-def _is_there(path: Path | None) -> bool:
-    return path is not None and path.is_file()
 
 
 def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict[str, Sequence[str]]]:
@@ -211,7 +213,7 @@ def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict
             raise DataError(f"{store.path} has no class that {run.folder} was trained on: --classes unseen or all.")
         return list(names), {}
     given = read_candidates(which)
-    names, own = [], {}
+    names, own = [], dict[str, Sequence[str]]()
     for each in given:
         (name,) = matching([each.name], store.classes, store.path)
         if name in names:
@@ -248,132 +250,125 @@ def _epoch(run: Run) -> str:
 # ---- opinions
 
 
-@dataclass(frozen=True)
-class Opinions:
-    """Scores of candidates `[n, K]`, in standard deviations of the usual; None: nobody is asked."""
-
-    network: np.ndarray | None
-    motion: np.ndarray | None
-
-
 @dataclass
 class Judge:
-    """What scores clips among candidates: a run, and a ridge from motion to texts fitted to what the run learned from.
+    """What scores clips among candidates: a run, and what is fitted to the motion of the clips that it learned from.
 
-    `learned` is the store of the training; without it, or where the method gives no text vectors, no motion is asked,
-    and the network's scores are taken as they are.
+    `learned` is the store of the training. Without it no motion is asked, and where the method gives no text vectors
+    only the embedding is.
     """
 
     run: Run
     candidates: Sequence[Candidate]
-    seen: np.ndarray  # bool [K]
     learned: SkeletonStore | None
     device: torch.device
     batch_size: int = 64
     num_views: int | None = None
-    ask_motion: bool = True
+    asked: Sequence[str] = tuple(OPINIONS)
 
     def __post_init__(self) -> None:
-        self.ridge, self.cohort = None, None
+        run, vectors = self.run, getattr(self.run.classifier, "text_vectors", None)
+        self._fitted: dict[str, Scores] = {}
+        self._usual: dict[str, float] = {}  # standard deviation of the scores of training clips
+        trained = make_candidates(run.classes, run.classifier, None, said_of(run, run.classes))
+        if vectors is not None:
+            self._text, self._trained = vectors(self.candidates), vectors(trained)
+        elif "embedding" not in self.asked:
+            raise RunError(f"{run.folder} has no vectors of texts: ask for the embedding's opinion.")
+        self.asked = [name for name in self.asked if name == "embedding" or vectors is not None]
         if self.learned is None:
+            self.asked = [name for name in self.asked if name in ("embedding", "head")]
             return
-        part = seen_part(self.learned, self.run.config.data.unseen)
-        numbers = part.splits[part.protocol(self.run.config.data.protocol)[0]]
-        vectors = getattr(self.run.classifier, "text_vectors", None)
-        if self.ask_motion and vectors is not None and part.classes == self.run.classes:
-            trained = make_candidates(self.run.classes, self.run.classifier, None, said_of(self.run, part.classes))
-            motion = motion_of(part, numbers)
-            self.ridge = MotionRidge.fit(motion, part.labels[numbers], vectors(trained), centred=True)
-            self.text = vectors(self.candidates)
-        step = max(1, len(numbers) // _COHORT)
-        self.cohort = Opinions(*self._raw(part, numbers[::step]))
+        part = as_trained(self.learned, run.classes)
+        numbers = part.splits[part.protocol(run.config.data.protocol)[0]]
+        by_motion = {"motion": "ridge-centred", "discriminant": "conse"}
+        if any(name in self.asked for name in by_motion):
+            motion, labels = motion_of(part, numbers), part.labels[numbers].astype(np.int64)
+            for name, baseline in by_motion.items():
+                if name in self.asked:
+                    self._fitted[name] = BASELINES[baseline].fit(motion, labels, self._trained, 0)
+        some = numbers[:: max(1, len(numbers) // _COHORT)]
+        self._usual = {name: float(each.std()) for name, each in self.scores(part, some).items()}
 
-    def _raw(self, store: SkeletonStore, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        run = self.run
-        clips = prepare(store, numbers, run.config.data, self.device)
-        views = self.num_views or run.config.data.test_views
-        network = candidate_scores(run.classifier, clips, run.config.data, self.batch_size, views, self.candidates)
-        if self.ridge is None:
-            return network, None
-        motion = self.ridge.scores(motion_of(store, numbers), self.text)
-        return network, motion - motion.mean(1, keepdims=True)
+    def scores(self, store: SkeletonStore, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores `[n, K]` of clips by opinion, in standard deviations of the usual; their mean over candidates is 0."""
+        run, found = self.run, {}
+        if {"embedding", "head"} & set(self.asked):
+            clips, views = prepare(store, numbers, run.config.data, self.device), self._views
+            if "embedding" in self.asked:
+                found["embedding"] = candidate_scores(
+                    run.classifier, clips, run.config.data, self.batch_size, views, self.candidates
+                )
+            if "head" in self.asked:
+                probabilities = predict_prepared(run.classifier, clips, run.config.data, self.batch_size, views)
+                found["head"] = cosines(probabilities @ self._trained, self._text)
+        if self._fitted:
+            motion = motion_of(store, numbers)
+            found |= {name: scores(motion, self._text) for name, scores in self._fitted.items()}
+        return {
+            name: (each - each.mean(1, keepdims=True)) / max(self._usual.get(name, 1.0), 1e-9)
+            for name, each in found.items()
+        }
 
-    def opinions(self, store: SkeletonStore, numbers: np.ndarray) -> Opinions:
-        """Scores of the given clips."""
-        network, motion = self._raw(store, numbers)
-        if self.cohort is None:
-            return Opinions(network, motion)
-        return Opinions(_usual(network, self.cohort.network), _usual(motion, self.cohort.motion))
+    @property
+    def _views(self) -> int:
+        return self.num_views or self.run.config.data.test_views
 
 
-def _usual(scores: np.ndarray | None, cohort: np.ndarray | None) -> np.ndarray | None:
-    """Scores in standard deviations of those that training clips have."""
-    return None if scores is None or cohort is None else scores / max(float(cohort.std()), 1e-9)
-
-
-def mixed(opinions: Opinions, mixing: Mixing, seen: np.ndarray) -> np.ndarray:
+def mixed(opinions: Mapping[str, np.ndarray], mixing: Mixing, seen: np.ndarray) -> np.ndarray:
     """Scores `[n, K]`: the opinions added by their weights, those of seen classes lowered where there are others."""
-    network, motion = opinions.network, opinions.motion
-    if network is None:
-        assert motion is not None
-        total = motion
-    else:
-        total = network if motion is None else (1 - mixing.motion) * network + mixing.motion * motion
+    total = np.sum([mixing.weights[name] * each for name, each in opinions.items()], axis=0)
     return total - mixing.shift * seen if seen.any() and not seen.all() else total
 
 
-def _mixing(judge: Judge, seen: np.ndarray, weight: float | None, note: Callable[[str], None]) -> Mixing:
-    """Weight and shift, chosen on the run's rehearsal where there is one."""
+def _mixing(judge: Judge, note: Callable[[str], None]) -> Mixing:
+    """Weights and shift, chosen on the run's rehearsal where there is one."""
     run, folder = judge.run, judge.run.folder / REHEARSAL
-    with_motion = judge.ridge is not None
+    equal = {name: 1 / len(judge.asked) for name in judge.asked}
     if not (folder / "best.pt").exists() or judge.learned is None:
         why = "no rehearsal" if judge.learned is not None else "the store of the training is not at hand"
-        half = 0.5 if with_motion else 0.0
-        return Mixing(half if weight is None else weight, 0.0, f"not chosen ({why}): equal weights, seen not lowered")
+        return Mixing(equal, 0.0, f"not chosen ({why}): equal weights, seen classes not lowered")
     second = load_run(folder, judge.device)
-    part = seen_part(judge.learned, run.config.data.unseen)
+    part = as_trained(judge.learned, run.classes)
     names = part.classes
     known = np.array([name in second.classes for name in names])
     own = {each.name: each.descriptions for each in judge.candidates}
-    candidates = make_candidates(
-        names, second.classifier, {name: own[name] for name in names if name in own}, said_of(run, names)
-    )
+    candidates = make_candidates(names, second.classifier, own, said_of(run, names))
     note(f"Choosing weights on the rehearsal, to which {', '.join(np.array(names)[~known])} are unseen.")
-    other = Judge(second, candidates, known, judge.learned, judge.device, judge.batch_size, 1, with_motion)
+    other = Judge(second, candidates, judge.learned, judge.device, judge.batch_size, 1, judge.asked)
     train = part.splits[part.protocol(run.config.data.protocol)[0]]
     new = train[~known[part.labels[train]]]
-    held = _held_out(second, part, known)
-    opinions = other.opinions(part, np.concatenate([new, held]))
-    labels = part.labels[np.concatenate([new, held])].astype(np.int64)
-    if weight is None:
-        weight = _best_weight(opinions, labels, known, len(new)) if with_motion else 0.0
-    shift = _best_shift(mixed(opinions, Mixing(weight, 0.0, ""), known), labels, known)
+    both = np.concatenate([new, _held_out(second, part, known)])
+    opinions, labels = other.scores(part, both), part.labels[both].astype(np.int64)
+    weights = _best_weights({name: each[: len(new)] for name, each in opinions.items()}, labels[: len(new)], known)
+    shift = _best_shift(mixed(opinions, Mixing(weights, 0.0, ""), known), labels, known)
     how = f"on {len(new)} training clips of {int((~known).sum())} seen classes held out as if unseen"
-    return Mixing(float(weight), float(shift), how)
+    return Mixing(weights, shift, how)
 
 
 def _held_out(second: Run, part: SkeletonStore, known: np.ndarray) -> np.ndarray:
     """Numbers in `part` of the clips that the rehearsal held out from its own training."""
-    inner = seen_part(part, second.config.data.unseen)
+    inner = as_trained(part, second.classes)
     train = inner.splits[inner.protocol(second.config.data.protocol)[0]]
     _, held = hold_out(inner, train, second.config.data.val_fraction, second.config.train.seed)
     return np.flatnonzero(known[part.labels])[held]
 
 
-def _best_weight(opinions: Opinions, labels: np.ndarray, known: np.ndarray, new: int) -> float:
-    """The weight of motion nearest to one half whose accuracy on the `new` first clips, among the classes held out, is
-    within a standard error of the highest."""
+def _best_weights(opinions: Mapping[str, np.ndarray], labels: np.ndarray, known: np.ndarray) -> dict[str, float]:
+    """Of the weights whose accuracy among the classes held out is within a standard error of the highest those that are
+    nearest to equal ones: a rehearsal has few clips, and equal weights are hard to beat."""
     places = np.flatnonzero(~known)
-    found = np.array(
-        [
-            (places[mixed(opinions, Mixing(w, 0.0, ""), known)[:new, places].argmax(1)] == labels[:new]).mean()
-            for w in _WEIGHTS
-        ]
-    )
-    best = found.max()
-    error = (best * (1 - best) / max(new, 1)) ** 0.5
-    near = _WEIGHTS[found >= best - error]
-    return float(near[np.abs(near - 0.5).argmin()])
+    tried, found = [], []
+    for weights in product(_WEIGHTS, repeat=len(opinions)):
+        if sum(weights):
+            share = {name: weight / sum(weights) for name, weight in zip(opinions, weights, strict=True)}
+            scores = mixed(opinions, Mixing(share, 0.0, ""), known)[:, places]
+            tried.append(share)
+            found.append((places[scores.argmax(1)] == labels).mean())
+    best = max(found)
+    error = (best * (1 - best) / max(len(labels), 1)) ** 0.5
+    near = [share for share, right in zip(tried, found, strict=True) if right >= best - error]
+    return min(near, key=lambda share: sum((weight - 1 / len(share)) ** 2 for weight in share.values()))
 
 
 def _best_shift(scores: np.ndarray, labels: np.ndarray, known: np.ndarray) -> float:
@@ -426,7 +421,7 @@ def intervals(scores: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> dict[
         rng = np.random.default_rng(0)
         groups = [np.flatnonzero(seen[labels] == of_seen) for of_seen in (True, False)]
         drawn = [
-            harmonic(*(100 * float(right[rng.choice(group, len(group))].mean()) for group in groups))
+            harmonic(*(100 * float(right[rng.choice(group, len(group))].mean()) for group in groups)) or 0.0
             for _ in range(_RESAMPLED)
         ]
         low, high = np.percentile(drawn, [2.5, 97.5])

@@ -59,7 +59,8 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
     if wanted.unseen:
         count = usual_rehearsal(len(store.classes)) if wanted.rehearse is None else wanted.rehearse
         config = replace(config, "data", unseen=wanted.unseen, rehearse=count)
-        config = method(config.method).for_unseen(config)
+        for_unseen = getattr(method(config.method), "for_unseen", None)
+        config = config if for_unseen is None else for_unseen(config)
     return override(config, wanted.changes), reasons
 
 
