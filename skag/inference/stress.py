@@ -45,6 +45,11 @@ class Corruption:
     needs: str = ""  # what layouts must have: "3-D", "limbs" or "head and feet"
 
 
+def _seen(keypoints: np.ndarray) -> np.ndarray:
+    """Which joints were seen, bool `[M, T, V]`."""
+    return np.asarray(keypoints.any(axis=-1))
+
+
 def _joints_missing(share: float) -> Change:
     def change(keypoints: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
         return keypoints * (rng.random(keypoints.shape[:3]) >= share)[..., None]
@@ -65,7 +70,7 @@ def _limb_missing(ending: str) -> Change:
 def _noise(centimetres: float) -> Change:
     def change(keypoints: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
         noise = rng.normal(0, centimetres * centimetre(keypoints, layout), keypoints.shape)
-        return np.where(keypoints.any(-1, keepdims=True), keypoints + noise, 0)
+        return np.where(_seen(keypoints)[..., None], keypoints + noise, 0)
 
     return change
 
@@ -81,7 +86,7 @@ def _third_cut(frames: int, rng: np.random.Generator) -> slice:
 
 def _turned(degrees: float) -> Change:
     def change(keypoints: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
-        seen = keypoints.any(-1)
+        seen = _seen(keypoints)
         if not seen.any():
             return keypoints
         first, second = (axis for axis in range(3) if axis != layout.up_axis[0])
@@ -100,7 +105,7 @@ def _as_child(keypoints: np.ndarray, layout: Layout, rng: np.random.Generator) -
     not seen is skipped: the next one hangs on the nearest joint above it that was."""
     legs = {joint for name, joints in layout.parts.items() if name.endswith("leg") for joint in joints}
     arms = {joint for name, joints in layout.parts.items() if name.endswith("arm") for joint in joints}
-    changed, seen = np.zeros_like(keypoints), keypoints.any(-1)
+    changed, seen = np.zeros_like(keypoints), _seen(keypoints)
     above: dict[str, str] = layout.bones
     for joint in _from_the_root(layout):
         scale = CHILD_HEIGHT * (CHILD_LEGS if joint in legs else 1.0 if joint in arms else CHILD_TRUNK)
@@ -130,7 +135,7 @@ def _from_the_root(layout: Layout) -> list[str]:
 def centimetre(keypoints: np.ndarray, layout: Layout) -> float:
     """A centimetre of a person of 1.70 m in the unit of a recording `[M, T, V, C]`: by the bones from head to foot,
     each of its median length where both its ends were seen."""
-    seen = keypoints.any(-1)
+    seen = _seen(keypoints)
     lengths = {}
     for child, parent in layout.bones.items():
         v, u = layout.index[child], layout.index[parent]
@@ -206,7 +211,7 @@ class Corrupted:
         confidence = self._store.confidence(number)
         if confidence is None:
             return None
-        return np.where(self.keypoints(number).any(-1), confidence[:, self._kept(number)], 0)
+        return np.where(_seen(self.keypoints(number)), confidence[:, self._kept(number)], 0)
 
 
 @dataclass(frozen=True)
