@@ -206,7 +206,10 @@ class Classifier(Protocol):
         a candidate that the method cannot answer.
 
         A method that compares what descriptions say, rather than names, has an attribute `reads_descriptions` that is
-        true: it is then given what the dialogue says of a class."""
+        true: it is then given what the dialogue says of a class.
+
+        A method to whose runs `skag add` can add classes also has `embed(x)`: where its network puts clips, `[N, D]`,
+        clips of one class near one another by cosine."""
         ...
 
 

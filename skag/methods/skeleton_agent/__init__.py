@@ -134,5 +134,5 @@ def sentences(run: Run) -> dict[str, str]:
     from .findings import history_of
 
     known = history_of(run).at(run.epoch or 0)
-    pairs = zip(run.classes, known or (), strict=known is not None)
+    pairs = zip(run.trained, known or (), strict=known is not None)
     return {name: each.sentence for name, each in pairs if each.sentence}
