@@ -146,6 +146,11 @@ def write_run_facts(
     write_json(run / CONFIG, facts)  # last: with it a folder is a run, which can be gone on with
 
 
+def note_fact(run: Path, name: str, value: Any) -> None:
+    """Note something more in a run's config.json."""
+    write_json(run / CONFIG, read_json(run, CONFIG) | {name: value})
+
+
 def write_environment(run: Path, device: torch.device) -> None:
     """Write by which versions, device and command a run is made."""
     import torch

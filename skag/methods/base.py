@@ -229,7 +229,12 @@ class Findings:
 
 
 class Method(Protocol):
-    """What the package of a method offers. Nothing of it imports torch before it is called."""
+    """What the package of a method offers. Nothing of it imports torch before it is called.
+
+    For `train --from` it may also offer `axes(config)`: which of the network's weights lie along joints or classes, by
+    the end of their names, as sizes (-1: any), "joints" and "classes"; and `published_start(path)`: a published
+    checkpoint's weights as the network names them, its layout, and FIELD=VALUE for a network of its shape.
+    """
 
     CONFIG: type[Config]
     RECIPES: Mapping[str, Card]
