@@ -22,6 +22,7 @@ from skag.training.start import prolonged
 from skag.training.start_from import Start, open_start, take_over
 
 from .helpers.commands import document, failure
+from .helpers.published import checkpoint
 from .helpers.tiny import CLASSES, tiny_clip
 from .helpers.training import small
 
@@ -109,6 +110,22 @@ def test_the_command_starts_from_a_run(trained: Path, other_store: Path, tmp_pat
     assert facts["from"]["classes"] == ["lower right hand", "step"] and "left knee" in facts["from"]["joints"]
     assert facts["config"]["network"] == origin["config"]["network"] and facts["classes"] == OTHER
     assert document("eval", out)["runs"][0]["top1"] > 0
+
+
+def test_the_command_starts_from_a_published_checkpoint(tiny_store: Path, tmp_path: Path) -> None:
+    """Of two bodies of 25 joints; the recordings have one of 20."""
+    torch.save(checkpoint(), tmp_path / "ntu.pth")
+    out, options = tmp_path / "run", ("--alpha", 0, "--beta", 0, "--epochs", 1, "--set", "train.lr=0")
+    document("train", tiny_store, "--from", tmp_path / "ntu.pth", "--out", out, *options, "--set", "train.ema=0")
+    facts = json.loads((out / runs.CONFIG).read_text())
+    assert facts["config"]["network"]["channels"] == [16, 24] and facts["config"]["data"]["num_bodies"] == 2
+    assert facts["from"]["layout"] == "nturgb+d" and facts["from"]["classes"] == []
+    assert {"class_head.weight", "class_head.bias"} <= set(facts["from"]["weights_anew"])
+    published = open_start(tmp_path / "ntu.pth").weights
+    own = torch.load(out / "best.pt", weights_only=True)["model"]
+    torch.testing.assert_close(own["blocks.1.gcn.post.weight"], published["blocks.1.gcn.post.weight"])
+    ours, theirs = load_layout("kinect-v1").index["head"], load_layout("nturgb+d").index["head"]
+    torch.testing.assert_close(own["pos_embedding"][0, ours], published["pos_embedding"][0, theirs])
 
 
 def test_bad_starts_are_told(
