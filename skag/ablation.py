@@ -11,6 +11,7 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import re
 import signal
 import statistics
 import threading
@@ -161,6 +162,18 @@ def plan(
 def _with_clips(store: SkeletonStore, protocol: str | None, note: Note = lambda text: None) -> SkeletonStore:
     """The store with the classes that have a training clip in the protocol."""
     return occurring(store, store.protocol(protocol)[0], note)
+
+
+def part_of(cells: Sequence[Cell], part: str) -> list[Cell]:
+    """The cells of part `I/N`, every N-th from the I-th on, so that N parts make each of them exactly once. Raises
+    `RunError` for what is no part of them."""
+    found = re.fullmatch(r"(\d+)/(\d+)", part.strip())
+    number, count = (int(each) for each in found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise RunError(f"--part {part}: write I/N, from 1/N to N/N, such as 2/8.")
+    if count > len(cells):
+        raise RunError(f"--part {part}: there are {len(cells)} runs, so divide them into at most as many parts.")
+    return list(cells[number - 1 :: count])
 
 
 def check_cell(cell: Cell, store: SkeletonStore, llm: str) -> None:

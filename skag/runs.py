@@ -8,6 +8,7 @@
     last.pt, best.pt   checkpoints; `torch.load(..., weights_only=True)["model"]` are the weights
     predictions-*.npz  what `skag eval` saved: clip names, labels, probabilities
     calibration.json   the temperature of `skag predict`
+    added.npz          classes that `skag add` added
     analysis.json, report.html, figures/   what `skag analyze-confusion` found
     tensorboard/       the metrics again, where TensorBoard is installed
     .lock              empty; locked while the run is being trained
@@ -126,8 +127,6 @@ def write_run_facts(
 ) -> None:
     """Write the files that say what a run is, before its first step. `shape` is what rebuilds its network, `asking`
     where its knowledge comes from."""
-    import torch
-
     facts = {
         "method": config.method,
         "config": config.to_dict(),
@@ -143,6 +142,19 @@ def write_run_facts(
         "validation": store.in_file(validation).tolist(),
     }
     write_json(run / DATA, source)
+    write_environment(run, device)
+    write_json(run / CONFIG, facts)  # last: with it a folder is a run, which can be gone on with
+
+
+def note_fact(run: Path, name: str, value: Any) -> None:
+    """Note something more in a run's config.json."""
+    write_json(run / CONFIG, read_json(run, CONFIG) | {name: value})
+
+
+def write_environment(run: Path, device: torch.device) -> None:
+    """Write by which versions, device and command a run is made."""
+    import torch
+
     versions = {name: metadata.version(name) for name in ("torch", "numpy", "h5py")}
     write_json(
         run / "environment.json",
@@ -156,12 +168,16 @@ def write_run_facts(
             "command": sys.argv,
         },
     )
-    write_json(run / CONFIG, facts)  # last: with it a folder is a run, which can be gone on with
 
 
 def read_source(run: Path) -> tuple[Path, dict[str, Any]]:
     """(skeleton store, how the agents were opened) of a run that skag trained. Raises `RunError`."""
-    path, asking = read_json(run, DATA).get("store"), read_json(run, CONFIG).get("asking")
+    path, facts = read_json(run, DATA).get("store"), read_json(run, CONFIG)
+    if facts.get("added"):
+        raise RunError(
+            f"{run} cannot be gone on with, classes were added to it: go on with {facts['added_to']['run']}."
+        )
+    asking = facts.get("asking")
     if not isinstance(path, str) or not isinstance(asking, dict):
         raise RunError(f"{run} cannot be gone on with: it holds imported weights, or is of an earlier skag.")
     return Path(path), asking

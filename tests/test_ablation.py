@@ -101,6 +101,18 @@ def test_every_protocol_has_cells_of_its_own(two_folds: Path, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+def test_parts_make_every_cell_exactly_once(count: int, tiny_store: Path, tmp_path: Path) -> None:
+    with SkeletonStore(tiny_store) as store:
+        cells = plan(store, choose_rows(ROWS, ["baseline"], []), [None], range(7), tmp_path, recipe="nw-ucla-small")
+    parts = [ablation.part_of(cells, f"{number}/{count}") for number in range(1, count + 1)]
+    assert sorted(cell.seed for part in parts for cell in part) == list(range(7))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/8"):
+        with pytest.raises(RunError, match=f"--part {wrong}: "):
+            ablation.part_of(cells, wrong)
+
+
 def test_differences_are_paired_by_seed() -> None:
     """Seeds differ by far more than rows: the pairing is what shows the difference."""
     results = [result("baseline", seed, 50 + 10 * seed) for seed in (1, 2, 3)]
@@ -147,7 +159,10 @@ def test_the_command_trains_keeps_and_goes_on(
     ]  # fmt: skip
     nothing = document(*arguments, "--only-finished")
     assert nothing["cells"] == [] and not Path("cells").exists()
-    found = document(*arguments, "--jobs", "2", "--markdown", "doc.md")
+    first = document(*arguments, "--part", "1/2")
+    assert sorted(folder.name for folder in Path("cells").iterdir()) == ["baseline-seed1", "baseline-seed2"]
+    assert [cell["row"] for cell in first["cells"]] == ["baseline", "baseline"]
+    found = document(*arguments, "--part", "2/2", "--jobs", "2", "--markdown", "doc.md")
     folders = sorted(folder.name for folder in Path("cells").iterdir())
     assert folders == [f"{row}-seed{seed}" for row in ("all", "baseline") for seed in (1, 2)]
     assert [row["row"] for row in found["rows"]] == ["baseline", "all"]

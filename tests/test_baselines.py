@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,7 @@ def test_texts_are_averaged_and_told_apart() -> None:
     vectors = {"a": [1.0, 0], "b": [0, 1.0], "c": [0, -1.0]}
     found = class_vectors(["a", "x"], {"x": ["a", "b"]}, lambda said: np.array([vectors[each] for each in said]))
     np.testing.assert_allclose(found, [[1, 0], [0.5**0.5, 0.5**0.5]])
-    with pytest.raises(DataError, match="'a' and 'x' have the same text"):
+    with pytest.raises(DataError, match="'a' and 'x' have one text"):
         class_vectors(["a", "x"], {"x": ["a"]}, lambda said: np.zeros((len(said), 2)))
 
 
@@ -122,19 +121,19 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert found["unseen_classes"] == CLASSES[2:] and found["clips"] == {"train": 16, "test": 8}
     assert [each["baseline"] for each in found["baselines"]] == ["ridge", "conse"] and found["chance"] == 50
     assert found["rule"].startswith("train = 2 seen classes of train, 16 clips; test = 2 unseen classes of test, 8")
-    (tmp_path / "texts.json").write_text(json.dumps({"step": ["one foot goes forward", "a step"]}))
-    texts = ("--texts", tmp_path / "texts.json")
+    (tmp_path / "texts.txt").write_text("step\tone foot goes forward\ta step\n")
+    texts = ("--texts", tmp_path / "texts.txt")
     assert "all classes are seen" in invoke("baseline", data, "--baselines", "ridge", *texts, *own)
     for unseen, said in (
         ("raise left hand, sit", "no class 'sit'"),
         ("step", "3 seen and 1 unseen classes"),
-        (", ".join(CLASSES[1:]), "1 seen and 3 unseen classes"),
+        (", ".join(CLASSES[1:]), "one class would be seen"),
     ):
         code, told = failure(monkeypatch, capsys, "baseline", data, "--unseen", unseen, *own)
         assert code == 1 and told.count("\n") == 1 and said in told, told
-    (tmp_path / "texts.json").write_text("[1]")
+    (tmp_path / "texts.txt").write_text("stop\ta halt\n")
     code, told = failure(monkeypatch, capsys, "baseline", data, *texts, *own)
-    assert code == 1 and "no object of class to sentence" in told
+    assert code == 1 and "no class 'stop'" in told
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from . import inspect  # noqa: F401
 from . import describe  # noqa: F401
 from . import train  # noqa: F401
 from . import recipes  # noqa: F401
+from . import add  # noqa: F401
 from . import evaluate  # noqa: F401
 from . import baseline  # noqa: F401
 from . import ablate  # noqa: F401
@@ -35,6 +36,7 @@ _SMALLER_BATCHES = {
     "ablate": "--set train.batch_size=N",
     "eval": "--batch-size N",
     "predict": "--batch-size N",
+    "add": "--batch-size N",
 }
 
 

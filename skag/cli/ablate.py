@@ -66,6 +66,14 @@ def ablate(
     ] = False,
     assignments: SetOption = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Runs at a time, of one thread each.")] = 1,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="I/N",
+            help="Train the I-th of N parts of the runs alone: one of a cluster's array of jobs.",
+        ),
+    ] = None,
     only_finished: Annotated[
         bool, typer.Option("--only-finished", help="Train nothing: the table of the runs that are there.")
     ] = False,
@@ -86,7 +94,8 @@ def ablate(
     Trains the recipe with parts of the loop taken out, as Table 4 of the paper does, every row with the same seeds, and
     evaluates each run once on the test split by the epoch that held-out training clips chose. Reads a skeleton store;
     rounds 1 to 5 are asked where the dialogue store lacks them. Writes OUT/ROW-seedN, a run folder each. What is
-    finished is kept: the same command goes on where it was stopped.
+    finished is kept: the same command goes on where it was stopped. With --part, several machines that share OUT train
+    each run exactly once, and --only-finished then prints the table of all.
 
     Prints mean and sample standard deviation over seeds, and the difference to the baseline, paired by seed and
     protocol, with its standard error.
@@ -120,18 +129,22 @@ def ablate(
             changes=assignments or [],
             device=where,
         )
+        own = cells if part is None else ablation.part_of(cells, part)
         for cell in cells:
             ablation.check_cell(cell, clips, llm)
         if not only_finished and any(method(cell.config.method).uses_knowledge(cell.config) for cell in cells):
             ablation.describe_classes(clips, script, protocols, source, output.note)
         fingerprint, num_classes = clips.fingerprint, len(clips.classes)
+    if part is not None:
+        output.note(f"Part {part}: {len(own)} of {len(cells)} runs.")
     if only_finished:
         results = [result for cell in cells if (result := ablation.finished(cell)) is not None]
     else:
-        with output.progress(f"{len(cells)} runs, epochs") as update:
-            results = ablation.run_cells(
-                data, cells, source, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
+        with output.progress(f"{len(own)} runs, epochs") as update:
+            ablation.run_cells(
+                data, own, source, jobs=jobs, device=where, progress=update, tell=lambda cell: _tell(output, cell)
             )
+        results = [result for cell in cells if (result := ablation.finished(cell)) is not None]
     meanings, made = {row.name: row.meaning for row in chosen}, list(results)
     if kinematics:
         output.note("Measuring how joints move.")

@@ -12,16 +12,15 @@ from .options import DIALOGUES, Device, DeviceOption, JsonOption, QuietOption, S
 from .output import Output, counted
 
 
-@app.command(epilog="Example: skag baseline nw-ucla.h5 --unseen 'sit down, throw' --text-encoder hf:FOLDER")
+@app.command(epilog="Example: skag baseline nw-ucla.h5 --unseen nw-ucla-2 --text-encoder hf:FOLDER")
 def baseline(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     unseen: Annotated[
         str | None,
         typer.Option(
             "--unseen",
-            metavar="NAMES|FILE",
-            help="Classes to be named without a clip of them: names with commas, or a file with one a line.  "
-            "[default: none, all classes are learned]",
+            metavar="NAMES|FILE|PROTOCOL|N",
+            help="Classes to be named without a clip of them, as for `skag train`.  [default: none, all are learned]",
         ),
     ] = None,
     text_encoder: Annotated[
@@ -35,7 +34,10 @@ def baseline(
     texts: Annotated[
         Path | None,
         typer.Option(
-            "--texts", metavar="FILE.json", help="Class to sentence or list of them.  [default: the bare names]"
+            "--texts",
+            metavar="FILE",
+            help="Class and sentences a line, tabs between, as `skag eval --classes` takes them.  "
+            "[default: the bare names]",
         ),
     ] = None,
     names: Annotated[
@@ -66,7 +68,10 @@ def baseline(
     from .. import text
     from ..device import choose_device
     from ..inference import baselines
+    from ..inference.candidates import read_candidates
+    from ..skeleton.class_choice import matching
     from ..skeleton.store import SkeletonStore
+    from ..skeleton.unseen import unseen_classes
 
     output = Output(as_json, quiet)
     chosen = baselines.choose(_listed(names), closed=unseen is None)
@@ -77,8 +82,9 @@ def baseline(
         return text.embed(sentences, text_encoder, weights=text_weights, cache=cache, device=where)
 
     with SkeletonStore(data) as clips:
-        new = [] if unseen is None else baselines.unseen_classes(unseen, clips.classes)
-        given = {} if texts is None else baselines.read_texts(texts)
+        new = [] if unseen is None else list(unseen_classes(unseen, clips, seed))
+        given = {} if texts is None else {each.name: each.descriptions for each in read_candidates(texts)}
+        matching(list(given), clips.classes, data)
         vectors = baselines.class_vectors(clips.classes, given, embed)
         found = baselines.compare(
             clips, vectors, chosen, unseen=new, protocol=protocol, seeds=range(seed, seed + seeds)

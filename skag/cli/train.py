@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ..methods.base import KnowledgeSource
     from ..skeleton.store import SkeletonStore
     from ..training.start import Wanted
+    from ..training.start_from import Start
 
 
 @app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
@@ -121,7 +122,7 @@ def train(
         typer.Option(
             "--resume",
             metavar="RUN",
-            help="Resume a run that was interrupted, as if it never had been.",
+            help="Resume a run that was interrupted, as if it never had been; with --epochs N, train on until N.",
             autocompletion=run_folders,
         ),
     ] = None,
@@ -131,6 +132,15 @@ def train(
             "--repeat",
             metavar="RUN",
             help="Train a finished run again: its answers when it had them, nobody is asked.",
+            autocompletion=run_folders,
+        ),
+    ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN|FILE.pth",
+            help="Start from a run, or a published checkpoint, also of other classes or another layout.",
             autocompletion=run_folders,
         ),
     ] = None,
@@ -160,6 +170,7 @@ def train(
     from ..training import distributed
     from ..training.allocator import keep_freed_memory
     from ..training.start import Wanted
+    from ..training.start_from import open_start
 
     output = Output(as_json, quiet)
     asked = {
@@ -171,6 +182,9 @@ def train(
         "agents.wait_for_answers": True if wait_for_answers else None,
         "agents.text_encoder": text_encoder,
     }
+    longer = epochs if resume is not None else None
+    if longer is not None:
+        del asked["train.epochs"]
     changes = [f"{field}={value}" for field, value in asked.items() if value is not None] + (assignments or [])
     _check_usage(
         data,
@@ -189,6 +203,8 @@ def train(
             or stream is not Streams.j
         ),
     )
+    if start_from is not None and (resume is not None or repeat is not None):
+        raise typer.BadParameter("--from starts a new run: leave out --resume and --repeat.")
     if rehearse is not None and unseen is None:
         raise typer.BadParameter("--rehearse belongs to --unseen.")
     if offline:
@@ -209,12 +225,14 @@ def train(
         jobs=jobs,
     )
     if resume is not None or repeat is not None:
-        reports, missing = _train_earlier(output, data, resume, repeat, out, where, source)
+        reports, missing = _train_earlier(output, data, resume, repeat, out, where, source, longer)
     else:
         assert data is not None
         folder = distributed.share(out or Path("runs") / f"{data.stem}-{stream.value}-{datetime.now():%Y%m%d-%H%M%S}")
         faithful = None if faithful_to is None else faithful_to.value
-        wanted = Wanted(recipe, method, protocol, faithful, (*changes, f"train.seed={seed}"), rehearse=rehearse)
+        start = None if start_from is None else open_start(start_from, method)
+        all_changes = (*changes, f"train.seed={seed}")
+        wanted = Wanted(recipe, method, protocol, faithful, all_changes, rehearse=rehearse, start=start)
         reports, missing = _train_new(
             output, data, wanted, stream, folder, where, source, dry_run, unseen, seed, classes
         )
@@ -246,15 +264,16 @@ def _train_earlier(
     out: Path | None,
     where: torch.device,
     source: KnowledgeSource,
+    longer: int | None,
 ) -> tuple[list[dict[str, Any]], list[Question]]:
-    """Resume a run, or train a finished one again."""
+    """Resume a run, until the epoch `longer` where that is asked for, or train a finished one again."""
     import dataclasses
 
     from .. import runs
     from ..errors import RunError
     from ..skeleton.class_choice import as_trained
     from ..skeleton.store import SkeletonStore
-    from ..training.start import new_folder, source_of
+    from ..training.start import new_folder, prolonged, source_of
 
     earlier = resume or repeat
     assert earlier is not None
@@ -269,6 +288,8 @@ def _train_earlier(
     with SkeletonStore(data or path) as whole:
         clips = as_trained(whole, runs.classes_of(earlier))
         runs.check_fingerprint(earlier, clips)
+        if longer is not None:
+            config = prolonged(run, config, longer, output.note)
         output.note(f"Resuming {run} ({where})." if resume else f"Training {repeat} again in {run} ({where}).")
         report, missing = _train_one(output, clips, config, run, where, source, bool(resume))
     return [report], missing
@@ -324,7 +345,9 @@ def _train_new(
             else:
                 output.note(f"Training on {train_split} of {data} ({where}); {test_split} is left for `skag eval`.")
             run = folder / one if len(streams) > 1 else folder
-            report, unanswered = _train_one(output, clips, config, run, where, source)
+            if wanted.start is not None and not number:
+                _tell_start(output, wanted.start, config)
+            report, unanswered = _train_one(output, clips, config, run, where, source, start=wanted.start)
             reports.append(report)
             missing += unanswered
     return reports, missing
@@ -352,6 +375,20 @@ def _tell_unseen(output: Output, clips: SkeletonStore, config: Config, train_spl
         )
 
 
+def _tell_start(output: Output, start: Start, config: Config) -> None:
+    """What is unlike where the training starts from."""
+    if start.config is not None and start.config.data.stream != config.data.stream:
+        output.note(
+            f"Note: {start.path} was trained on stream {start.config.data.stream} and this run is of "
+            f"{config.data.stream}: --stream {start.config.data.stream} keeps it."
+        )
+    if known := [name for name in config.data.unseen if name in start.classes]:
+        output.note(
+            f"Warning: {start.path} has learned {known[0]!r}, which is to be unseen here: what this run says of it is "
+            "no estimate for classes that nothing was seen of."
+        )
+
+
 def _train_one(
     output: Output,
     clips: SkeletonStore,
@@ -360,6 +397,7 @@ def _train_one(
     where: torch.device,
     source: KnowledgeSource,
     resume: bool = False,
+    start: Start | None = None,
 ) -> tuple[dict[str, Any], list[Question]]:
     """Train one run, or resume it; its report, and the questions that the store did not answer."""
     from ..training import distributed
@@ -367,7 +405,7 @@ def _train_one(
     from .progress import Terminal
 
     with resumable(run), Terminal(output, where) as watcher:
-        report, missing = train_run(clips, config, run, source, where, watcher, output.note, resume=resume)
+        report, missing = train_run(clips, config, run, source, where, watcher, output.note, resume=resume, start=start)
     found = report.to_dict()
     if not distributed.leads():
         return found, []

@@ -9,21 +9,22 @@ Letters of this file: n clips, F measures of a clip, K classes, D width of a tex
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, RunError
+from ..methods.base import Candidate
 from ..metrics import wilson_interval
 from ..skeleton.kinematics import joint_motion
 from ..skeleton.store import SkeletonStore
 from ..suggestions import nearest_name
+from ..text import words_of
 from . import discriminant
+from .candidates import check_different
 
 PENALTY = 100.0  # lambda of the ridge
 _FARTHEST = 4.0  # standard deviations from the mean, at most, that a measure counts as
@@ -347,53 +348,9 @@ def _other_order(count: int, seed: int) -> np.ndarray:
 def class_vectors(classes: Sequence[str], texts: Mapping[str, Sequence[str]], embed: Callable) -> np.ndarray:
     """The text vector of every class, `[K, D]` of length 1: the mean over its `texts`, or over its bare name where it
     has none. `embed` takes sentences to unit vectors. Raises `DataError` where two classes have the same texts."""
-    given = [tuple(texts.get(name) or (name,)) for name in classes]
-    for number, each in enumerate(given):
-        if each in given[:number]:
-            first, second = classes[given.index(each)], classes[number]
-            raise DataError(
-                f"{first!r} and {second!r} have the same text: nothing tells them apart, describe one anew."
-            )
+    candidates = [Candidate(name, tuple(texts.get(name) or (words_of(name),))) for name in classes]
+    check_different(candidates)
+    given = [each.descriptions for each in candidates]
     vectors = embed([sentence for each in given for sentence in each])
     ends = np.cumsum([len(each) for each in given])[:-1]
     return unit(np.stack([part.mean(0) for part in np.split(vectors, ends)]))
-
-
-def unseen_classes(text: str, classes: Sequence[str]) -> list[str]:
-    """Unseen classes by name, with commas between them, or of a file with a name a line. Raises `DataError`."""
-    try:
-        is_file = Path(text).is_file()
-    except OSError:  # many names are too long for a path
-        is_file = False
-    parts = read_text_lines(Path(text)) if is_file else text.split(",")
-    names = list(dict.fromkeys(name.strip() for name in parts if name.strip()))
-    if not names:
-        raise DataError(f"--unseen {text}: it names no class.")
-    if unknown := [name for name in names if name not in classes]:
-        raise DataError(f"no class {unknown[0]!r}: {nearest_name(unknown[0], list(classes))}")
-    return names
-
-
-def read_text_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is no text in UTF-8: write one class a line.") from None
-
-
-def read_texts(path: Path) -> dict[str, list[str]]:
-    """What is said of classes: a JSON object of class to sentence, or to a list of them. Raises `DataError`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no file {path} with texts: give a JSON object, or leave out --texts.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise DataError(f"{path} is no JSON: write an object of class to sentence, or to a list of them.") from None
-    texts = {}
-    for name, said in found.items() if isinstance(found, dict) else ():
-        texts[name] = [said] if isinstance(said, str) else said
-        if not isinstance(texts[name], list) or not all(isinstance(each, str) and each.strip() for each in texts[name]):
-            raise DataError(f"{path}: {name!r} has no sentence or list of sentences.")
-    if not texts:
-        raise DataError(f"{path} holds no object of class to sentence, or to a list of them.")
-    return texts

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from .. import metrics, runs
+from . import added
 
 FILE = "calibration.json"
 _LEAST = 1e-12  # of a probability, before its logarithm is taken
@@ -103,9 +104,12 @@ def fit(labels: np.ndarray, probabilities: np.ndarray, networks: Sequence[str], 
 
 
 def network_hash(run: Path) -> str:
-    """SHA-256 of a run's weights."""
+    """SHA-256 of a run's weights, and of the classes added to them."""
     with (run / "best.pt").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    if (run / added.FILE).exists():
+        digest.update((run / added.FILE).read_bytes())
+    return digest.hexdigest()
 
 
 def path_for(folder: Path, networks: Sequence[str]) -> Path:

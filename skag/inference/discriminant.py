@@ -22,6 +22,7 @@ from ..skeleton.class_choice import as_trained
 from ..skeleton.kinematics import BODY_FEATURES, Anatomy, Recordings, Viewpoint, clip_attributes
 from ..skeleton.layouts import Layout
 from ..skeleton.store import UNKNOWN, SkeletonStore
+from . import added
 
 FILE = "kinematics.npz"
 _FARTHEST = 4.0  # standard deviations from the mean, at most, that an attribute counts as
@@ -104,6 +105,8 @@ def of_run(folder: Path, store: SkeletonStore | None = None) -> KinematicDiscrim
     """The discriminant kept in a run folder; where there is none it is fitted to the run's training clips, in `store`
     or the store that training found, and kept. Raises `RunError`."""
     path, source = folder / FILE, runs.read_json(folder, runs.DATA)
+    if (folder / added.FILE).exists():
+        raise RunError(f"--kinematics knows trained classes alone, and {folder} has added ones: leave it out.")
     wanted, numbers = source.get("fingerprint"), source.get("training")
     if path.exists() and (found := _load(path)).fingerprint == wanted:
         return found

@@ -19,6 +19,7 @@ from ..methods.base import Classifier
 from ..skeleton.class_choice import as_trained
 from ..skeleton.layouts import Layout
 from ..skeleton.store import SkeletonStore
+from .added import Added, WithAdded, read_added
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,17 @@ class Run:
     store_path: Path | None  # None: imported weights, whose recordings skag has not seen
     fingerprint: str | None
     epoch: int | None = None  # the one that was kept; None for imported weights
+    added: Added | None = None  # classes that were added to the trained ones, and stand behind them in `classes`
 
     @property
     def model(self) -> nn.Module:
         """The network."""
         return self.classifier.model
+
+    @property
+    def trained(self) -> list[str]:
+        """The classes that were trained."""
+        return self.classes[: len(self.classes) - len(self.added.names)] if self.added else self.classes
 
 
 @dataclass(frozen=True)
@@ -71,15 +78,19 @@ def load_run(folder: Path, device: torch.device) -> Run:
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them runs code
         raise RunError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train the run again.") from None
     classifier.model.to(device).eval()
+    added = read_added(folder, facts)
+    if added is not None:
+        classifier = WithAdded(classifier, facts["classes"], added)
     return Run(
         folder=folder,
         config=config,
         classifier=classifier,
-        classes=facts["classes"],
+        classes=[*facts["classes"], *(added.names if added else ())],
         layout=Layout.from_dict(facts["layout"], where),
         store_path=None if source["store"] is None else Path(source["store"]),
         fingerprint=source["fingerprint"],
         epoch=epoch if isinstance(epoch, int) else None,
+        added=added,
     )
 
 

@@ -116,7 +116,7 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """Recordings where `data.prepare` expects a skeleton store."""
 
     clips: Sequence[Clip]
@@ -175,7 +175,7 @@ class Predictor:
 
     def prepare(self, clips: Sequence[Clip]) -> list[data.Clips]:
         """Cleaned recordings as each of the runs sees them."""
-        batch = _Batch(clips, self.layout)
+        batch = Batch(clips, self.layout)
         with np.errstate(all="ignore"):  # what is too large has no finite probabilities in the end
             return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
 
@@ -184,7 +184,7 @@ class Predictor:
         if self.kinematics is None:
             return None
         with np.errstate(all="ignore"):
-            return self.kinematics.probabilities(_Batch(clips, self.layout), np.arange(len(clips)), self.layout)
+            return self.kinematics.probabilities(Batch(clips, self.layout), np.arange(len(clips)), self.layout)
 
     def uncalibrated(self, prepared: Sequence[data.Clips], opinion: np.ndarray | None = None) -> np.ndarray:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
@@ -425,6 +425,9 @@ def of_runs(
     if found is None:
         found = _calibrate(loaded, networks, num_views, store, device, batch_size, note, asked)
     sentences = next(filter(None, (method(run.config.method).sentences(run) for run in loaded)), {})
+    if first.added is not None:
+        described = zip(first.added.names, first.added.descriptions, strict=True)
+        sentences = sentences | {name: said for name, said in described if said}
     profile = _with_store(first.folder, store, profile_of_run)
     return Predictor(tuple(loaded), device, found, sentences, num_views, batch_size, asked, profile)
 

@@ -206,7 +206,10 @@ class Classifier(Protocol):
         a candidate that the method cannot answer.
 
         A method that compares what descriptions say, rather than names, has an attribute `reads_descriptions` that is
-        true: it is then given what the dialogue says of a class."""
+        true: it is then given what the dialogue says of a class.
+
+        A method to whose runs `skag add` can add classes also has `embed(x)`: where its network puts clips, `[N, D]`,
+        clips of one class near one another by cosine."""
         ...
 
 
@@ -226,7 +229,12 @@ class Findings:
 
 
 class Method(Protocol):
-    """What the package of a method offers. Nothing of it imports torch before it is called."""
+    """What the package of a method offers. Nothing of it imports torch before it is called.
+
+    For `train --from` it may also offer `axes(config)`: which of the network's weights lie along joints or classes, by
+    the end of their names, as sizes (-1: any), "joints" and "classes"; and `published_start(path)`: a published
+    checkpoint's weights as the network names them, its layout, and FIELD=VALUE for a network of its shape.
+    """
 
     CONFIG: type[Config]
     RECIPES: Mapping[str, Card]

@@ -17,12 +17,13 @@ from .. import runs
 from ..config import Config
 from ..errors import RunError
 from ..methods import method
-from ..methods.base import Facts, Knowledge, KnowledgeSource, Task, Watcher
+from ..methods.base import Facts, Knowledge, KnowledgeSource, Note, Task, Watcher
 from ..skeleton.clips import Clips, prepare
 from ..skeleton.store import SkeletonStore
 from . import distributed
 from .batches import hold_out, training_batches
 from .optim import Average, make_optimizer, make_scheduler
+from .start_from import Start, axes_of, reopened, take_over
 
 LAST, BEST = "last.pt", "best.pt"  # in a run folder
 
@@ -55,6 +56,8 @@ def train(
     *,
     source: KnowledgeSource | None = None,
     resume: bool = False,
+    start: Start | None = None,
+    note: Note = lambda text: None,
 ) -> TrainReport:
     """Train one recogniser and leave everything about it in the folder `run`.
 
@@ -62,12 +65,13 @@ def train(
     `select_on` "test" nothing is held out and the test split chooses. `source` is noted in the run: where its
     `knowledge` comes from. With `resume` a run that was interrupted goes on after its last finished epoch, to the same
     weights as if it never had been (on a CPU, bit for bit). Raises `DataError` where the split is too small, `RunError`
-    where a run cannot be resumed, or somebody else trains it.
+    where a run cannot be resumed, or somebody else trains it. With `start` the network begins with what fits of
+    weights that were trained before, which `note` is told.
 
     Several processes that torchrun started train one run together: the `knowledge` of the one that leads counts.
     """
     with runs.training(run) if distributed.leads() else nullcontext():
-        return _train(store, config, run, knowledge, device, watcher, source, resume)
+        return _train(store, config, run, knowledge, device, watcher, source, resume, start, note)
 
 
 def _train(
@@ -79,6 +83,8 @@ def _train(
     watcher: Watcher,
     source: KnowledgeSource | None,
     resume: bool,
+    start: Start | None,
+    note: Note,
 ) -> TrainReport:
     train_split, test_split = store.protocol(config.data.protocol)
     training, validation = store.splits[train_split], store.splits[test_split]
@@ -92,10 +98,12 @@ def _train(
     of_method = method(config.method)
     if not resume and distributed.leads():
         knowledge.begin_run(run)
-        shape = of_method.shape(config, store, knowledge)
+        shape = of_method.shape(config, store, knowledge) | ({} if start is None else {"from": start.to_record()})
         asking = {} if source is None else source.to_record()
         runs.write_run_facts(run, config, shape, store, training, validation, device, asking)
     distributed.share(None)  # the run folder is there
+    if resume and not (run / LAST).exists() and (record := runs.read_json(run, runs.CONFIG).get("from")):
+        start = reopened(record)
     numbers = validation[distributed.rank() :: distributed.size()]
     facts = Facts(
         classes=tuple(store.classes),
@@ -111,6 +119,11 @@ def _train(
     for number in range(reached, len(stages)):
         torch.manual_seed(config.train.seed)
         task = of_method.make_task(stages[number], config, facts, knowledge, device)
+        if start is not None and number == 0:
+            taken = take_over(start, task.model, axes_of(of_method, config), store.layout, store.classes)
+            if distributed.leads():
+                runs.note_fact(run, "from", start.to_record() | taken.to_record())
+                note(f"Starting from {start.path}:\n" + "\n".join(f"  {line}" for line in taken.lines()))
         loop = Loop(task, config, facts, watcher, stages, number)
         if resume and number == reached:
             loop.resume()
@@ -299,6 +312,10 @@ class Loop:
             self.average.updates = int(last["averaged_updates"])
         self.optimizer.load_state_dict(last["optimizer"])
         self.scheduler.load_state_dict(last["scheduler"])
+        for group, base, rate in zip(
+            self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True
+        ):  # as it was, unless the run is prolonged
+            group["lr"] = base * rate(self.scheduler.last_epoch)
         self.generator.set_state(last["generator"])
         self.epoch, self.best_epoch = last["epoch"], last["best_epoch"]
         self.best_score, self.highest_score = last["best_top1"], last["highest_top1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ..skeleton.store import SkeletonStore
 from ..skeleton.unseen import drawn, seen_part
 from . import distributed
 from .loop import TrainReport, train
+from .start_from import Start
 
 REHEARSAL = "rehearsal"  # in a run folder: a run in which some of the seen classes are unseen
 
@@ -39,6 +41,7 @@ class Wanted:
     changes: tuple[str, ...] = ()  # FIELD=VALUE
     unseen: tuple[str, ...] = ()  # classes of the store that nothing is learned from
     rehearse: int | None = None  # seen classes that the rehearsal leaves out; None: as `usual_rehearsal` says
+    start: Start | None = None  # what is trained on; without a recipe its configuration and network are taken
 
 
 def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) -> tuple[Config, list[str]]:
@@ -47,9 +50,13 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
     if not wanted.unseen and any(change.partition("=")[0].strip() == "data.unseen" for change in wanted.changes):
         raise RunError("--set data.unseen: give unseen classes by --unseen, which finds them in the store.")
     store = seen_part(store, wanted.unseen)
-    if wanted.recipe is None:
+    if wanted.recipe is None and wanted.start is not None and wanted.start.config is not None:
+        config, reasons = as_started(wanted.start.config, stream), []
+    elif wanted.recipe is None:
         train_split, _ = store.protocol(wanted.protocol)
         config, reasons = method(wanted.method or DEFAULT).derived(store, train_split, stream_named(stream), device)
+        if wanted.start is not None:
+            config = override(config, wanted.start.changes)
     else:
         config = recipes.fitted(recipes.recipe(wanted.recipe, stream), store)
         if wanted.method not in (None, config.method):
@@ -76,6 +83,45 @@ def with_clips(
         return store
     config, _ = configure(store, wanted, stream, device)
     return occurring(store, store.protocol(config.data.protocol)[0], note, names)
+
+
+def as_started(config: AnyConfig, stream: str) -> AnyConfig:
+    """The configuration of a run for clips of another store."""
+    data = dataclasses.replace(config.data, protocol=None, stream=stream_named(stream), unseen=(), rehearse=0)
+    return dataclasses.replace(config, data=data)
+
+
+def prolonged(run: Path, config: AnyConfig, epochs: int, note: Note) -> AnyConfig:
+    """The configuration of a run that is trained on until it has `epochs`, which its folder then says. Raises
+    `RunError` where that is no more than it was to have, or the method has several stages."""
+    if len(method(config.method).stages(config)) > 1:
+        raise RunError(f"{run} is trained in stages, of which --epochs names none: resume it as it is.")
+    before = config.train.epochs
+    if epochs <= before:
+        raise RunError(f"{run} was to have {before} epochs already: give more by --epochs, or resume it as it is.")
+    done = len(runs.read_lines(run / runs.METRICS))
+    settings = dataclasses.replace(config.train, epochs=epochs)
+    config = dataclasses.replace(config, train=settings)
+    if distributed.leads():
+        facts = runs.read_json(run, runs.CONFIG)
+        record = {"after_epoch": done, "from": before, "to": epochs}
+        runs.note_fact(run, "prolonged", [*facts.get("prolonged", ()), record])
+        runs.note_fact(run, "config", config.to_dict())
+        shares = [_cosine(done, settings.warmup, total) for total in (before, epochs)]
+        note(
+            f"Until epoch {epochs} instead of {before}: from here on the learning rate follows the cosine of {epochs} "
+            f"epochs, from {shares[1] * settings.lr:.2g} instead of {shares[0] * settings.lr:.2g} after epoch {done} "
+            "down to 0. A run of so many epochs from the beginning would have come here by other rates, to other "
+            "weights."
+        )
+    return config
+
+
+def _cosine(epoch: int, warmup: int, total: int) -> float:
+    """The share of the learning rate after an epoch, see `optim.make_scheduler`."""
+    if epoch < warmup:
+        return epoch / warmup
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(1, total - warmup)))
 
 
 def new_folder(folder: Path) -> Path:
@@ -123,8 +169,10 @@ def train_run(
     note: Note,
     *,
     resume: bool = False,
+    start: Start | None = None,
 ) -> tuple[TrainReport, Sequence[Question]]:
-    """Train one run, or resume it; its report, and the questions that the dialogue store did not answer.
+    """Train one run, or resume it, or `start` it from what was trained before; its report, and the questions that the
+    dialogue store did not answer.
 
     Nothing of unseen classes gets further than here: what learns is given the seen part of the `store`. A rehearsal, if
     the configuration wants one, is trained next, in the folder `REHEARSAL` of the run. Raises what `train` and the
@@ -138,12 +186,12 @@ def train_run(
     if second is not None and not resume and distributed.leads() and method(config.method).uses_knowledge(config):
         with open_knowledge(store, second, of_second, device.type, note):
             pass  # what it lacks is told before anything is trained
-    report, missing = _train_seen(store, config, run, source, device, watcher, note, resume)
+    report, missing = _train_seen(store, config, run, source, device, watcher, note, resume, start)
     if second is not None:
         more = [name for name in second.data.unseen if name in store.classes]
         note(f"Rehearsal in {folder}: as if {', '.join(more)} were unseen too.")
         part, going_on = seen_part(store, second.data.unseen), resume and (folder / runs.CONFIG).exists()
-        _train_seen(part, second, folder, of_second, device, watcher, note, going_on)
+        _train_seen(part, second, folder, of_second, device, watcher, note, going_on, start)
     return report, missing
 
 
@@ -173,17 +221,20 @@ def _train_seen(
     watcher: Watcher,
     note: Note,
     resume: bool,
+    start: Start | None,
 ) -> tuple[TrainReport, Sequence[Question]]:
     if not resume and device.type == "cpu" and config.train.precision == "bf16" and multiplies_bf16() is False:
         note("Note: this processor has no instructions for bf16: --set train.precision=float32 is faster.")
     if not distributed.leads():
         knowledge = method(config.method).without_knowledge(config, store)
-        return train(store, config, run, knowledge, device, watcher, source=source, resume=resume), ()
+        return train(store, config, run, knowledge, device, watcher, source=source, resume=resume, start=start), ()
     with open_knowledge(store, config, source, device.type, note) as knowledge:
         if knowledge.active and source.repeat is None:
             fixed = ", which answers no further questions" if LanguageModel.parse(knowledge.llm).is_imported else ""
             alone = ", from the store alone" if source.offline else ""
             note(f"Dialogues by {knowledge.llm}{fixed}{alone}.")
             source = dataclasses.replace(source, llm=knowledge.llm)
-        report = train(store, config, run, knowledge, device, watcher, source=source, resume=resume)
+        report = train(
+            store, config, run, knowledge, device, watcher, source=source, resume=resume, start=start, note=note
+        )
         return report, tuple(knowledge.missing)

@@ -16,6 +16,7 @@ from .script import SCRIPT
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from ...inference.loaded import Run
     from ...inference.scores import Predictions
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from .agents import Agents
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "describe_others", "faithful", "for_unseen",
-    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources",
-    "stages", "uses_knowledge", "without_knowledge",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "axes", "derived", "describe_others", "faithful", "for_unseen",
+    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "published_start", "sentences",
+    "shape", "sources", "stages", "uses_knowledge", "without_knowledge",
 ]  # fmt: skip
 
 
@@ -42,6 +43,25 @@ def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str],
 
     shape = make_run(path, run, config, classes, layout)
     return {"classes": shape.num_classes, "joints": shape.num_joints, "blocks": len(shape.channels)}
+
+
+def axes(config: CONFIG) -> dict[str, tuple[int | str, ...]]:
+    """Of the network's weights that lie along joints or classes."""
+    network, V, K = config.network, "joints", "classes"
+    places = config.data.num_bodies if network.joint_embedding and not network.present_bodies_only else 1
+    norm = (places, V, network.channels[0] if network.joint_embedding else 3)
+    return {
+        "gcn.A": (-1, V, V), "add_coeff": (V,), "pos_embedding": (1, V, -1), "critical_joints": (K, V),
+        "class_head.weight": (K, -1), "class_head.bias": (K,),
+        **{f"data_bn.{name}": norm for name in ("weight", "bias", "running_mean", "running_var")},
+    }  # fmt: skip
+
+
+def published_start(path: Path) -> tuple[Mapping[str, Tensor], Layout, list[str]]:
+    """A checkpoint of the published code to start a training from. Raises `RunError`."""
+    from .published import start
+
+    return start(path)
 
 
 def uses_knowledge(config: CONFIG) -> bool:
@@ -134,5 +154,5 @@ def sentences(run: Run) -> dict[str, str]:
     from .findings import history_of
 
     known = history_of(run).at(run.epoch or 0)
-    pairs = zip(run.classes, known or (), strict=known is not None)
+    pairs = zip(run.trained, known or (), strict=known is not None)
     return {name: each.sentence for name, each in pairs if each.sentence}

@@ -84,3 +84,7 @@ class SkeletonAgentClassifier:
         scale = self.model.alignment_scale if learned else 1 / reader.config.temperature
         cosines = scale * F.normalize(embedding, dim=-1) @ F.normalize(vectors, dim=-1).T  # N S
         return torch.stack([part.mean(1) for part in cosines.split(counts, 1)], 1)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The pooled features `[N, C]` that all heads read."""
+        return self.model.mean_features(x).mean(2).float()

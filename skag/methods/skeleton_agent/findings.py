@@ -17,7 +17,7 @@ from ...results.poses import typical_poses
 from ...skeleton.store import SkeletonStore
 from ..base import Findings
 from . import class_knowledge, network_figures, refreshes
-from .class_knowledge import History
+from .class_knowledge import ClassKnowledge, History
 from .config import SkeletonAgentConfig
 from .network import Recogniser
 from .page import page_parts
@@ -30,7 +30,7 @@ _STRONGEST_LINKS = 10
 def history_of(run: Run) -> History:
     """What the run's network was trained with, from epoch to epoch. Raises `RunError`."""
     config: Any = run.config
-    return class_knowledge.read(run.folder, run.classes, run.layout, config.agents.joints_from_distinctions)
+    return class_knowledge.read(run.folder, run.trained, run.layout, config.agents.joints_from_distinctions)
 
 
 def findings(
@@ -47,6 +47,8 @@ def findings(
     history, dialogue = history_of(run), class_knowledge.read_dialogue(run.folder)
     records = refreshes.read_refreshes(run.folder, run.classes, dialogue, history)
     known = history.at(config.train.epochs if run.epoch is None else run.epoch)
+    if known is not None and run.added is not None:
+        known = [*known, *(ClassKnowledge(each, (), {}) for each in run.added.descriptions)]
     snapshots = refreshes.read_snapshots(run.folder, _SHOWN_EPOCHS) if config.agents.beta else []
     topology_BVV = learned_topology(model)
     matches = [
@@ -58,15 +60,15 @@ def findings(
     ]
 
     def draw(folder: Path, confused: Sequence[int], seed: int) -> dict[str, Path]:
-        drawn = {"topology": folder / "topology.png"}
+        drawn, drawable = {"topology": folder / "topology.png"}, [k for k in confused if k < len(run.trained)]
         network_figures.topology_figure(topology_BVV, run.layout.joints, drawn["topology"])
         if snapshots:
             drawn["embeddings"] = folder / "embeddings.png"
-            shown = sorted(confused[:_SHOWN_CLASSES])
+            shown = sorted(drawable[:_SHOWN_CLASSES])
             network_figures.embedding_figure(snapshots, run.classes, shown, drawn["embeddings"], seed)
         if known is not None:
             drawn["critical-joints"] = folder / "critical-joints.png"
-            shown = sorted(confused[: network_figures.MOST_BODIES])
+            shown = sorted(drawable[: network_figures.MOST_BODIES])
             split = predictions.split
             trained = next((train for train, test in store.protocols().values() if test == split), split)
             network_figures.critical_joints_figure(

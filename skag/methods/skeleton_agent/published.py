@@ -17,7 +17,7 @@ from torch import Tensor
 from ... import runs
 from ...encoders.protogcn import NUM_BRANCHES
 from ...errors import RunError
-from ...skeleton.layouts import Layout
+from ...skeleton.layouts import Layout, load_layout
 from .config import SkeletonAgentConfig
 from .network import ModelConfig, Recogniser
 
@@ -190,6 +190,27 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise RunError(f"{path} holds no state dict: give a checkpoint of the published code.")
     return {str(name): value for name, value in state.items()}
+
+
+_LAYOUTS = {25: "nturgb+d", 20: "kinect-v1", 17: "coco"}  # of published checkpoints, by their joints: they do not say
+
+
+def start(path: Path) -> tuple[dict[str, Tensor], Layout, list[str]]:
+    """Weights of a published checkpoint as skag's network names them, the layout that it must be of, and the fields of
+    a configuration whose network has its shape. Raises `RunError`."""
+    config, state = from_published(read_checkpoint(path), str(path))
+    if config.num_joints not in _LAYOUTS:
+        known = ", ".join(f"{joints} ({name})" for joints, name in _LAYOUTS.items())
+        raise RunError(f"{path} is of {config.num_joints} joints, and which ones it does not say: known are {known}.")
+    fields = {
+        "network.channels": ",".join(map(str, config.channels)),
+        "network.strides": ",".join(map(str, config.strides)),
+        "network.joint_embedding": str(config.joint_embedding).lower(),
+        "network.present_bodies_only": "false",
+        "data.num_bodies": str(config.num_bodies),
+    }
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    return weights, load_layout(_LAYOUTS[config.num_joints]), [f"{name}={value}" for name, value in fields.items()]
 
 
 def import_checkpoint(
