@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import metrics
+from .. import metrics, runs
 from ..errors import DataError, RunError
 from ..methods.base import Candidate
 from ..skeleton.class_choice import as_trained, matching
@@ -325,8 +325,14 @@ def _mixing(judge: Judge, note: Callable[[str], None]) -> Mixing:
     """Weights and shift, chosen on the run's rehearsal where there is one."""
     run, folder = judge.run, judge.run.folder / REHEARSAL
     equal = {name: 1 / len(judge.asked) for name in judge.asked}
-    if not (folder / "best.pt").exists() or judge.learned is None:
-        why = "no rehearsal" if judge.learned is not None else "the store of the training is not at hand"
+    state = runs.summarise(folder).state if folder.is_dir() else "missing"
+    if state != "finished" or judge.learned is None:
+        why = (
+            "no rehearsal"
+            if state != "interrupted"
+            else f"the rehearsal was interrupted: skag train --resume {run.folder}"
+        )
+        why = why if judge.learned is not None else "the store of the training is not at hand"
         return Mixing(equal, 0.0, f"not chosen ({why}): equal weights, seen classes not lowered")
     second = load_run(folder, judge.device)
     part = as_trained(judge.learned, run.classes)
