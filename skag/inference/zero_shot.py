@@ -25,6 +25,7 @@ from ..errors import DataError, RunError
 from ..methods.base import Candidate
 from ..skeleton.class_choice import as_trained, matching
 from ..skeleton.clips import prepare
+from ..skeleton.splitting import occurring_classes
 from ..skeleton.store import SkeletonStore
 from ..skeleton.unseen import RULE
 from ..suggestions import nearest_name
@@ -199,11 +200,13 @@ def evaluate_classes(
 
 
 def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict[str, Sequence[str]]]:
-    """The candidates' names as the store writes them, and what a person says of them."""
-    seen = [name for name in store.classes if name in run.classes]
-    unseen = [name for name in store.classes if name not in run.classes]
+    """The candidates' names as the store writes them, and what a person says of them. Of the store's classes those
+    count that have a clip."""
+    there = [store.classes[number] for number in occurring_classes(store)]
+    seen = [name for name in there if name in run.classes]
+    unseen = [name for name in there if name not in run.classes]
     if which in WHICH:
-        names = {"unseen": unseen, "seen": seen, "all": store.classes}[which]
+        names = {"unseen": unseen, "seen": seen, "all": there}[which]
         if not unseen and which == "unseen":
             raise DataError(
                 f"{run.folder} was trained on all {len(seen)} classes of {store.path}, none is unseen: train with "
