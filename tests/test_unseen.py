@@ -18,7 +18,7 @@ from skag.config import replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
-from skag.errors import DataError, RunError
+from skag.errors import DataError, DialogueError, RunError
 from skag.inference import zero_shot
 from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
@@ -154,6 +154,20 @@ def test_a_run_is_the_same_whatever_the_unseen_clips_are(tiny_store: Path, tmp_p
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     assert rest == other_rest
     assert UNSEEN not in rest[2][0] + rest[2][1]
+
+
+def test_what_was_measured_of_all_classes_is_not_used(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=1), "data", unseen=(UNSEEN,))
+    source = KnowledgeSource(dialogues, "measured")
+    with SkeletonStore(tiny_store) as store:
+        with pytest.raises(DialogueError, match=f"seen classes alone: run .* --unseen '{UNSEEN}' --store"):
+            train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
+        assert not (tmp_path / "run").exists()
+        invoke("describe", tiny_store, "--unseen", UNSEEN, "--store", dialogues)
+        train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
+    found = zero_shot.evaluate_classes(tmp_path / "run", "all", opinions=["embedding"], device=CPU)
+    said = {each.name: each.text for each in found.classes}
+    assert said[UNSEEN] == (UNSEEN,) and all(said[name] != (name,) for name in SEEN), "sentences of the dialogue"
 
 
 def test_what_is_derived_from_the_data_is_of_the_seen_clips(tiny_store: Path) -> None:
