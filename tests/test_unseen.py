@@ -188,6 +188,12 @@ def test_a_rehearsal_leaves_out_seen_classes_too(tiny_store: Path, tmp_path: Pat
     run = names_only(tiny_store, tmp_path / "run", rehearse=1)
     second = load_run(run / REHEARSAL, CPU)
     assert len(second.classes) == 2 and UNSEEN in second.config.data.unseen and second.config.data.rehearse == 0
+    before = (run / REHEARSAL / "best.pt").read_bytes()
+    shutil.rmtree(run / REHEARSAL)
+    config = runs.read_config(run)
+    with SkeletonStore(tiny_store) as store:
+        train_run(store, config, run, KnowledgeSource(tmp_path / "d.h5"), CPU, Silent(), quiet, resume=True)
+    assert (run / REHEARSAL / "best.pt").read_bytes() == before, "resumed: what is missing is trained"
     with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="leave at least two"):
         rehearsal_of(replace(small(), "data", rehearse=2), seen_part(store, (UNSEEN,)))
     found = zero_shot.evaluate_classes(run, "all", device=CPU)
