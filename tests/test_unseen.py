@@ -22,7 +22,7 @@ from skag.errors import DataError, DialogueError, RunError
 from skag.inference import zero_shot
 from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
-from skag.inference.zero_shot import OPINIONS, Mixing, harmonic, mixed, shares
+from skag.inference.opinions import OPINIONS, Mixing, harmonic, mixed, shares
 from skag.methods.base import Candidate, KnowledgeSource
 from skag.methods.skeleton_agent.config import AgentConfig
 from skag.methods.skeleton_agent.losses import class_alignment_loss
