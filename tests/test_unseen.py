@@ -18,11 +18,11 @@ from skag.config import replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
-from skag.errors import DataError, RunError
+from skag.errors import DataError, DialogueError, RunError
 from skag.inference import zero_shot
 from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
-from skag.inference.zero_shot import OPINIONS, Mixing, harmonic, mixed, shares
+from skag.inference.opinions import OPINIONS, Mixing, harmonic, mixed, shares
 from skag.methods.base import Candidate, KnowledgeSource
 from skag.methods.skeleton_agent.config import AgentConfig
 from skag.methods.skeleton_agent.losses import class_alignment_loss
@@ -156,6 +156,20 @@ def test_a_run_is_the_same_whatever_the_unseen_clips_are(tiny_store: Path, tmp_p
     assert UNSEEN not in rest[2][0] + rest[2][1]
 
 
+def test_what_was_measured_of_all_classes_is_not_used(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    config = replace(small(epochs=1), "data", unseen=(UNSEEN,))
+    source = KnowledgeSource(dialogues, "measured")
+    with SkeletonStore(tiny_store) as store:
+        with pytest.raises(DialogueError, match=f"seen classes alone: run .* --unseen '{UNSEEN}' --store"):
+            train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
+        assert not (tmp_path / "run").exists()
+        invoke("describe", tiny_store, "--unseen", UNSEEN, "--store", dialogues)
+        train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
+    found = zero_shot.evaluate_classes(tmp_path / "run", "all", opinions=["embedding"], device=CPU)
+    said = {each.name: each.text for each in found.classes}
+    assert said[UNSEEN] == (UNSEEN,) and all(said[name] != (name,) for name in SEEN), "sentences of the dialogue"
+
+
 def test_what_is_derived_from_the_data_is_of_the_seen_clips(tiny_store: Path) -> None:
     with SkeletonStore(tiny_store) as store:
         config, reasons = configure(store, Wanted(unseen=(UNSEEN, "step")), "j", "cpu")
@@ -174,6 +188,12 @@ def test_a_rehearsal_leaves_out_seen_classes_too(tiny_store: Path, tmp_path: Pat
     run = names_only(tiny_store, tmp_path / "run", rehearse=1)
     second = load_run(run / REHEARSAL, CPU)
     assert len(second.classes) == 2 and UNSEEN in second.config.data.unseen and second.config.data.rehearse == 0
+    before = (run / REHEARSAL / "best.pt").read_bytes()
+    shutil.rmtree(run / REHEARSAL)
+    config = runs.read_config(run)
+    with SkeletonStore(tiny_store) as store:
+        train_run(store, config, run, KnowledgeSource(tmp_path / "d.h5"), CPU, Silent(), quiet, resume=True)
+    assert (run / REHEARSAL / "best.pt").read_bytes() == before, "resumed: what is missing is trained"
     with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="leave at least two"):
         rehearsal_of(replace(small(), "data", rehearse=2), seen_part(store, (UNSEEN,)))
     found = zero_shot.evaluate_classes(run, "all", device=CPU)

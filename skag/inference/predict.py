@@ -33,6 +33,7 @@ from .candidates import check_answers, make_candidates, said_of, without_descrip
 from .familiarity import profile_of_run
 from .fusion import stream_weight
 from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
+from .opinions import Chooser, held_out_opinions, open_chooser
 from .recordings import Failure, InputRecording, cleaned, of_array
 from .scores import predict_clips, predict_prepared
 
@@ -162,6 +163,7 @@ class Predictor:
     kinematics: discriminant.KinematicDiscriminant | None = None  # asked beside the runs
     profile: dict[str, Any] | None = None  # of the first run's training clips; None where they are not at hand
     candidates: tuple[Candidate, ...] | None = None  # the classes to choose among; None: the trained ones
+    chooser: Chooser | None = None  # who chooses among candidates by their texts
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -180,7 +182,11 @@ class Predictor:
             return [data.prepare(batch, np.arange(len(clips)), run.config.data, self.device) for run in self.runs]
 
     def opinion(self, clips: Sequence[Clip]) -> np.ndarray | None:
-        """What measured motion says of cleaned recordings, probabilities `[N, K]`; None where it is not asked."""
+        """What measured motion says of cleaned recordings, probabilities `[N, K]` (of a chooser: scores); None where it
+        is not asked."""
+        if self.chooser is not None:
+            with np.errstate(all="ignore"):
+                return self.chooser.of_motion(_Batch(clips, self.layout), np.arange(len(clips)))
         if self.kinematics is None:
             return None
         with np.errstate(all="ignore"):
@@ -189,6 +195,9 @@ class Predictor:
     def uncalibrated(self, prepared: Sequence[data.Clips], opinion: np.ndarray | None = None) -> np.ndarray:
         """Probabilities float64 `[N, K]` of prepared recordings, those of several runs fused, as `skag eval` does, and
         multiplied with the `opinion` `[N, K]` or `[1, K]` of all of them."""
+        if self.chooser is not None:
+            scores = self.chooser.of_network(prepared[0])
+            return torch.from_numpy(scores if opinion is None else scores + opinion).softmax(1).numpy()
         found = [
             predict_prepared(run.classifier, clips, run.config.data, self.batch_size, self.num_views, self.candidates)
             for run, clips in zip(self.runs, prepared, strict=True)
@@ -415,7 +424,9 @@ def of_runs(
             )
     num_views = max(run.config.data.test_views for run in loaded)
     if candidates is not None:
-        return _of_candidates(loaded, candidates, store, device, batch_size, num_views, note)
+        if len(loaded) > 1:
+            raise RunError("candidates are chosen among by one run: leave out --with, or --classes.")
+        return _of_candidates(first, candidates, store, device, batch_size, num_views, note)
     networks = [calibration.network_hash(run.folder) for run in loaded]
     asked = None
     if kinematics:
@@ -433,7 +444,7 @@ def of_runs(
 
 
 def _of_candidates(
-    loaded: Sequence[Run],
+    run: Run,
     given: Sequence[Candidate],
     store: Path | None,
     device: torch.device,
@@ -441,31 +452,38 @@ def _of_candidates(
     num_views: int,
     note: Callable[[str], None],
 ) -> Predictor:
-    """A predictor that chooses among candidates, by their texts where one of them was never trained or has sentences of
-    a person's own."""
-    first, names = loaded[0], [each.name for each in given]
-    own = {each.name: each.descriptions for each in given}
-    said = said_of(first, names)
-    chosen = tuple(make_candidates(names, first.classifier, own, said))
-    trained = make_candidates(first.classes, first.classifier, None, said_of(first, first.classes))
-    if set(names) <= set(first.classes) and not any(own.values()):
-        chosen, trained = tuple(without_descriptions(chosen)), without_descriptions(trained)
-    for run in loaded:  # what cannot answer says so before anything is read
-        check_answers(run, chosen, device)
-    found = _calibrate(loaded, [], num_views, store, device, batch_size, note, None, trained, len(names))
+    """A predictor that chooses among candidates: by their texts and all `opinions.OPINIONS`, or, where all of them were
+    trained and have no sentences of a person's own, by the network's own head."""
+    names, own = [each.name for each in given], {each.name: each.descriptions for each in given}
+    said = said_of(run, names)
+    chosen = make_candidates(names, run.classifier, own, said)
+    trained = make_candidates(run.classes, run.classifier, None, said_of(run, run.classes))
     sentences = {each.name: " ".join(own.get(each.name) or ()) or said.get(each.name, "") for each in chosen}
-    profile = _with_store(first.folder, store, profile_of_run)
-    return Predictor(
-        tuple(loaded),
-        device,
-        found,
-        {name: text for name, text in sentences.items() if text},
-        num_views,
-        batch_size,
-        None,
-        profile,
-        chosen,
-    )
+    sentences = {name: text for name, text in sentences.items() if text}
+    profile = _with_store(run.folder, store, profile_of_run)
+    if set(names) <= set(run.classes) and not any(own.values()):
+        chosen, trained = without_descriptions(chosen), without_descriptions(trained)
+        found = _calibrate([run], [], num_views, store, device, batch_size, note, None, trained, len(names))
+        return Predictor((run,), device, found, sentences, num_views, batch_size, None, profile, tuple(chosen))
+    check_answers(run, chosen, device)
+    with ExitStack() as stack:
+        path = store or run.store_path
+        learned = stack.enter_context(SkeletonStore(path)) if path is not None and path.is_file() else None
+        if learned is not None and learned.fingerprint != run.fingerprint:
+            learned = None
+        how = {"batch_size": batch_size, "num_views": num_views}
+        chooser = open_chooser(run, chosen, learned, device, note=note, **how)
+        found = None
+        if chooser.rehearsed is not None:
+            found = calibration.fit(*chooser.rehearsed, [], num_views)
+        elif learned is not None:
+            judged = held_out_opinions(run, trained, learned, device, chooser.mixing, **how)
+            found = calibration.fit(*_among(*judged, len(names)), [], num_views)
+        else:
+            note(
+                f"Note: probabilities are not calibrated, since the clips of {run.folder} are not at hand: give --data."
+            )
+    return Predictor((run,), device, found, sentences, num_views, batch_size, None, profile, tuple(chosen), chooser)
 
 
 def _with_store(folder: Path, store: Path | None, work: Callable[[Path, SkeletonStore | None], T]) -> T:

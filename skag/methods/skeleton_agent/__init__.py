@@ -128,10 +128,11 @@ def make_findings(
 
 
 def describe_others(run: Run, names: Sequence[str]) -> dict[str, str]:
-    """What the dialogue store of the run's training says of classes; empty where it lacks one of them."""
-    from ...dialogue.describe import load
+    """What the dialogue store of the run's training says of classes, without those that it lacks. Nothing by
+    `measured`, which has it from recordings of these very classes."""
+    from ...backends.names import LanguageModel
+    from ...dialogue.describe import described_with, load
     from ...dialogue.store import DialogueStore
-    from ...errors import DialogueError
     from ...runs import read_json
     from . import selector
 
@@ -142,10 +143,10 @@ def describe_others(run: Run, names: Sequence[str]) -> dict[str, str]:
     found = {}
     with DialogueStore(Path(path)) as kept:
         for name in names:
-            try:
-                found[name] = selector.sentences(load(kept, [name], run.layout, SCRIPT))[0]
-            except DialogueError:
-                continue
+            by = [LanguageModel.parse(spec) for spec in described_with(kept, [name], run.layout, SCRIPT)]
+            if others := [llm for llm in by if not llm.is_measured]:
+                said = load(kept, [name], run.layout, SCRIPT, identity=others[0].identity)
+                found[name] = selector.sentences(said)[0]
     return found
 
 

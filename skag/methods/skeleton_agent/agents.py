@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -353,7 +354,10 @@ def open_agents(
     with DialogueStore(source.dialogues) as kept:
         answering = _Answering.open(config, store, source, kept, note)
         load_stored = load_imported if answering.imported and source.asks_again else load
-        conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity)
+        try:
+            conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity)
+        except DialogueError as error:
+            raise _of_seen_classes(error, config, store, source, answering.llm) from None
         texts = load_prompts(SCRIPT, source.prompts)
 
         def ask(
@@ -393,6 +397,20 @@ def open_agents(
         earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents
+
+
+def _of_seen_classes(
+    error: DialogueError, config: SkeletonAgentConfig, store: SkeletonStore, source: KnowledgeSource, llm: str
+) -> DialogueError:
+    """The error of a dialogue that is not there, or what is to be done where only seen classes may be described."""
+    unseen = config.data.unseen
+    if not unseen or not LanguageModel.parse(llm).is_measured:
+        return error
+    names = shlex.quote(",".join(unseen))
+    return DialogueError(
+        f"{source.dialogues} has no description by measured of the {len(store.classes)} seen classes alone: run `skag "
+        f"describe {store.path} --unseen {names} --store {source.dialogues}`, which measures nothing of the unseen."
+    )
 
 
 @dataclass(frozen=True)

@@ -253,7 +253,7 @@ def faithful(config: SkeletonAgentConfig, to: str, dims: int) -> SkeletonAgentCo
 
 def for_unseen(config: SkeletonAgentConfig) -> SkeletonAgentConfig:
     """`config` for classes that nothing is seen of: the embedding is aligned with bare names, seen from their mean,
-    over all seen classes, and no language model is asked. Compared on held-out seen classes (docs/unseen.md).
+    over all seen classes, and no language model is asked. docs/unseen.md has what was compared.
 
     The last epoch is kept: to hold out classes that choose one costs classes to learn from.
     """
