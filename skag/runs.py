@@ -305,6 +305,8 @@ def list_runs(folder: Path) -> list[RunSummary]:
     """
     if not folder.is_dir():
         otherwise = "`skag train DATA.h5` makes runs in runs/, or name another folder."
+        if folder.exists():
+            raise RunError(f"{folder} is a file: name a folder that holds runs, or leave it out for runs/.")
         raise RunError(f"no folder {folder}: {did_you_mean(folder, otherwise, Path.is_dir)}")
     found = []
     for here, folders, files in os.walk(folder):
