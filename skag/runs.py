@@ -96,7 +96,7 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if other := no_run(run):
+        if not any((run / part).exists() for part in _TELLTALE) and (other := no_run(run)):
             raise RunError(other) from None
         raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):

@@ -127,7 +127,8 @@ _NO_RUN = {
 }
 _NO_RECORDINGS = {
     "store": "is a skeleton store already: `skag check {path}` looks at it, `skag train {path}` trains on it",
-    "run": "is a run folder and holds no recordings: `skag eval {path}` evaluates it, `skag predict {path} FILES` uses it",
+    "run": "is a run folder and holds no recordings: `skag eval {path}` evaluates it, `skag predict {path} FILES` "
+    "uses it",
     "runs": "is a folder of runs and holds no recordings: `skag runs {path}` lists them",
     "part of a run": "belongs to a run and holds no recordings: `skag eval {folder}` evaluates that run",
     "dialogues": "is a dialogue store and holds no recordings: give it as --store {path}",
