@@ -33,6 +33,7 @@ from .skeleton.sides import Sides
 from .skeleton.splitting import SPLIT_BY, SplitBy, SplitRecording, make_splits
 from .skeleton.splitting import split_by as read_split_by
 from .skeleton.store import Clip, StoreWriter, is_store, write_store
+from .suggestions import no_recordings
 from .targets import check_target
 
 Progress = Callable[[int, int | None], None]  # recordings done, recordings in all where known
@@ -133,6 +134,8 @@ def convert(
     source, out = Path(source), Path(out)
     wanted = read_split_by(split_by) if split_by is not None else None
     _check_target(source, out)
+    if format is None and (other := no_recordings(source)):
+        raise DataError(other)
 
     workers = Workers(jobs)
     data = open_source(

@@ -97,7 +97,7 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if other := no_run(run):
+        if not any((run / part).exists() for part in _TELLTALE) and (other := no_run(run)):
             raise RunError(other) from None
         raise RunError(f"{run} is no complete run folder, {name} is missing: train it again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -321,6 +321,8 @@ def list_runs(folder: Path) -> list[RunSummary]:
     """
     if not folder.is_dir():
         otherwise = "`skag train DATA.h5` makes runs in runs/, or name another folder."
+        if folder.exists():
+            raise RunError(f"{folder} is a file: name a folder that holds runs, or leave it out for runs/.")
         raise RunError(f"no folder {folder}: {did_you_mean(folder, otherwise, Path.is_dir)}")
     found = []
     for here, folders, files in os.walk(folder):

@@ -125,6 +125,15 @@ _NO_RUN = {
     "video": "is video, and a run folder is wanted: a pose estimator makes joints of it for `skag predict RUN FILES`",
     "folder": "is a folder without a config.json, no run: `skag train DATA.h5` makes runs, `skag runs` lists them",
 }
+_NO_RECORDINGS = {
+    "store": "is a skeleton store already: `skag check {path}` looks at it, `skag train {path}` trains on it",
+    "run": "is a run folder and holds no recordings: `skag eval {path}` evaluates it, `skag predict {path} FILES` "
+    "uses it",
+    "runs": "is a folder of runs and holds no recordings: `skag runs {path}` lists them",
+    "part of a run": "belongs to a run and holds no recordings: `skag eval {folder}` evaluates that run",
+    "dialogues": "is a dialogue store and holds no recordings: give it as --store {path}",
+    "onnx": "is an exported network and holds no recordings",
+}
 
 
 def no_store(path: Path) -> str | None:
@@ -141,6 +150,11 @@ def no_run(path: Path) -> str | None:
     For whoever opens a run: raise it where it has no config.json.
     """
     return _said(path, _NO_RUN)
+
+
+def no_recordings(path: Path) -> str | None:
+    """Why something of skag's own is no recordings, with the command that it is for; None where nothing is known."""
+    return _said(path, _NO_RECORDINGS)
 
 
 def _said(path: Path, sentences: dict[str, str]) -> str | None:

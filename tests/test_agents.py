@@ -146,6 +146,9 @@ def test_answers_measured_on_other_clips_are_not_taken(tiny_store: Path, tmp_pat
     with SkeletonStore(tiny_store) as store:
         described(store, tmp_path / "d.h5")
         store.fingerprint = "another"
-        opened = agents_of(CONFIG, store, tmp_path / "d.h5", llm="measured")
+        opened = agents_of(CONFIG, store, tmp_path / "d.h5", llm="measured", offline=True)
         with pytest.raises(DialogueError, match="lacks rounds 1 to 5"), opened:
             pass
+        with agents_of(CONFIG, store, tmp_path / "d.h5", llm="measured") as agents:  # they are measured anew
+            told = agents.conversations[0].exchanges
+            assert {exchange.identity["data"] for exchange in told.values()} == {"another"}

@@ -208,7 +208,8 @@ def test_bad_recordings_end_in_one_line(make, says, tmp_path, monkeypatch, capsy
         (["train", "absent.h5"], "no skeleton store absent.h5"),
         (["train", "classes.txt"], "no readable HDF5 file"),
         (["train", "tiny.h5", "--recipe", "dmo"], "did you mean 'demo'"),
-        (["train", "tiny.h5", "--recipe", "demo"], "skag describe tiny.h5"),
+        (["train", "tiny.h5", "--recipe", "demo", "--offline"], "skag describe tiny.h5 --llm measured"),
+        (["train", "tiny.h5", "--recipe", "demo", "--llm", "ollama/x"], "skag describe tiny.h5 --llm ollama/x --store"),
         (["train", "tiny.h5", "--protocol", "xview"], "no protocol 'xview'"),
         (["train", "tiny.h5", "--text-encoder", "lexcal"], "lexical"),
         (["train", "tiny.h5", "--device", "cuda"], "finds no cuda device"),
@@ -219,7 +220,7 @@ def test_bad_recordings_end_in_one_line(make, says, tmp_path, monkeypatch, capsy
         (["train", "tiny.h5", "--store", "./tiny.h5"], "tiny.h5 is the skeleton store"),
         (["ablate", "tiny.h5", "--store", "./tiny.h5", "--out", "a"], "tiny.h5 is the skeleton store"),
         (["eval", "nowhere"], "no run folder nowhere"),
-        (["analyze-confusion", "full"], "no complete run folder"),
+        (["analyze-confusion", "full"], "full is a folder without a config.json, no run"),
     ],
 )
 def test_wrong_input_ends_in_one_line(arguments, says, recordings, monkeypatch, capsys) -> None:

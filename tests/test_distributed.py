@@ -76,7 +76,7 @@ def test_two_processes_train_what_one_does_with_the_double_batch(
 
 
 def test_a_mistake_ends_all_processes_in_a_line_each(pair: Pair, described: Path, tiny_store: Path) -> None:
-    done = pair.skag("train", tiny_store, "--store", "nowhere.h5", *OPTIONS, folder=described)
+    done = pair.skag("train", tiny_store, "--store", "nowhere.h5", "--offline", *OPTIONS, folder=described)
     lines = [line for line in done.stderr.splitlines() if line.startswith("skag: ")]
     assert done.codes == [1, 1] and any("has no dialogue about the classes" in line for line in lines)
     assert "skag: process 1 ends, since another one did." in lines

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from skag.cli import app, completion
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, write_store
-from skag.suggestions import did_you_mean, nearest_path, no_run, no_store, what_is
+from skag.suggestions import did_you_mean, nearest_path, no_recordings, no_run, no_store, what_is
 
 from .helpers.commands import HEAVY, failure, invoke
 
@@ -95,9 +95,19 @@ def test_what_was_given_in_another_things_place_is_named(folder: Path, monkeypat
         (["train", "squat.csv"], "`skag convert squat.csv squat.h5` makes one"),
         (["check", "runs/ucla-j"], "is a run folder, no skeleton store: `skag eval runs/ucla-j` evaluates it"),
         (["check", "runs"], "`skag runs runs` lists them"),
+        (["eval", "squat.csv"], "`skag predict RUN squat.csv` recognises them"),
+        (["predict", "real.h5", "runs/ucla-j"], "the run comes first, as in `skag predict RUN real.h5`"),
+        (["eval", "runs"], "is a folder of runs: give one of them"),
+        (["convert", "real.h5", "again.h5"], "is a skeleton store already"),
+        (["convert", "runs", "again.h5"], "is a folder of runs and holds no recordings"),
+        (["runs", "squat.csv"], "squat.csv is a file: name a folder that holds runs"),
+        (["dialogues", "list", "--store", "squat.csv"], "is a recording, no dialogue store: choose another --store"),
     ):
         code, printed = failure(monkeypatch, capsys, *arguments)
         assert code == 1 and says in printed and printed.count("\n") == 1
+    assert "real.h5 is a skeleton store already: `skag check real.h5`" in no_recordings(Path("real.h5"))
+    assert "runs/ucla-j is a run folder and holds no recordings" in no_recordings(Path("runs/ucla-j"))
+    assert no_recordings(Path("squat.csv")) is None
     assert "`skag predict RUN squat.csv` recognises them" in no_run(Path("squat.csv"))
     assert "is a skeleton store, no run folder: `skag train real.h5`" in no_run(Path("real.h5"))
     assert "give its folder, runs/ucla-j" in no_run(Path("runs/ucla-j/best.pt"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -20,12 +21,14 @@ from skag.backends import open_backend
 from skag.backends.base import BackendDown
 from skag.config import replace
 from skag.device import trains_in_bf16
+from skag.dialogue.store import DialogueStore
 from skag.encoders.graph import GRAPHS
 from skag.errors import DialogueError, RunError
 from skag.inference.loaded import load_run
 from skag.inference.scores import predict_split, save_predictions
+from skag.methods.base import KnowledgeSource
 from skag.methods.skeleton_agent import class_knowledge
-from skag.methods.skeleton_agent.agents import REFRESHES, Agents
+from skag.methods.skeleton_agent.agents import REFRESHES, Agents, open_agents
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton.clips import prepare
 from skag.skeleton.store import SkeletonStore
@@ -35,7 +38,18 @@ from skag.training.loop import Loop, train
 from skag.training.optim import Average
 
 from .helpers.text_towers import add_model
-from .helpers.training import CPU, Silent, Stop, StopsAt, agents_of, repeated, run_training, small, task_for_a_step
+from .helpers.training import (
+    CPU,
+    Silent,
+    Stop,
+    StopsAt,
+    agents_of,
+    quiet,
+    repeated,
+    run_training,
+    small,
+    task_for_a_step,
+)
 
 
 def test_a_run_learns_asks_and_records(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
@@ -168,8 +182,34 @@ def test_without_the_loss_terms_nobody_is_asked(tiny_store: Path, tmp_path: Path
 
 
 def test_classes_that_nobody_described_are_named(tiny_store: Path, tmp_path: Path) -> None:
-    with pytest.raises(DialogueError, match="skag describe"):
-        run_training(small(), tiny_store, tmp_path / "none.h5", tmp_path / "run")
+    offline = KnowledgeSource(tmp_path / "none.h5", offline=True)
+    measured = f"skag describe {tiny_store} --llm measured --store {tmp_path / 'none.h5'}"
+    with SkeletonStore(tiny_store) as store, pytest.raises(DialogueError, match=re.escape(f"run `{measured}` first")):
+        open_agents(small(), store, offline, "cpu", quiet).__enter__()
+
+
+def test_measured_describes_the_classes_where_nobody_has(tiny_store: Path, tmp_path: Path) -> None:
+    source, notes = KnowledgeSource(tmp_path / "new.h5"), []
+    with SkeletonStore(tiny_store) as store:
+        for _ in range(2):
+            with open_agents(small(), store, source, "cpu", notes.append) as agents:
+                assert agents.llm == "measured" and len(agents.conversations) == 4
+    assert notes == ["4 classes described by `measured`, from their training clips: 20 questions answered."]
+
+
+def test_a_dialogue_that_another_model_began_is_not_replaced(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+    """Half a description by a server is to be gone on with: `measured` in its place would be a surprise."""
+    with DialogueStore(dialogues) as kept:
+        some = [
+            dataclasses.replace(each, identity={"backend": "ollama", "model": "m"}) for each in kept.find(rounds={1})
+        ]
+    source = KnowledgeSource(tmp_path / "begun.h5", base_url="http://localhost:1")
+    with DialogueStore(source.dialogues) as begun:
+        for each in some:
+            begun.add(each)
+    wanted = f"skag describe {tiny_store} --llm ollama/m --store {source.dialogues} --base-url http://localhost:1"
+    with SkeletonStore(tiny_store) as store, pytest.raises(DialogueError, match=re.escape(f"run `{wanted}`, or train")):
+        open_agents(small(), store, source, "cpu", quiet).__enter__()
 
 
 def test_the_test_split_is_never_read(

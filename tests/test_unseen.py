@@ -156,15 +156,18 @@ def test_a_run_is_the_same_whatever_the_unseen_clips_are(tiny_store: Path, tmp_p
     assert UNSEEN not in rest[2][0] + rest[2][1]
 
 
-def test_what_was_measured_of_all_classes_is_not_used(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
+def test_what_was_measured_of_all_classes_is_not_used_but_measured_anew(
+    tiny_store: Path, dialogues: Path, tmp_path: Path
+) -> None:
     config = replace(small(epochs=1), "data", unseen=(UNSEEN,))
-    source = KnowledgeSource(dialogues, "measured")
+    told: list[str] = []
     with SkeletonStore(tiny_store) as store:
-        with pytest.raises(DialogueError, match=f"seen classes alone: run .* --unseen '{UNSEEN}' --store"):
+        with pytest.raises(DialogueError, match=f"run `skag describe .* --unseen '?{UNSEEN}'?"):
+            source = KnowledgeSource(dialogues, "measured", offline=True)
             train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
         assert not (tmp_path / "run").exists()
-        invoke("describe", tiny_store, "--unseen", UNSEEN, "--store", dialogues)
-        train_run(store, config, tmp_path / "run", source, CPU, Silent(), quiet)
+        train_run(store, config, tmp_path / "run", KnowledgeSource(dialogues, "measured"), CPU, Silent(), told.append)
+    assert any(line.startswith("3 classes described by `measured`") for line in told), told
     found = zero_shot.evaluate_classes(tmp_path / "run", "all", opinions=["embedding"], device=CPU)
     said = {each.name: each.text for each in found.classes}
     assert said[UNSEEN] == (UNSEEN,) and all(said[name] != (name,) for name in SEEN), "sentences of the dialogue"

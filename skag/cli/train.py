@@ -160,8 +160,9 @@ def train(
     """Train a recogniser.
 
     While it trains, the language model is asked about the classes it confuses. Reads a skeleton store and the
-    dialogue store that `skag describe` filled; with --alpha 0 --beta 0 no
-    dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the dialogues used.
+    dialogue store that `skag describe` filled; where it holds nothing of the classes, `measured` describes them first.
+    With --alpha 0 --beta 0 no dialogue is needed. Writes a run folder: config, checkpoints, metrics, refreshes and the
+    dialogues used.
     The test split is not touched: part of the training split is held out to choose the best epoch.
     """
     from ..device import choose_device
@@ -439,8 +440,12 @@ def _asked(report: dict[str, Any]) -> str:
 
 def _tell_plan(output: Output, clips: SkeletonStore, config: Config, source: KnowledgeSource) -> dict[str, int]:
     """What `--dry-run` can know: whom the recogniser will confuse is not known before it trains."""
+    import dataclasses
+
     from ..training.start import open_knowledge
 
+    if source.llm in (None, "measured"):
+        source = dataclasses.replace(source, offline=True)  # which would describe classes that nobody has yet
     with open_knowledge(clips, config, source, "cpu", output.note) as knowledge:
         refreshes, classes = knowledge.most_questions(config.train.epochs)
     most = refreshes * classes

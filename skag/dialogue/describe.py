@@ -112,12 +112,13 @@ def load(
     script: Script,
     *,
     identity: dict[str, Any] | None = None,
+    command: str = "skag describe DATA.h5 --llm BACKEND/MODEL",
 ) -> tuple[Conversation, ...]:
     """The rounds before training of all classes from the store, in class order; asks nobody.
 
     `identity` narrows the choice to backends with these values, such as `{"backend": "ollama", "model": "llama3.2"}`
     or a whole `Backend.identity()`; of several complete sets the one answered last is taken. Raises `DialogueError`
-    that names all missing classes.
+    that names all missing classes, and the `command` that has them described.
     """
     sets = _stored_sets(store, classes, layout, script, identity or {})
     best = sets[0][1] if sets else {}
@@ -127,7 +128,7 @@ def load(
         by = f" by {spec_of(identity)}" if identity and "backend" in identity else ""
         raise DialogueError(
             f"{store.path} lacks {script.span}{by} of {len(missing)} of {len(classes)} classes ({names}): "
-            "run `skag describe DATA.h5 --llm BACKEND/MODEL`."
+            f"run `{command}`."
         )
     return tuple(Conversation(index, name, best[name]) for index, name in enumerate(classes))
 

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from ..errors import DialogueError, cause
+from ..suggestions import what_is
 from .claims import claims_of
 from .exchanges import Conversation, Exchange, exchange_key, label_set_id
 from .file import DATASETS, FORMAT, NUMBERS, TEXTS, VERSION, append, row_exchange, text_digest
@@ -38,6 +39,10 @@ LOCK_TIMEOUT = 120.0  # seconds; it is held for milliseconds, or seconds while a
 POLL = 0.05  # seconds between two looks for an answer that another process is asking for
 _EMPTY_STORE = 1 << 19  # bytes of a store of few exchanges, most of them for indices
 _READ_GAP = 1 << 14  # bytes between two wanted texts that are read along rather than skipped
+_OTHER = {  # that is given as a dialogue store: see `what_is`
+    "recordings": "a recording", "video": "a video", "part of a run": "a file of a run", "checkpoint": "a checkpoint",
+    "onnx": "an exported network",
+}  # fmt: skip
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError)  # what damaged HDF5 or JSON raises
 
 
@@ -358,6 +363,10 @@ class DialogueStore:
             yield self._data
         except _UNREADABLE as error:
             self._close_file()
+            if self.path.is_file() and not h5py.is_hdf5(self.path) and (kind := _OTHER.get(what_is(self.path))):
+                raise DialogueError(
+                    f"{self.path} is {kind}, no dialogue store: choose another --store; it is not overwritten."
+                ) from None
             reason = cause(error)[:120]
             raise DialogueError(
                 f"{self.path} is no readable dialogue store ({reason}): take it from a backup, or choose another "

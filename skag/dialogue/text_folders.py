@@ -113,11 +113,16 @@ def _told_apart(path: Path, classes: int) -> tuple[dict[str, str], ...]:
 
 
 def load_imported(
-    store: DialogueStore, classes: Sequence[str], layout: Layout, script: Script, identity: dict
+    store: DialogueStore,
+    classes: Sequence[str],
+    layout: Layout,
+    script: Script,
+    identity: dict,
+    command: str = "skag dialogues import FOLDER --data DATA.h5",
 ) -> tuple[Conversation, ...]:
     """An imported dialogue from the store: the rounds before training of all classes, and those asked while training
     where they were imported."""
-    conversations = load(store, classes, layout, script, identity=identity)
+    conversations = load(store, classes, layout, script, identity=identity, command=command)
     found = store.find(class_names=set(classes), rounds=[each.number for each in script.later])
     after = {(each.round, exchange_key(each.identity, each.base[:-1])): each for each in found}
     whole = []

@@ -64,7 +64,11 @@ def load_run(folder: Path, device: torch.device) -> Run:
     source = runs.read_json(folder, runs.DATA)
     path = folder / "best.pt"
     if not path.exists():
-        raise RunError(f"{folder} has no best.pt, its training has not finished an epoch: train it again.")
+        if runs.read_lines(folder / runs.METRICS):
+            raise RunError(f"{path} is gone: take it from a copy, or train the run again.")
+        raise RunError(
+            f"{folder} has no best.pt, its training has not finished an epoch: `skag train --resume {folder}` goes on."
+        )
     config = runs.read_config(folder)
     where = str(folder / runs.CONFIG)
     if not {"model", "classes", "layout"} <= facts.keys() or not {"store", "fingerprint"} <= source.keys():

@@ -186,7 +186,7 @@ class Predictor:
         is not asked."""
         if self.chooser is not None:
             with np.errstate(all="ignore"):
-                return self.chooser.of_motion(_Batch(clips, self.layout), np.arange(len(clips)))
+                return self.chooser.of_motion(Batch(clips, self.layout), np.arange(len(clips)))
         if self.kinematics is None:
             return None
         with np.errstate(all="ignore"):

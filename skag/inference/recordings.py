@@ -26,6 +26,7 @@ from ..readers.source import Options, Skipped, Unusable
 from ..skeleton.layouts import Layout, layout_names
 from ..skeleton.missing import mark_missing
 from ..skeleton.store import UNKNOWN, Clip, SkeletonStore
+from ..suggestions import no_recordings, what_is
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def open_recordings(
     Raises `DataError` where nothing can be read at all, or where the joints are not those of `layout`.
     """
     with ExitStack() as stack:
-        if _is_hdf5(path):
+        if _is_hdf5(path) and what_is(path) != "dialogues":
             store = stack.enter_context(SkeletonStore(path))
             _check_layout(printable(str(path), 400), store.layout, layout)
             yield (InputRecording(path, clip, clip.frame_rate) for clip in _of_store(store, split))
@@ -100,6 +101,8 @@ def open_recordings(
         if path.suffix.lower() == ".npy" and path.is_file() and path.stat().st_size > MAX_ROW:
             yield iter([InputRecording(path, _mapped(path, layout))])
             return
+        if format is None and (other := no_recordings(path)):
+            raise DataError(other)
         files = Files(path)
         module = reader(files, format)
         own = module in OWN

@@ -16,6 +16,7 @@ from .store import SkeletonStore
 
 _MOST_BYTES = 1_000_000  # of a list of names
 _NAMED = 3  # classes that a note names
+_SHOWN = 60  # characters of a name that is none
 
 
 def read_class_list(text_or_path: str | Path, *, tabs: bool = False) -> list[str]:
@@ -59,7 +60,8 @@ def matching(names: Sequence[str], classes: Sequence[str], where: str | Path) ->
     """
     folded = {_folded(name): name for name in reversed(classes)}
     if unknown := [name for name in names if name not in classes and _folded(name) not in folded]:
-        raise DataError(f"{where} has no class {unknown[0]!r}: {nearest_name(unknown[0], classes)}")
+        shown = unknown[0] if len(unknown[0]) <= _SHOWN else f"{unknown[0][:_SHOWN]}..."
+        raise DataError(f"{where} has no class {shown!r}: {nearest_name(unknown[0], classes)}")
     wanted = {name if name in classes else folded[_folded(name)] for name in names}
     return [name for name in classes if name in wanted]
 

@@ -18,10 +18,10 @@ import numpy as np
 from ... import runs, text
 from ...backends import Backend, open_backend, open_fallback
 from ...backends.names import LanguageModel
-from ...dialogue.describe import described_with, load, unusable_before
-from ...dialogue.exchanges import Conversation, Exchange
+from ...dialogue.describe import describe, described_with, load, unusable_before
+from ...dialogue.exchanges import Conversation, Exchange, spec_of
 from ...dialogue.interview import Question, Respondent
-from ...dialogue.prompts import load_prompts
+from ...dialogue.prompts import Prompts, load_prompts
 from ...dialogue.replay import identities_of
 from ...dialogue.store import DialogueStore, check_apart
 from ...dialogue.text_folders import load_imported
@@ -352,13 +352,13 @@ def open_agents(
         return
     check_apart(source.dialogues, store.path)
     with DialogueStore(source.dialogues) as kept:
-        answering = _Answering.open(config, store, source, kept, note)
-        load_stored = load_imported if answering.imported and source.asks_again else load
-        try:
-            conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity)
-        except DialogueError as error:
-            raise _of_seen_classes(error, config, store, source, answering.llm) from None
         texts = load_prompts(SCRIPT, source.prompts)
+        answering = _Answering.open(config, store, source, kept, note)
+        if answering.llm == "measured" and answering.backend is not None:
+            _describe_measured(answering.backend, kept, store, texts, source, note)
+        load_stored = load_imported if answering.imported and source.asks_again else load
+        command = _describing(answering.llm, config, store, source)
+        conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity, command=command)
 
         def ask(
             conversations: Sequence[Conversation], similar: dict[int, tuple[int, ...]], budget: int | None
@@ -399,18 +399,34 @@ def open_agents(
         yield agents
 
 
-def _of_seen_classes(
-    error: DialogueError, config: SkeletonAgentConfig, store: SkeletonStore, source: KnowledgeSource, llm: str
-) -> DialogueError:
-    """The error of a dialogue that is not there, or what is to be done where only seen classes may be described."""
-    unseen = config.data.unseen
-    if not unseen or not LanguageModel.parse(llm).is_measured:
-        return error
-    names = shlex.quote(",".join(unseen))
-    return DialogueError(
-        f"{source.dialogues} has no description by measured of the {len(store.classes)} seen classes alone: run `skag "
-        f"describe {store.path} --unseen {names} --store {source.dialogues}`, which measures nothing of the unseen."
-    )
+def _describing(llm: str, config: SkeletonAgentConfig, store: SkeletonStore, source: KnowledgeSource) -> str:
+    """The command that has the classes described, with all that is known of it."""
+    words = ["skag", "describe", str(store.path), "--llm", llm, "--store", str(source.dialogues)]
+    for option, value in (
+        ("--unseen", ",".join(config.data.unseen) or None),
+        ("--protocol", config.data.protocol),
+        ("--prompts", source.prompts),
+        ("--base-url", source.base_url),
+        ("--fallback", source.fallback),
+    ):
+        words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
+
+
+def _begun(kept: DialogueStore, store: SkeletonStore) -> str:
+    """Who has answered some questions about the classes, the latest; "" where nobody has, or `measured` alone."""
+    found = kept.find(class_names=set(store.classes), rounds=SCRIPT.numbers)
+    return next((spec for each in reversed(found) if (spec := spec_of(each.identity)) != "measured"), "")
+
+
+def _describe_measured(
+    backend: Backend, kept: DialogueStore, store: SkeletonStore, texts: Prompts, source: KnowledgeSource, note: Note
+) -> None:
+    """Have the rounds before training measured that nobody has asked for yet: it takes seconds and no server."""
+    report = describe(backend, kept, store.classes, store.layout, texts, jobs=source.jobs)
+    if report.asked:
+        count = f"{len(store.classes)} classes"
+        note(f"{count} described by `measured`, from their training clips: {report.asked} questions answered.")
 
 
 @dataclass(frozen=True)
@@ -433,12 +449,17 @@ class _Answering:
         protocol, llm, offline = config.data.protocol, source.llm, source.offline
         if llm is None:
             known = described_with(kept, store.classes, store.layout, SCRIPT)
-            if not known:
+            if not known and (begun := _begun(kept, store)):
+                raise DialogueError(
+                    f"{source.dialogues} has no complete dialogue about the classes of {store.path}; {begun} has begun "
+                    f"one: run `{_describing(begun, config, store, source)}`, or train with --llm measured."
+                )
+            if not known and offline:
                 raise DialogueError(
                     f"{source.dialogues} has no dialogue about the classes of {store.path}: "
-                    f"run `skag describe {store.path} --llm measured --store {source.dialogues}` first."
+                    f"run `{_describing('measured', config, store, source)}` first."
                 )
-            llm = known[0]
+            llm = known[0] if known else "measured"
         name = LanguageModel.parse(llm)
         backend, identities = None, []
         if offline and not name.is_imported:
