@@ -318,7 +318,7 @@ def run_cells(
     """
     results = {cell.folder: result for cell in cells if (result := finished(cell)) is not None}
     waiting = [cell for cell in cells if cell.folder not in results]
-    total = sum(cell.config.train.epochs for cell in cells)
+    total = sum(_planned(cell.config) for cell in cells)
     if waiting:
         spawn = multiprocessing.get_context("spawn")  # open HDF5 files and threads do not survive a fork
         with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=spawn, initializer=_begin_process) as pool:
@@ -335,6 +335,11 @@ def run_cells(
                     process.terminate()
                 raise
     return [result for cell in cells if (result := finished(cell)) is not None]
+
+
+def _planned(config: Config) -> int:
+    """Epochs of all stages of a run."""
+    return sum(config.settings_of(stage).epochs for stage in method(config.method).stages(config))
 
 
 def _begin_process() -> None:

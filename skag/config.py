@@ -132,6 +132,11 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def settings_of(self, stage: str) -> TrainConfig:
+        """Of a stage of training: the section of its name where that is one, else `train`."""
+        own = getattr(self, stage, None)
+        return own if isinstance(own, TrainConfig) else self.train
+
 
 def flat(config: Config) -> dict[str, Any]:
     """Every field by its dotted name, as `--set` takes it: `{"recipe": ..., "data.stream": "j", ...}`."""
@@ -160,6 +165,8 @@ def override(config: AnyConfig, assignments: Sequence[str]) -> AnyConfig:
         path, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
             raise RunError(f"--set {assignment}: write FIELD=VALUE, such as train.lr=0.05.")
+        if path.startswith("*."):  # in whichever section it stands
+            path = next((name for name in known if name.endswith(path[1:])), path)
         if path not in known:
             by_last_part = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
             near = by_last_part or difflib.get_close_matches(path, known, n=1, cutoff=0.6)

@@ -56,7 +56,7 @@ def test_the_lists_of_packages_are_those_of_the_project() -> None:
 def test_the_clip_weights_are_those_that_open_clip_names() -> None:
     from skag.text import open_clip as text_open_clip
 
-    text_open_clip._import_open_clip()
+    text_open_clip.import_open_clip()
     published = text_open_clip._published("ViT-B-32", None)
     assert published["hf_hub"].rstrip("/") == doctor.CLIP and published["tag"] == "openai"
     assert doctor.CLIP_FILES == text_open_clip._HUB_NAMES

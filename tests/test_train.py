@@ -402,7 +402,7 @@ def test_the_text_encoder_can_be_trained_along(tiny_store: Path, dialogues: Path
     """As in the published code; the cached vectors of the frozen encoder stay what they were."""
     add_model(tmp_path, "skag-along")
     weights = tmp_path / "along.pt"
-    torch.save(text_open_clip._import_open_clip().create_model("skag-along", load_weights=False).state_dict(), weights)
+    torch.save(text_open_clip.import_open_clip().create_model("skag-along", load_weights=False).state_dict(), weights)
     choices = {"text_encoder": "open_clip:skag-along", "train_text_encoder": True, "alignment_scale": "learned"}
     config = replace(small(epochs=3, **choices), "train", weight_decay=0.0, lr=0.01)
     with (

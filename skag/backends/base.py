@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
 import re
 import threading
@@ -35,14 +37,36 @@ IMPORTING = threading.RLock()
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture that a question is about. The question holds its `mark`, by which an exchange is told from others; on
+    its way to a server the picture itself takes the mark's place."""
+
+    data: bytes = field(repr=False)  # of a JPEG or PNG file
+    media: str = "image/jpeg"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def mark(self) -> str:
+        return f"[picture sha256:{self.digest}]"
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.data).decode()
+
+
+@dataclass(frozen=True)
 class Topic:
-    """What a question is about; never sent to a server."""
+    """What a question is about; never sent to a server, but for its pictures."""
 
     class_index: int
     class_name: str
     round: int  # its number in the script
     kind: str  # what it asks for: `skag.dialogue.script`
     similar: tuple[int, ...] = ()  # indices of the similar classes, most confused first (of a distinction)
+    pictures: tuple[Picture, ...] = ()  # of a model that sees
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,16 @@ class Backend(Protocol):
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
         """One answer. Raises `BackendError`, and `BackendDown` where the next question would fare no better."""
+
+
+def pictures_of(message: Message, topic: Topic) -> tuple[str, list[Picture]]:
+    """What a message says without the marks of the topic's pictures, and those it has marks of."""
+    text, found = message["content"], []
+    for picture in topic.pictures:
+        if picture.mark in text:
+            text = text.replace(picture.mark, "").strip()
+            found.append(picture)
+    return text, found
 
 
 class BackendDown(BackendError):

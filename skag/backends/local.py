@@ -115,6 +115,8 @@ class LocalBackend:
         return guide(self._loaded)
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:
+        if topic.pictures:
+            raise BackendDown(f"{self.spec} sees no pictures: take a model that does, such as ollama/llava.")
         question = _Question(messages, schema)
         with self._lock:
             self._waiting.append(question)

@@ -28,6 +28,7 @@ from .base import (
     count,
     declined,
     line,
+    pictures_of,
     public,
     without_thoughts,
 )
@@ -140,9 +141,11 @@ class OllamaBackend:
         if size / BYTES_PER_TOKEN + self._limit > num_ctx:
             raise self._too_long()
 
+        sent = [_with_pictures(message, topic) for message in messages] if topic.pictures else messages
+
         def request() -> tuple[ollama.ChatResponse, float]:
             start = time.monotonic()
-            reply = self._client.chat(self.model, messages, options=self._options, format=schema, **self._thinking)
+            reply = self._client.chat(self.model, sent, options=self._options, format=schema, **self._thinking)
             return reply, time.monotonic() - start
 
         reply, seconds = self._call(request)
@@ -224,3 +227,9 @@ class OllamaBackend:
                 raise BackendError(f"{self.address} does not answer like an Ollama server ({line(error)}).") from None
 
         return self.patience.call(once)
+
+
+def _with_pictures(message: Message, topic: Topic) -> dict[str, Any]:
+    """A message as Ollama takes it, with its pictures in base64."""
+    text, pictures = pictures_of(message, topic)
+    return {**message, "content": text} | ({"images": [each.base64 for each in pictures]} if pictures else {})

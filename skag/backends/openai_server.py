@@ -34,6 +34,7 @@ from .base import (
     count,
     declined,
     line,
+    pictures_of,
     public,
     without_thoughts,
 )
@@ -127,9 +128,11 @@ class OpenAIBackend:
         if self._preset.one_model:
             self._call(lambda: self._served)
 
+        spoken: Any = [_with_pictures(message, topic) for message in messages] if topic.pictures else messages
+
         def request() -> Answer:
             start = time.monotonic()
-            reply = self._client.chat.completions.create(model=self.model, messages=messages, **sent)
+            reply = self._client.chat.completions.create(model=self.model, messages=spoken, **sent)
             return self._read(reply, time.monotonic() - start)
 
         try:
@@ -268,3 +271,13 @@ def _is_near(url: str) -> bool:
         return host == "localhost" or host.endswith(".local") or ipaddress.ip_address(host).is_private
     except ValueError:
         return False
+
+
+def _with_pictures(message: Message, topic: Topic) -> dict[str, Any]:
+    """A message as OpenAI's protocol has it, with its pictures as data URLs behind the text."""
+    text, pictures = pictures_of(message, topic)
+    if not pictures:
+        return {**message, "content": text}
+    urls = [f"data:{each.media};base64,{each.base64}" for each in pictures]
+    parts = [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
+    return {**message, "content": parts}

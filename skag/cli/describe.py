@@ -29,6 +29,7 @@ from .options import (
     TimeoutOption,
 )
 from .output import Output, counted
+from .pictures import choose_pictures, describe_pictures
 
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
@@ -99,6 +100,18 @@ def describe(
     price_out: Annotated[
         float | None, typer.Option("--price-out", min=0, help="Price of a million tokens answered.")
     ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(
+            "--frames", help="Ask what is seen in pictures instead: a folder of frames or videos for every class."
+        ),
+    ] = None,
+    per_class: Annotated[
+        int, typer.Option("--frames-per-class", min=1, help="Pictures asked about, those least alike.")
+    ] = 4,
+    frame_encoder: Annotated[
+        str, typer.Option("--frames-by", help="What tells how alike pictures are: open_clip:NAME, or pixels.")
+    ] = "open_clip:ViT-B-32",
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -107,16 +120,19 @@ def describe(
 
     Rounds 1 to 5, one conversation per class, all answers kept. Reads class names, layout and prompts; `measured`
     also reads the training clips. Writes the dialogue
-    store. What has been answered once is not asked again. Only `local/NAME` computes on --device. Without DATA.h5 the
-    names of --classes are asked about, of which no recordings need be there.
+    store. What has been answered once is not asked again. Without DATA.h5 the names of --classes are asked about,
+    of which no recordings need be there. With --frames a model that sees is asked about pictures, for methods that ask
+    that. Only `local/NAME` and the comparison of pictures compute on --device.
     """
     from contextlib import ExitStack
     from dataclasses import asdict
 
     from ..backends import Price, open_backend, open_fallback, pull_model
+    from ..device import choose_device
     from ..dialogue.describe import describe as run_describe
     from ..dialogue.describe import described_with
-    from ..dialogue.interview import Respondent
+    from ..dialogue.exchanges import label_set_id
+    from ..dialogue.interview import MAX_ANEW, Interview, Respondent
     from ..dialogue.prompts import load_prompts
     from ..dialogue.replay import identities_of, replay
     from ..dialogue.store import DialogueStore, check_apart
@@ -126,6 +142,8 @@ def describe(
     from ..skeleton.store import SkeletonStore
     from ..skeleton.unseen import seen_part, unseen_classes
 
+    if frames is not None and (dry_run or offline):
+        raise typer.BadParameter("--frames asks, and what was asked before is not asked again: leave the rest out.")
     if show and not dry_run:
         raise typer.BadParameter("--show belongs to --dry-run.")
     if data is None and classes is None:
@@ -181,10 +199,18 @@ def describe(
                 tell=output.note,
                 device=device.value,
             )
+        if backend is not None and not dry_run and pull:
+            with output.progress(f"Pulling {llm}") as update:
+                pull_model(backend, update)
+        if backend is not None and frames is not None:
+            label_set = label_set_id(names, joints)
+            interview = Interview(Respondent(backend), dialogues, texts, joints, label_set, jobs=jobs, anew=MAX_ANEW)
+            pictures = choose_pictures(
+                output, interview, names, frames, per_class, frame_encoder, choose_device(device.value).type
+            )
+            describe_pictures(output, interview, names, pictures)
+            return
         if backend is not None and not dry_run:
-            if pull:
-                with output.progress(f"Pulling {llm}") as update:
-                    pull_model(backend, update)
             with output.progress(f"Asking {llm}") as update:
                 report = run_describe(
                     backend,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app
-from .options import DIALOGUES, JsonOption, QuietOption, StoreOption
+from .options import DIALOGUES, JsonOption, MethodOption, QuietOption, StoreOption
 from .output import Output, counted
 from .terminal import as_typed
 
@@ -195,15 +195,21 @@ def export(
 @dialogues.command("import", epilog="Example: skag dialogues import gpt4o/nturgbd_60 --data ntu60.h5 --name gpt-4o")
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="JSON lines (`export`, or a run's dialogues.jsonl), or a folder.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="JSON lines (`export`, or a run's dialogues.jsonl), a folder, or with --data a file of texts.",
+        ),
     ],
     store: StoreOption = DIALOGUES,
     data: Annotated[
-        Path | None, typer.Option("--data", help="For a folder: the skeleton store whose classes it tells of.")
+        Path | None,
+        typer.Option("--data", help="For a folder or texts: the skeleton store whose classes they tell of."),
     ] = None,
+    method_name: MethodOption = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="For a folder: train with --llm imported/NAME.  [default: the folder's]"),
+        typer.Option("--name", help="For a folder or texts: train with --llm imported/NAME.  [default: the file's]"),
     ] = None,
     by_number: Annotated[
         bool, typer.Option("--by-number", help="For a folder: take files by number where names are worded differently.")
@@ -214,19 +220,21 @@ def import_(
     """Bring exchanges into the dialogue store.
 
     Reads JSON lines, or a folder of text files as the published code ships them (NNN_class_name.txt, rounds ended by
-    a line of 80 =), which `skag train --llm imported/NAME` then uses. Writes the dialogue store: everything, or
-    nothing where a part cannot be used. An answer that is there already stays.
+    a line of 80 =), which `skag train --llm imported/NAME` then uses. With --data a file can hold what head, hand, arm,
+    hip, leg and foot do in each class, for methods that ask no more (docs/sugar.md). Writes the dialogue store:
+    everything, or nothing where a part cannot be used. An answer that is there already stays.
     """
     from ..dialogue import transfer
+    from ..dialogue.class_texts import read_texts
     from ..dialogue.store import DialogueStore
     from ..dialogue.text_folders import read_folder
     from ..methods import DEFAULT, method
     from ..skeleton.store import SkeletonStore
 
-    script = method(DEFAULT).SCRIPT
+    script = method(method_name or DEFAULT).SCRIPT
 
     output = Output(as_json, quiet)
-    llm = None
+    llm, missing = None, []
     if source.is_dir():
         if data is None:
             raise typer.BadParameter("a folder needs --data DATA.h5, whose classes and joints it is matched with.")
@@ -234,8 +242,13 @@ def import_(
         with SkeletonStore(data) as clips:
             exchanges = read_folder(source, name, clips.classes, clips.layout, script, by_number=by_number)
         llm = f"imported/{name}"
-    elif data or name or by_number:
-        raise typer.BadParameter("--data, --name and --by-number belong to a folder.")
+    elif data is not None and not by_number:
+        name = name or source.stem
+        with SkeletonStore(data) as clips:
+            read = read_texts(source, name, clips.classes, clips.layout, script)
+        exchanges, missing, llm = read.exchanges, read.missing, f"imported/{name}"
+    elif data or name or by_number or method_name:
+        raise typer.BadParameter("--data, --method, --name and --by-number belong to a folder or a file of texts.")
     with DialogueStore(store) as kept:
         report = transfer.add_all(kept, (lambda: transfer.read_lines(source)) if llm is None else (lambda: exchanges))
     output.line(
@@ -247,7 +260,13 @@ def import_(
         if repaired:
             were = "answer was" if repaired == 1 else "answers were"
             output.note(f"{repaired} {were} mended to fit; `skag dialogues verify --llm {llm}` says how.")
-        output.next("train", data, "--llm", llm, "--store", store)
+        if missing:
+            named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            output.note(
+                f"{counted(len(missing), 'class')} without a text: {named}; name who tells of them by --fallback."
+            )
+        of_method = () if method_name is None else ("--method", method_name)
+        output.next("train", data, *of_method, "--llm", llm, "--store", store)
     output.document({**vars(report), "llm": llm})
 
 

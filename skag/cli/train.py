@@ -115,6 +115,14 @@ def train(
         Path | None,
         typer.Option("--text-weights", help="Weights file or folder of the text encoder.  [default: hub's cache]"),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            "--base-model",
+            help="Language model to be tuned, where the method tunes one: smollm2, a folder, a GGUF file or a name on "
+            "the hub.  [default: the recipe's]",
+        ),
+    ] = None,
     faithful_to: FaithfulOption = None,
     assignments: SetOption = None,
     resume: Annotated[
@@ -181,7 +189,8 @@ def train(
         "agents.beta": beta,
         "agents.max_questions": max_questions,
         "agents.wait_for_answers": True if wait_for_answers else None,
-        "agents.text_encoder": text_encoder,
+        "*.text_encoder": text_encoder,
+        "lm.base_model": base_model,
     }
     longer = epochs if resume is not None else None
     if longer is not None:

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..skeleton.kinematics import PART_WORDS
 from ..skeleton.layouts import Layout
 
+BODY_PARTS = tuple(PART_WORDS)  # head, hand, arm, hip, leg, foot
 MAX_JOINTS = 10  # of a class (paper section 3: at most ten are named with their movements)
 MAX_TOKENS = 75  # of a sentence: CLIP reads 77, two of them its begin and its end
 _MIN_WORDS = 3
+_PART_LINE = re.compile(rf"\W*({'|'.join(BODY_PARTS)})s?\b\W*(.*\w.*)", re.IGNORECASE)
 _LINE = re.compile(r"([0-9]{1,4}) ?- ?([^:]{1,100}?) ?: ?(\S.*)")
 _NUMBERS = re.compile(r"[0-9]{1,4}(\s*,\s*[0-9]{1,4})*\s*\.?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]?\s+(?=[\"'(]?[A-Z])")
@@ -128,6 +131,22 @@ def read_distinction(text: str) -> str:
     return sentence
 
 
+def read_body_parts(text: str) -> dict[str, str]:
+    """Lines `head: tilts back slightly`, one for each of `BODY_PARTS`; what each does, in that order."""
+    found: dict[str, str] = {}
+    for line in (line.strip() for line in text.split("\n") if line.strip()):
+        part, colon, words = line.partition(":")
+        name = part.strip().casefold()
+        if not colon or name not in BODY_PARTS or not words.strip():
+            raise FormatProblem(f"the line {_quote(line)} is not of the form part: what it does")
+        if name in found:
+            raise FormatProblem(f"it tells of the {name} twice")
+        found[name] = " ".join(words.split())
+    if missing := [part for part in BODY_PARTS if part not in found]:
+        raise FormatProblem(f"it tells nothing of the {', '.join(missing)}")
+    return {part: found[part] for part in BODY_PARTS}
+
+
 def _read_sentence(text: str, layout: Layout) -> str:
     """`read_distinction`, in which no joint is called by its number."""
     sentence = read_distinction(text)
@@ -219,6 +238,24 @@ def _repair_lines(text: str, layout: Layout) -> tuple[str, str] | None:
     return "\n".join(kept.values()), f"kept {len(kept)} of {len(lines)} lines"
 
 
+def body_part_lines(text: str) -> str | None:
+    """What a text tells of each part of the body, as six lines, also where the parts stand in one line, as in the
+    paper's example; None where one is missing."""
+    found: dict[str, str] = {}
+    pieces = [piece for line in _MARKUP.sub("", text).split("\n") for piece in line.split(";")]
+    for piece in pieces:
+        if match := _PART_LINE.fullmatch(" ".join(piece.split()).rstrip(".;, ")):
+            found.setdefault(match[1].casefold(), match[2])
+    if len(found) < len(BODY_PARTS):
+        return None
+    return "\n".join(f"{part}: {found[part]}" for part in BODY_PARTS)
+
+
+def _repair_parts(text: str, layout: Layout) -> tuple[str, str] | None:
+    lines = body_part_lines(text)
+    return None if lines is None else (lines, "kept what is told of the six parts")
+
+
 def _repair_sentence(text: str, layout: Layout) -> tuple[str, str] | None:
     """Keep the first whole sentence; where it is too long, its clauses up to the limit.
 
@@ -263,6 +300,14 @@ def _lines_properties(layout: Layout) -> dict[str, Any]:
     return {"joints": {"type": "array", "items": line, "minItems": 1, "maxItems": MAX_JOINTS}}
 
 
+def _parts_properties(layout: Layout) -> dict[str, Any]:
+    return {part: {"type": "string"} for part in BODY_PARTS}
+
+
+def _parts_text(found: dict[str, Any]) -> str:
+    return "\n".join(f"{part}: {_words(found[part])}" for part in BODY_PARTS)
+
+
 def _numbers_text(found: dict[str, Any]) -> str:
     return ", ".join(str(_a(int, joint)) for joint in _a(list, found["joints"]))
 
@@ -293,6 +338,9 @@ JOINT_NUMBERS = Format(
 JOINT_MOVEMENTS = Format(
     read_critical_joints, _repair_lines, _lines_properties, _lines_text, names_joints=True
 )  # `12-right hand: moves forward and up`, one line per joint
+PARTS = Format(
+    lambda text, layout: read_body_parts(text), _repair_parts, _parts_properties, _parts_text
+)  # `head: tilts back slightly`, a line for each of the six parts
 SENTENCE = Format(
     _read_sentence,
     _repair_sentence,

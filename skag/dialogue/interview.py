@@ -125,7 +125,8 @@ class Interview:
         values = {"class_name": topic.class_name, "joints": self.layout.numbered()}
         if similar:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
-        messages = [*history, {"role": "user", "content": self.prompts.question(topic.round, **values)}]
+        question = "\n\n".join([self.prompts.question(topic.round, **values), *(each.mark for each in topic.pictures)])
+        messages = [*history, {"role": "user", "content": question}]
         exchange = self._of_either(messages, topic, similar)
         if self.progress:
             self.progress()

@@ -9,6 +9,8 @@ for is its `kind`, a plain word by which backends that look at no wording, such 
     joint_movements   how each critical joint moves
     key_features      by what the action is recognised, in one sentence
     distinction       what tells it from the classes it is taken for, in one sentence
+    imagined          what would be seen in a picture of it, of which there is none
+    seen              what is seen in a picture of it
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from .store import DialogueStore
 from .transfer import RULE
 
 _LARGEST_FILE = 1 << 20  # bytes; the published ones have four thousand
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 _FILE = re.compile(r"([0-9]{3,6})_(.+)\.txt", re.DOTALL)
 _JOINT = re.compile(r"(?<![\w-])([0-9]{1,3})-([A-Za-z][A-Za-z ]{0,40}?)(?=\s*(?:[,.;\n]|$))")
 _SIMILAR = re.compile(r"from similar actions like ('.*')\.", re.DOTALL)
@@ -57,7 +57,7 @@ def read_folder(
     Files are matched by number and name, with `by_number` by number alone. Raises `DialogueError` naming every class
     that has no file or another name, and the class and round of an answer that cannot be used.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise DialogueError(f"{ascii(name[:80])} is no name for an import: use letters, digits, '.', '_' and '-'.")
     paths = _match(folder, classes, by_number)
     texts = [_read(path) for path in paths]

@@ -20,7 +20,7 @@ import torch
 from .. import metrics, runs
 from ..errors import DataError, RunError, SkagError
 from ..methods import method
-from ..methods.base import Candidate
+from ..methods.base import Candidate, Describer
 from ..readers.archives import printable
 from ..readers.source import Unusable
 from ..skeleton import clips as data
@@ -68,7 +68,7 @@ class Prediction:
     probabilities: np.ndarray  # float64 [K], calibrated where the run could be
     uncalibrated: np.ndarray  # float64 [K], as `skag eval` has them
     threshold: float | None  # the likeliest class is no answer below it; None: it always is
-    sentence: str | None  # what the run's dialogue says of the likeliest class
+    sentence: str | None  # what the run says of the recording, else its dialogue of the likeliest class
     evidence: Evidence | None  # for the likeliest class, where it was asked for
     odd: tuple[str, ...] = ()  # how the recording differs from all training clips, see `skeleton.profile.compare`
     no_action: bool = False  # one frame alone, or no motion: with a threshold it is none of the classes
@@ -233,6 +233,7 @@ class Predictor:
         threshold = self.threshold(abstain)
         prepared, opinion = self.prepare(clips), self.opinion(clips)
         uncalibrated = self.uncalibrated(prepared, opinion)
+        told = self.told(prepared[0], uncalibrated.argmax(1)) if len(clips) else []
         for n, (raw, probabilities) in enumerate(zip(uncalibrated, self.calibrated(uncalibrated), strict=True)):
             likeliest, reasons = int(probabilities.argmax()), None
             if evidence:
@@ -243,11 +244,24 @@ class Predictor:
                 probabilities=probabilities,
                 uncalibrated=raw,
                 threshold=threshold,
-                sentence=self.sentences.get(self.classes[likeliest]),
+                sentence=told[n] or self.sentences.get(self.classes[likeliest]),
                 evidence=reasons,
                 odd=tuple(compare(self.profile, clips[n], self.layout)) if self.profile else (),
                 no_action=shows_no_action(clips[n], self.layout),
             )
+
+    def told(self, clips: data.Clips, chosen: np.ndarray) -> list[str]:
+        """What the first run says of prepared recordings, taken for the `chosen` classes `[N]`; empty where it has
+        nothing to say."""
+        run = self.runs[0]
+        if not isinstance(run.classifier, Describer):
+            return [""] * len(clips)
+        found: list[str] = []
+        with torch.inference_mode():
+            for x in data.test_batches(clips, run.config.data, self.batch_size):
+                some = chosen[len(found) : len(found) + len(x)].tolist()
+                found += run.classifier.describe(x[:, 0], some, self.candidates)
+        return found
 
     def evidence(
         self, prepared: Sequence[data.Clips], probabilities: np.ndarray, opinion: np.ndarray | None = None

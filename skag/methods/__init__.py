@@ -11,7 +11,7 @@ from ..suggestions import nearest_name
 if TYPE_CHECKING:
     from .base import Method
 
-METHODS = {"skeleton-agent": "skeleton_agent"}  # name -> module in this folder
+METHODS = {"skeleton-agent": "skeleton_agent", "sugar": "sugar"}  # name -> module in this folder
 DEFAULT = "skeleton-agent"  # of runs that name none: before version 0.2.0 there was no other
 
 

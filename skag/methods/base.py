@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ..config import Config, StreamName, TrainConfig
 
@@ -140,7 +140,7 @@ class Facts:
 class Step:
     """What one batch came to."""
 
-    loss: Tensor  # to be differentiated
+    loss: Tensor  # to be differentiated; of a batch in parts the last one's, the others' gradients are there already
     terms: Mapping[
         str, Tensor
     ]  # of the metrics, detached means over this process's `count` clips; losses are "loss..."
@@ -206,10 +206,21 @@ class Classifier(Protocol):
         a candidate that the method cannot answer.
 
         A method that compares what descriptions say, rather than names, has an attribute `reads_descriptions` that is
-        true: it is then given what the dialogue says of a class.
+        true: it is then given what the dialogue says of a class. One that is no graph of tensors says why in
+        `not_exportable`.
 
         A method to whose runs `skag add` can add classes also has `embed(x)`: where its network puts clips, `[N, D]`,
         clips of one class near one another by cosine."""
+        ...
+
+
+@runtime_checkable
+class Describer(Protocol):
+    """A classifier that says more of a clip than which class it is."""
+
+    def describe(self, x: Tensor, chosen: Sequence[int], candidates: Sequence[Candidate] | None = None) -> list[str]:
+        """What it says of each of the clips `[N, M, T, V, C]`, taken for those of its classes, or of the `candidates`;
+        may be empty."""
         ...
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics, runs
+from ..dialogue.exchanges import Exchange, spec_of
 from ..errors import DataError, RunError
 from ..inference.loaded import Run
 from ..inference.scores import Predictions
@@ -81,6 +82,18 @@ def plain(text: str) -> str:
     if text.replace("\n", "").isprintable():  # nearly always, and much faster
         return text
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+
+
+def said(exchange: Exchange, texts: Texts) -> dict[str, Any]:
+    """One exchange as the page shows it; `came` only where something else is used than what came."""
+    return {
+        "round": exchange.round,
+        "by": plain(spec_of(exchange.identity)),
+        "question": texts(exchange.base[-1]["content"]),
+        "answer": texts(exchange.text),
+        "came": texts(exchange.answer) if exchange.repaired else None,
+        "notes": [plain(note) for note in exchange.notes],
+    }
 
 
 def report_data(
@@ -158,6 +171,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def _course(run: Run) -> dict[str, Any]:
     """Accuracy on the clips trained on and on those that chose the epoch, after every epoch, and which was kept."""
     metrics = read_records(run.folder / runs.METRICS)
+    if metrics:  # of several stages the last
+        metrics = [record for record in metrics if record.get("stage") == metrics[-1].get("stage")]
     try:
         return {
             "epochs": [int(record["epoch"]) for record in metrics],

@@ -34,7 +34,7 @@ def open_text_tower(
     also decides the activation: OpenAI's weights need QuickGELU, which no weights file tells (a folder's
     `open_clip_config.json` does, and is believed). Raises `TextError`.
     """
-    model, config, path = _located(model, tag, weights)
+    model, config, path = located(model, tag, weights)
     quick_gelu, weights_sum = config["quick_gelu"], checksum(path)
     identity = {
         "encoder": f"open_clip:{model}",
@@ -60,7 +60,7 @@ def open_trainable(model: str, tag: str | None, weights: Path | None, device: st
 
     A copy of the frozen tower: training it changes no cached vector. Raises `TextError`.
     """
-    model, config, path = _located(model, tag, weights)
+    model, config, path = located(model, tag, weights)
     tower = copy.deepcopy(_load(model, config["quick_gelu"], path, checksum(path), device)).requires_grad_(True)
     for name in ("logit_scale", "logit_bias"):  # of CLIP's own loss: no sentence's vector has to do with them
         if (unused := getattr(tower, name, None)) is not None:
@@ -68,7 +68,7 @@ def open_trainable(model: str, tag: str | None, weights: Path | None, device: st
     return tower, _tokenizer(model)
 
 
-def _located(model: str, tag: str | None, weights: Path | None) -> tuple[str, dict, Path]:
+def located(model: str, tag: str | None, weights: Path | None) -> tuple[str, dict, Path]:
     """A model's name, its description with the activation its weights need, and their file. Raises `TextError`."""
     config = _config(model)
     model = model.replace("/", "-")
@@ -107,18 +107,18 @@ def open_tokeniser(model: str) -> tuple[Callable[[str], int], int]:
 
 @lru_cache(maxsize=1)
 def _tokenizer(model: str):
-    return _import_open_clip().get_tokenizer(model)
+    return import_open_clip().get_tokenizer(model)
 
 
 def _vocabulary() -> Path:
     """The byte pairs of CLIP's tokeniser, which open_clip carries."""
-    _import_open_clip()
+    import_open_clip()
     from open_clip.tokenizer import default_bpe
 
     return Path(default_bpe())
 
 
-def _import_open_clip():
+def import_open_clip():
     mend_torchvision()
     try:
         import open_clip
@@ -131,7 +131,7 @@ def _import_open_clip():
 
 def _config(model: str) -> dict:
     """open_clip's description of a model. Raises `TextError` for one it does not know or skag cannot tokenise for."""
-    open_clip = _import_open_clip()
+    open_clip = import_open_clip()
     name = model.replace("/", "-")  # ViT-B/32, as papers write it
     config = open_clip.get_model_config(name)
     if config is None:
@@ -217,7 +217,7 @@ def _find(model: str, published: dict) -> Path:
 @lru_cache(maxsize=1)  # one tower a process: distinctions are embedded again and again during training
 def _load(model: str, quick_gelu: bool, path: Path, checksum: str, device: str):
     """The frozen text tower with the weights of `path`. Raises `TextError` where they do not fit."""
-    open_clip = _import_open_clip()
+    open_clip = import_open_clip()
     from open_clip.factory import load_state_dict
 
     context = open_clip.get_model_config(model)["text_cfg"].get("context_length", 77)

@@ -127,7 +127,9 @@ def _train(
         loop = Loop(task, config, facts, watcher, stages, number)
         if resume and number == reached:
             loop.resume()
-        with runs.scalar_writer(run, loop.epoch) if distributed.leads() else nullcontext() as write_scalars:
+        own_folder = loop.stage if len(stages) > 1 else ""
+        writer = runs.scalar_writer(run, loop.epoch, own_folder) if distributed.leads() else nullcontext()
+        with writer as write_scalars:
             while loop.epoch < task.settings.epochs:
                 metrics = loop.run_epoch()
                 if write_scalars is not None:
@@ -247,6 +249,7 @@ class Loop:
             settings.balance,
         )
         for batch in batches:
+            self.optimizer.zero_grad(set_to_none=True)
             step = self.task.step(batch, self.generator)
             self._update(step.loss)
             if not names:
@@ -259,8 +262,7 @@ class Loop:
         return where | {"epoch": self.epoch, "lr": self.scheduler.get_last_lr()[0], **means(), "seconds": seconds}
 
     def _update(self, loss: Tensor) -> None:
-        """One step of the optimiser."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """One step of the optimiser; gradients add to those that the task has left of parts of the batch."""
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()

@@ -20,12 +20,15 @@ SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 CACHE = Path(__file__).parents[2] / "cache" / "base-models"  # kept between runs: dequantising takes a minute
 
 
-def tiny_folder(folder: Path, *, bos: bool = False, seed: int = 0, **changes: object) -> Path:
-    """A folder with config, weights and tokeniser of a random Llama: width 32, two layers, tied head."""
+def tiny_folder(folder: Path, *, bos: bool = False, seed: int = 0, words: str = "", **changes: object) -> Path:
+    """A folder with config, weights and tokeniser of a random Llama: width 32, two layers, tied head. It knows `WORDS`
+    and further `words`."""
     transformers = import_transformers()
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    vocabulary = {
+        word: number for number, word in enumerate((*SPECIAL, *WORDS, *sorted(set(words.split()) - set(WORDS))))
+    }
     tokeniser = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokeniser.pre_tokenizer = pre_tokenizers.Whitespace()
     if bos:

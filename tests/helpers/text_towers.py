@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_model(folder: Path, name: str, *, quick_gelu: bool = False, **text_cfg: int) -> None:
     """Make a tiny model known to open_clip."""
-    from skag.text.open_clip import _import_open_clip
+    from skag.text.open_clip import import_open_clip
 
     config = {
         "embed_dim": 16,
@@ -20,4 +20,4 @@ def add_model(folder: Path, name: str, *, quick_gelu: bool = False, **text_cfg: 
         config["embed_dim"] = config["text_cfg"].pop("embed_dim")
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
-    _import_open_clip().add_model_config(path)
+    import_open_clip().add_model_config(path)

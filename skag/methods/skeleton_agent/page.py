@@ -7,10 +7,10 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from ...dialogue.exchanges import Exchange, spec_of
+from ...dialogue.exchanges import Exchange
 from ...dialogue.formats import FormatProblem, read_critical_joints
 from ...inference.loaded import Run
-from ...results.report import Texts, plain
+from ...results.report import Texts, plain, said
 from .class_knowledge import ClassKnowledge
 from .refreshes import RefreshRecord, pair_changes
 from .script import MOVEMENTS
@@ -39,21 +39,9 @@ def page_parts(
     if known is not None:
         critical = [_critical(*each, run, texts) for each in zip(known, rounds, strict=True)]
     return {
-        "dialogues": [[_said(exchange, texts) for exchange in each.values()] for each in rounds],
+        "dialogues": [[said(exchange, texts) for exchange in each.values()] for each in rounds],
         "critical": critical,
         "refreshes": [_refresh(each, fared, run, dialogue, texts) for each in records],
-    }
-
-
-def _said(exchange: Exchange, texts: Texts) -> dict[str, Any]:
-    """One exchange as the page shows it; `came` only where something else is used than what came."""
-    return {
-        "round": exchange.round,
-        "by": plain(spec_of(exchange.identity)),
-        "question": texts(exchange.base[-1]["content"]),
-        "answer": texts(exchange.text),
-        "came": texts(exchange.answer) if exchange.repaired else None,
-        "notes": [plain(note) for note in exchange.notes],
     }
 
 
@@ -89,7 +77,7 @@ def _refresh(
             {
                 "class": m,
                 "similar": [[n, int(refresh.confusions[m, n]), fared(m, n).get(refresh.epoch)] for n in others],
-                "said": _said(answers[name], texts) if name in answers else None,
+                "said": said(answers[name], texts) if name in answers else None,
                 "change": change
                 and {
                     "sentence": [texts(each.sentence) for each in change],

@@ -1,1 +1,134 @@
 """SUGAR (arXiv 2511.10091): descriptions shape the encoder, and a language model names the action from its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base import Classifier, Facts, Findings, Knowledge, KnowledgeSource, Note, Task
+from .config import SugarConfig as CONFIG
+from .recipes import RECIPES, derived, faithful, for_unseen, sources
+from .rows import REPEATABLE, ROWS
+from .script import SCRIPT
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...inference.loaded import Run
+    from ...inference.scores import Predictions
+    from ...results.analysis import Pair
+    from ...skeleton.layouts import Layout
+    from ...skeleton.store import SkeletonStore
+    from .descriptions import Descriptions
+
+__all__ = [
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "describe_others", "faithful", "for_unseen",
+    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources",
+    "stages", "uses_knowledge", "without_knowledge",
+]  # fmt: skip
+
+
+def stages(config: CONFIG) -> tuple[str, ...]:
+    """The encoder's, and the language model's where one answers."""
+    return ("align", "tune") if config.tunes else ("align",)
+
+
+def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str], layout: Layout) -> dict[str, int]:
+    """Raises `RunError`: nothing was published."""
+    from ...errors import RunError
+
+    raise RunError("SUGAR has published no checkpoints: train a run with `skag train`.")
+
+
+def uses_knowledge(config: CONFIG) -> bool:
+    """Whether what a language model says of the classes takes part."""
+    return config.asks
+
+
+def open_knowledge(
+    config: CONFIG, store: SkeletonStore, source: KnowledgeSource, device: str, note: Note
+) -> AbstractContextManager[Knowledge]:
+    """The texts of the classes, see `descriptions.open_descriptions`; before that it is made sure that the language
+    model can be had, and told what the network costs."""
+
+    @contextmanager
+    def opened() -> Iterator[Descriptions]:
+        from .descriptions import open_descriptions
+        from .plan import check
+
+        note(check(config, store))
+        with open_descriptions(config, store, source, device, note) as texts:
+            yield texts
+
+    return opened()
+
+
+def without_knowledge(config: CONFIG, store: SkeletonStore) -> Knowledge:
+    """Texts that say nothing."""
+    from .descriptions import without_texts
+
+    return without_texts(store)
+
+
+def shape(config: CONFIG, store: SkeletonStore, knowledge: Descriptions) -> dict[str, Any]:
+    """What config.json says of the network: the encoder's shape under "model", and which base model it is."""
+    from .task import encoder_shape
+
+    found: dict[str, Any] = {"model": asdict(encoder_shape(config, store))}
+    if config.tunes:
+        from .base_model import identity
+
+        found["base_model"] = identity(config)
+    return found
+
+
+def make_task(stage: str, config: CONFIG, facts: Facts, knowledge: Descriptions, device: torch.device) -> Task:
+    """One of the two stages; `knowledge` is what `open_knowledge` opened."""
+    from ...training import distributed
+    from .descriptions import FILE
+    from .task import AlignTask, TuneTask
+
+    if distributed.leads() and (facts.run / FILE).exists():  # of a run that is resumed: as it began
+        knowledge.take_over(facts.run)
+    knowledge.use_snapshot(distributed.share(knowledge.snapshot))
+    kind = AlignTask if stage == "align" else TuneTask
+    return kind(config, facts, knowledge, device)
+
+
+def load(folder: Path, config: CONFIG, facts: Mapping[str, Any], weights: Mapping[str, Any]) -> Classifier:
+    """The classifier of a run's config.json (`facts`) and `weights`; the base model is brought back by its name. Raises
+    `RunError` where that is another one now, or what weights of another network raise."""
+    from .loading import load as load_run
+
+    return load_run(folder, config, facts, weights)
+
+
+def make_findings(
+    run: Run, store: SkeletonStore, predictions: Predictions, pairs: Sequence[Pair], reference: Path | None
+) -> Findings:
+    """Which texts clips lie near, how alike the texts are, and where clips lay before and after training."""
+    from .findings import findings as find
+
+    return find(run, store, predictions, pairs)
+
+
+def sentences(run: Run) -> dict[str, str]:
+    """The first text of every class, of those the run was trained with; empty without texts."""
+    from .descriptions import FILE, recorded_texts
+
+    if not (run.folder / FILE).exists():
+        return {}
+    texts = recorded_texts(run.folder, run.trained)
+    told = zip(run.trained, texts, strict=False)
+    return {name: own[0].text for name, own in told if own and own[0].kind != "name"}
+
+
+def describe_others(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """The text of the motion of classes that the dialogue store of the run's training tells of. Nothing by `measured`,
+    which has it from recordings of these very classes."""
+    from .descriptions import stored_motion
+
+    return stored_motion(run.folder, names)

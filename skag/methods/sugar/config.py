@@ -1,12 +1,44 @@
-"""SUGAR's configuration: the encoder, its alignment with texts, and the bridge to the language model."""
+"""SUGAR's configuration: texts, the encoder, its alignment with them, the bridge, and the language model's answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from ...checks import MANY, within
+from ...config import Config, TrainConfig
 from ...errors import RunError
+from ...lm.config import BaseModelConfig
+
+# The paper's instruction (Fig. 2), and the beginning of an answer by which the class is named.
+INSTRUCTION = (
+    "Given a sequence of action tokens \n{tokens}, please choose the most compatible action from: {actions}, "
+    "and describe the action."
+)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What language says of the classes."""
+
+    # Of the motion by six parts of the body, of what is seen, both, or nothing: then the encoder learns the classes
+    # alone, by cross-entropy, the paper's first row.
+    knowledge: Literal["none", "visual", "motion", "both"] = "both"
+    text_encoder: str = "lexical"  # or open_clip:NAME (paper: CLIP; which is not stated), hf:NAME
+    visual_texts: int = 0  # of what would be seen, at most so many of a class (0: all there are)
+    name: bool = False  # the class's bare name is a text of its own too (beyond the paper)
+    parts: bool = False  # what each part of the body does is a text of its own too (beyond the paper)
+
+    def __post_init__(self) -> None:
+        within(self, 0, MANY, "visual_texts")
+
+    @property
+    def motion(self) -> bool:
+        return self.knowledge in ("motion", "both")
+
+    @property
+    def visual(self) -> bool:
+        return self.knowledge in ("visual", "both")
 
 
 @dataclass(frozen=True)
@@ -66,7 +98,9 @@ class BridgeConfig:
 
     # tqp: the temporal query projection (paper, eq. 4). qformer, linear, cross_attention: what it is compared with.
     kind: Literal["tqp", "qformer", "linear", "cross_attention"] = "tqp"
-    num_queries: int = 128  # k: length of the query, of a segment, and of what is read (paper); linear reads all tokens
+    # k: length of the query, of a segment, and of what is read (paper); 0: as many as a clip has tokens, the paper's
+    # "full length". linear reads all tokens.
+    num_queries: int = 128
     layers: int = 4  # of the Q-Former (not stated in the paper; BLIP-2 has 12)
     width: int = 768  # of the query (not stated in the paper; BLIP-2's)
     heads: int = 12  # of every attention (not stated in the paper; BLIP-2's)
@@ -77,13 +111,77 @@ class BridgeConfig:
     key_width: int = 0
     positions: Literal["sinusoidal", "none"] = "sinusoidal"  # added to tokens; a Q-Former has none of its own
     dropout: float = 0.1  # within the Q-Former (not stated in the paper; BLIP-2's)
+    # Its vectors begin as long as the base model's word vectors are in the mean (not stated in the paper).
+    begin_like_words: bool = True
+    # Of the bridge, which begins from nothing, in stage `tune` (0: tune.lr). The paper states 2e-5 for LoRA, and none
+    # of the bridge's own.
+    lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        within(self, 1, MANY, "num_queries", "layers", "width", "heads", "cross_attention_every")
-        within(self, 0, MANY, "key_width")
+        within(self, 1, MANY, "layers", "width", "heads", "cross_attention_every")
+        within(self, 0, MANY, "num_queries", "key_width", "lr")
         within(self, 0, 0.99, "dropout")
         if self.width % self.heads:
             raise RunError(f"width {self.width} is no multiple of heads {self.heads}: change one of the two.")
 
 
 BLIP_2 = BridgeConfig(layers=12, key_width=1408)  # the size that others report of SUGAR: see `network.Bridge`
+
+
+@dataclass(frozen=True)
+class AnswerConfig:
+    """Who names the class, and in which words."""
+
+    # language_model: stages `align` and `tune` (paper). encoder: stage `align` alone; the class is that of the nearest
+    # text, or with align.loss=cross_entropy what the encoder's class head says.
+    by: Literal["language_model", "encoder"] = "language_model"
+    # {tokens} are the clip's vectors, {actions} the list of classes that may be answered.
+    instruction: str = INSTRUCTION
+    frame: Literal["plain", "chat"] = "plain"  # chat: within the base model's chat template (not stated in the paper)
+    # Share of the training clips whose answer goes on with a description, drawn anew for every batch (paper: "a small
+    # number of samples").
+    described: float = 0.1
+    words: int = 24  # of a description, at most (paper: "brief")
+    max_tokens: int = 48  # of a description that `skag predict` shows (0: none is generated)
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "described")
+        within(self, 1, MANY, "words")
+        within(self, 0, MANY, "max_tokens")
+        if self.instruction.count("{tokens}") != 1:
+            raise RunError("instruction must hold {tokens} once: the place of the clip's vectors.")
+
+
+@dataclass(frozen=True)
+class SugarConfig(Config):
+    """Everything that fixes a run but the data and the texts. `train` is stage `align`, `tune` the second."""
+
+    method: ClassVar[str] = "sugar"
+    texts: TextConfig = field(default_factory=TextConfig)
+    network: EncoderConfig = field(default_factory=EncoderConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    lm: BaseModelConfig = field(default_factory=BaseModelConfig)
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
+    tune: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether a language model takes part."""
+        return self.answer.by == "language_model"
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether there are texts of the classes at all."""
+        return self.texts.knowledge != "none" or self.texts.name
+
+    @property
+    def learns_texts(self) -> bool:
+        """Whether the encoder learns from texts; else from the classes alone."""
+        return self.has_texts and self.align.loss == "mil_nce"
+
+    @property
+    def asks(self) -> bool:
+        """Whether what a language model says of the classes takes part."""
+        used = self.learns_texts or (self.tunes and self.answer.described > 0)
+        return self.texts.knowledge != "none" and used

@@ -7,7 +7,8 @@ width, k queries, W width of the base model's words.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch.nn import functional as F
 from ...encoders.cost import Cost, cost
 from ...encoders.ctrgcn import CtrGcn, CtrGcnConfig
 from ...errors import RunError
+from ...lm.causal import CausalModel
+from ...lm.prompts import IGNORE, Part, assemble
+from ...lm.prompts import forward as logits_of
 from ...weights import mend_torchvision, one_line
 from .config import BridgeConfig, EncoderConfig
 
@@ -45,12 +49,27 @@ class AlignerOutput:
 
 class Aligner(CtrGcn):
     """Clips `[N, M, T, V, C]` to an `AlignerOutput`: CTR-GCN, its mean through one linear layer to the texts' width
-    (paper, Fig. 2), and through another to the classes, which the paper's baseline without knowledge has."""
+    (paper, Fig. 2), and through another to the classes, which the paper's baseline without knowledge has.
+
+    It keeps the vectors of the texts that it learns from, `texts` `[K, n, D]`, of which there are those `available`
+    `[K, n]`: what was trained answers without a text encoder.
+    """
+
+    texts: Tensor
+    available: Tensor
 
     def __init__(
-        self, config: CtrGcnConfig, graphs: Tensor, num_classes: int, embedding_dim: int, dropout: float = 0.0
+        self,
+        config: CtrGcnConfig,
+        graphs: Tensor,
+        num_classes: int,
+        embedding_dim: int,
+        dropout: float = 0.0,
+        num_texts: int = 0,
     ) -> None:
         super().__init__(config, graphs)
+        self.register_buffer("texts", torch.zeros(num_classes, num_texts, embedding_dim))
+        self.register_buffer("available", torch.zeros(num_classes, num_texts, dtype=torch.bool))
         self.dropout = nn.Dropout(dropout)
         self.class_head = nn.Linear(config.width, num_classes)
         self.embedding_head = nn.Linear(config.width, embedding_dim)
@@ -59,6 +78,72 @@ class Aligner(CtrGcn):
     def forward(self, x: Tensor) -> AlignerOutput:
         pooled = self.dropout(self.pooled(x))
         return AlignerOutput(self.class_head(pooled), self.embedding_head(pooled))
+
+
+@dataclass
+class Answered:
+    """What a base model makes of a batch of clips and their answers."""
+
+    loss: Tensor  # cross-entropy, summed over the answers' tokens
+    tokens: int  # of the answers
+    right: Tensor  # [N], whether every token that names the class is the likeliest one after those before it
+
+
+class Sugar(nn.Module):
+    """Clips to answers: the frozen encoder, the bridge, and a base model with its adapter.
+
+    The base model is no part of the module, and its weights are not among those that are kept: of it, what is trained
+    is (`adapter`). `train` and moves to a device reach it nevertheless.
+    """
+
+    def __init__(self, encoder: Aligner, bridge: Bridge, lm: CausalModel) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.bridge = bridge
+        self.lm = lm
+        own = {name: weight for name, weight in lm.network.named_parameters() if weight.requires_grad}
+        self.adapter = nn.ParameterDict({name.replace(".", "/"): weight for name, weight in own.items()})
+
+    def train(self, mode: bool = True) -> Sugar:
+        super().train(mode)
+        self.encoder.eval()  # frozen, its batch norms too
+        self.lm.network.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Sugar:
+        super()._apply(fn, recurse)
+        self.lm.network._apply(fn, recurse)
+        return self
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the base model reads of clips `[N, M, T, V, C]`: vectors `[N, k, W]`, and which of them count."""
+        with torch.no_grad():
+            tokens, mask = self.encoder.tokens(x), self.encoder.token_mask(x)
+        each = self.encoder.config.token_bodies == "each"
+        return self.bridge(tokens, mask if each else None)
+
+    def each(self, x: Tensor) -> list[Tensor]:
+        """What it reads of every clip, those vectors that count, `[at most k, W]`."""
+        vectors, counts = self.read(x)
+        return [own if bool(there.all()) else own[there] for own, there in zip(vectors, counts, strict=True)]
+
+    def prompts(self, x: Tensor, before: str, after: str) -> list[tuple[Part, ...]]:
+        """The parts of a prompt for every clip, its vectors between two texts."""
+        return [(before, own, after) for own in self.each(x)]
+
+    def forward(self, x: Tensor, before: str, after: str, answers: Sequence[str], names: Sequence[str]) -> Answered:
+        """Cross-entropy of `answers`, each of which begins with what names its class."""
+        inputs = assemble(self.lm, self.prompts(x, before, after), answers)
+        targets = inputs.targets[:, 1:]
+        wanted = targets != IGNORE
+        columns = wanted.any(0).nonzero()[:, 0]
+        targets, wanted = targets[:, columns], wanted[:, columns]
+        logits = logits_of(self.lm, inputs, keep=columns).float()  # N l V
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+        length = torch.tensor([len(self.lm.encode(name)) for name in names], device=targets.device)
+        naming = wanted & (wanted.cumsum(1) <= length[:, None])
+        right = ((logits.argmax(2) == targets) | ~naming).all(1)
+        return Answered(loss, int(wanted.sum()), right)
 
 
 class Bridge(nn.Module):
@@ -119,7 +204,7 @@ class Bridge(nn.Module):
         if k > L:
             raise RunError(
                 f"the bridge's query has length {k} and clips have {L} tokens: set bridge.num_queries to {L} or less, "
-                "or encoder.token_by to time_joint."
+                "or network.token_by to time_joint."
             )
         if missing := -L % k:
             mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask
@@ -191,6 +276,19 @@ def positions(length: int, width: int, like: Tensor) -> Tensor:
     place = torch.arange(length, dtype=torch.float32, device=like.device)[:, None]
     step = torch.exp(torch.arange(0, width, 2, dtype=torch.float32, device=like.device) * (-math.log(10000) / width))
     return torch.stack([torch.sin(place * step), torch.cos(place * step)], 2).flatten(1)[:, :width].to(like.dtype)
+
+
+def begin_like_words(bridge: Bridge, words: Tensor) -> None:
+    """Let the vectors of a bridge whose last features are of unit variance begin as long as the words `[V, W]` are."""
+    length = float(words.float().norm(dim=1).mean())
+    layer = bridge.to_words
+    nn.init.normal_(layer.weight, 0, length / math.sqrt(layer.in_features * layer.out_features))
+    nn.init.zeros_(layer.bias)
+
+
+def resolved(config: BridgeConfig, num_tokens: int) -> BridgeConfig:
+    """A bridge's configuration with as many queries as a clip has tokens, where it says so by 0."""
+    return config if config.num_queries else replace(config, num_queries=num_tokens)
 
 
 def bridge_cost(config: BridgeConfig, token_width: int, word_width: int, num_tokens: int) -> Cost:

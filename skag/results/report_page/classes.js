@@ -79,6 +79,12 @@ function renderClass(k) {
     }
     parts.push(list);
   }
+  if (report.told) {
+    const { texts: own, nearest } = report.told[k];
+    parts.push(plain("h4", "Texts that the encoder learned from"));
+    if (nearest !== null) parts.push(plain("p", `${percent(nearest)} of its clips lie nearest to one of them.`, "note"));
+    parts.push(...own.map(one => plain("blockquote", `${one.kind}: ${text(one.text)}` + (one.clips ? ` (nearest to ${count(one.clips, "clip")})` : ""))));
+  }
   const linked = (found, what, to) => found.length ? make("p", {}, what + " ", ...found.slice(0, 8).flatMap(([m, n, number], at) => [at ? ", " : "", pairLink(m, n, classes[to === "n" ? n : m]), ` (${number})`]), found.length > 8 ? ` and ${found.length - 8} more` : "", ".") : null;
   parts.push(linked(takenFor(k), "Taken for", "n"), linked(takenForThis(k), "Taken for it:", "m"));
   if (report.wrong[k].length) parts.push(plain("h3", "Clips it gets wrong"), beside(report.wrong[k]));

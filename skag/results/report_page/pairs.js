@@ -59,6 +59,7 @@ function renderPair(m, n) {
     const first = plain("span", "", "swatch mark");
     parts.push(make("p", { className: "note" }, first, " critical joints; outlined are those of both classes. The kept network was trained with these sentences."));
   }
+  if (report.alike) parts.push(plain("p", `How alike their texts are to the text encoder: a cosine of ${report.alike[m][n].toFixed(2)}, the most alike of all pairs have ${report.most_alike.toFixed(2)}.`, "note"));
   if (trained) {
     parts.push(plain("h3", "In training"), plain("p", "Share of its training clips that were taken for the other class when a refresh asked about the pair, and once its answers had been trained with:", "note"));
     parts.push(make("ul", { className: "chips" }, ...trained[2].map(became)));
