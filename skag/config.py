@@ -132,6 +132,11 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @property
+    def last_stage(self) -> TrainConfig:
+        """Settings of the last stage of training, whose network is the run's; `train` is the first one's."""
+        return self.train
+
 
 def flat(config: Config) -> dict[str, Any]:
     """Every field by its dotted name, as `--set` takes it: `{"recipe": ..., "data.stream": "j", ...}`."""

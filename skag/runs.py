@@ -270,9 +270,10 @@ def scalar_writer(run: Path, epochs_done: int) -> Iterator[Callable[[dict[str, A
     writer = SummaryWriter(run / "tensorboard", purge_step=epochs_done + 1 if epochs_done else None)
 
     def write(metrics: dict[str, Any]) -> None:
+        stage = f"{metrics['stage']}/" if "stage" in metrics else ""
         for name, value in metrics.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, metrics["epoch"])
+            if name not in ("epoch", "stage"):
+                writer.add_scalar(stage + name, value, metrics["epoch"])
         writer.flush()
 
     try:
@@ -348,15 +349,16 @@ def summarise(run: Path) -> RunSummary:
 
 def _summary(run: Path) -> RunSummary:
     config, source = read_config(run), read_json(run, DATA)
-    metrics = read_lines(run / METRICS)
-    done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.train.epochs
+    last = method(config.method).stages(config)[-1]
+    metrics = [line for line in read_lines(run / METRICS) if line.get("stage", last) == last]
+    done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.last_stage.epochs
     written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
     if source["store"] is None:
         state, planned = "imported", 0
     else:
         state = "finished" if done >= planned else "running" if is_training(run) else "interrupted"
     best = kept_index(
-        [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.train.keep
+        [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.last_stage.keep
     )
     return RunSummary(
         run=str(run),

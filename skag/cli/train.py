@@ -111,6 +111,13 @@ def train(
             help="lexical, open_clip:ViT-B-32, hf:bert-base-uncased or hf:FOLDER.  [default: the recipe's]",
         ),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            "--base-model",
+            help="Language model to be tuned: smollm2, a folder, a .gguf file or OWNER/MODEL.  [default: the recipe's]",
+        ),
+    ] = None,
     text_weights: Annotated[
         Path | None,
         typer.Option("--text-weights", help="Weights file or folder of the text encoder.  [default: hub's cache]"),
@@ -182,6 +189,7 @@ def train(
         "agents.max_questions": max_questions,
         "agents.wait_for_answers": True if wait_for_answers else None,
         "agents.text_encoder": text_encoder,
+        "lm.base_model": base_model,
     }
     longer = epochs if resume is not None else None
     if longer is not None:

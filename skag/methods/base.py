@@ -164,6 +164,7 @@ class Watcher(Protocol):
     def epoch_done(self, metrics: dict[str, Any]) -> None: ...
     def asking(self, epoch: int, classes: int) -> None: ...  # the answers of a refresh are waited for in the background
     def refreshed(self, record: dict[str, Any]) -> None: ...
+    def noted(self, text: str) -> None: ...  # what a person should know at once
 
 
 class Task(Protocol):
@@ -238,7 +239,7 @@ class Method(Protocol):
 
     CONFIG: type[Config]
     RECIPES: Mapping[str, Card]
-    SCRIPT: Script  # what it asks of a language model
+    SCRIPT: Script | None  # what it asks of a language model about the classes; None: nothing
     ROWS: Mapping[str, Row]  # of `skag ablate`, the baseline first
     REPEATABLE: tuple[str, ...]  # FIELD=VALUE: changes that make runs of one seed the same
 
