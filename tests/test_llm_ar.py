@@ -20,6 +20,8 @@ from skag.methods import script_of
 from skag.methods.base import Candidate
 from skag.methods.llm_ar.config import LlmArConfig
 from skag.methods.llm_ar.probe import linear_top1
+from skag.skeleton.layouts import load_layout
+from skag.skeleton.store import Clip, write_store
 from skag.training.loop import BEST
 
 from .helpers import llm_ar
