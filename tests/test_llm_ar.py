@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from skag.lm.spread import accumulate, accumulated
 from skag.methods import script_of
 from skag.methods.base import Candidate
 from skag.methods.llm_ar.config import LlmArConfig
+from skag.methods.llm_ar.findings import class_words, word_counts
 from skag.methods.llm_ar.probe import linear_top1
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, write_store
@@ -158,6 +160,15 @@ def test_a_collapse_is_said_with_what_to_change(base_model: Path, store: Path, t
     assert "--set codebook.revive_every=200" in note and "codebook.code_loss" not in note
 
 
+def test_words_of_a_class_are_those_that_others_seldom_use() -> None:
+    codes = torch.tensor([[0, 1, 1], [2, 1, 0], [2, 2, -1]])
+    mask = codes >= 0
+    counts = word_counts(codes, mask, np.array([0, 1, 1]), 3, 4)
+    assert counts.tolist() == [[1, 2, 0, 0], [1, 1, 3, 0], [0, 0, 0, 0]]
+    assert [(word["code"], word["share"]) for word in class_words(counts, 0)] == [(1, 66.7), (0, 33.3)]
+    assert class_words(counts, 1)[0] == {"code": 2, "share": 60.0, "elsewhere": 0.0} and class_words(counts, 2) == []
+
+
 def test_linear_classifier_finds_what_is_there_and_nothing_else() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
@@ -269,6 +280,16 @@ def test_commands_from_training_to_prediction(base_model: Path, store: Path, tmp
     np.save(tmp_path / "clip.npy", clip(2)[0])
     predicted = document("predict", run, tmp_path / "clip.npy", "--device", "cpu")
     assert predicted
+    analysed = document("analyze-confusion", run, "--device", "cpu")
+    assert sum(analysed["codebook"]["shares"]) == pytest.approx(1, abs=1e-4)
+    used = analysed["codebook"]["used"]
+    assert 0 < used <= analysed["codebook"]["codes"] == 16 and analysed["words"].keys() == set(llm_ar.NAMES)
+    assert all(len(pair["true_codes"]) == 2 for pair in analysed["pairs"])
+    assert {"code-use.png", "codes.png", "class-words.png"} <= {path.name for path in (run / "figures").iterdir()}
+    page = json.loads(re.search(r'type="application/json">(.*?)</script>', (run / "report.html").read_text())[1])
+    assert page["made"]["title"] == "Action words" and len(page["of_class"]) == 4
+    made = [each for each in page["clips"] if "label" not in each]
+    assert len(made) == used and all(each["frames"] == 12 for each in made)
     again = document("train", "--repeat", run, "--out", tmp_path / "again", "--device", "cpu")
     assert again["val_top1"] == report["val_top1"]
     assert_equal(weights(run), weights(tmp_path / "again"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and configurations and reci
     from ..inference.loaded import Run
     from ..inference.scores import Predictions
     from ..results.analysis import Pair
+    from ..results.drawing import View
     from ..results.report import Texts
     from ..skeleton.clips import Clips
     from ..skeleton.layouts import Layout
@@ -225,6 +226,7 @@ class Findings:
     pairs: Sequence[Mapping[str, Any]] = ()  # one for every confused pair, in the order they were given
     page: Callable[[Texts], dict[str, Any]] = lambda texts: {}
     facts: Mapping[str, str] = field(default_factory=dict)  # what the run is, for the head of the page
+    moving: Sequence[View] = ()  # skeletons that the page plays, beside clips
     missing: Sequence[str] = ()  # what could not be shown, and why
     draw: Callable[[Path, Sequence[int], int], dict[str, Path]] | None = None  # (folder, classes, seed) -> figures
 

@@ -103,7 +103,9 @@ def make_findings(
     run: Run, store: SkeletonStore, predictions: Predictions, pairs: Sequence[Pair], reference: Path | None
 ) -> Findings:
     """The codebook's use, the action words of classes, and the sentences of clips that are confused."""
-    return Findings()
+    from .findings import findings as find
+
+    return find(run, store, predictions, pairs, reference)
 
 
 def sentences(run: Run) -> dict[str, str]:

@@ -82,15 +82,14 @@ def small(stream: StreamName) -> LlmArConfig:
             stand_upright=True,
             face_forward=True,
             unit_height=True,
-            mirror_views=True,
         ),
         augment=AugmentConfig(heading=0.3, tilt=0.05, scale=0.1, mirror=0.5, shortest_part=0.9),
         vqvae=VqVaeConfig(width=128),
-        codebook=CodebookConfig(num_codes=128, revive_every=50),
+        codebook=CodebookConfig(num_codes=128, revive_every=25),
         bias=BiasConfig(),
         read=ReadConfig(),
         lm=BaseModelConfig("smollm2"),
-        train=TrainConfig(epochs=30, batch_size=32, optimizer="adamw", lr=1e-3, warmup=1, weight_decay=0.0, repeats=20),
+        train=TrainConfig(epochs=12, batch_size=32, optimizer="adamw", lr=1e-3, warmup=1, weight_decay=0.0, repeats=20),
         tune=TrainConfig(epochs=30, batch_size=16, optimizer="adamw", lr=3e-3, warmup=1, weight_decay=0.01),
     )
 
