@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ from skag.skeleton.store import Clip, write_store
 from skag.training.loop import BEST
 
 from .helpers import llm_ar
-from .helpers.commands import document, failure
+from .helpers.commands import document, failure, invoke
 from .helpers.language_models import needs_smollm2, tiny_folder
 from .helpers.tiny import clip, tiny_clip
 from .helpers.training import CPU, Silent, Stop, StopsAt
+from .helpers.two_processes import Pair
 
 
 @pytest.fixture(scope="module")
@@ -406,3 +408,44 @@ def test_the_embedded_base_model_is_read_and_written_to(tmp_path: Path) -> None:
     changes = ("train.epochs=1", "tune.epochs=1", "codebook.num_codes=8")
     llm_ar.run_training(llm_ar.config(Path("smollm2"), *changes), tmp_path / "few.h5", tmp_path / "run")
     assert weights(tmp_path / "run")["vqvae.codebook.tangent"].shape == (8, 576)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    two = Pair()
+    yield two
+    two.close()
+
+
+def test_two_processes_train_what_one_does_with_the_double_batch(
+    pair: Pair, base_model: Path, store: Path, tmp_path: Path
+) -> None:
+    """Of both stages, without what each draws for itself (Gumbel noise, dropout); dead codes are revived alike."""
+    sgd = ("train.optimizer=sgd", "train.lr=0.01", "tune.optimizer=sgd", "tune.lr=0.05", "bias.weight=0")
+    same = (*llm_ar.SMALL, *sgd, "lm.dropout=0", "codebook.revive_every=2", "codebook.revive_until=1")
+    command = [
+        "train",
+        store,
+        "--recipe",
+        "llm-ar-small",
+        "--base-model",
+        base_model,
+        "--device",
+        "cpu",
+        "-q",
+        "--json",
+    ]
+    command += [part for change in same for part in ("--set", change)]
+    done = pair.skag(
+        *command, "--out", "two", "--set", "train.batch_size=8", "--set", "tune.batch_size=8", folder=tmp_path
+    )
+    assert done.codes == [0, 0], done.stderr
+    invoke(*command, "--out", tmp_path / "one", "--set", "train.batch_size=16", "--set", "tune.batch_size=16")
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name in theirs:
+        if name != "vqvae.codebook.used":  # counted apart
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+    metrics = [runs.read_lines(tmp_path / run / runs.METRICS) for run in ("two", "one")]
+    for two, one in zip(*metrics, strict=True):
+        for name in two.keys() & {"loss", "loss_reconstruction", "codes_used", "error_cm", "train_top1", "val_loss"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-3), name

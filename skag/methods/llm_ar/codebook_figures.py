@@ -30,6 +30,8 @@ def use_figure(shares: np.ndarray, path: Path) -> None:
         )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
         axes.set_xlabel("rank of the code")
         axes.set_ylabel("% of tokens")
         axes.set_title("Use of the codes of training clips", fontsize=12)
