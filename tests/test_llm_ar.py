@@ -292,6 +292,8 @@ def test_commands_from_training_to_prediction(base_model: Path, store: Path, tmp
     assert page["made"]["title"] == "Action words" and len(page["of_class"]) == 4
     made = [each for each in page["clips"] if "label" not in each]
     assert len(made) == used and all(each["frames"] == 12 for each in made)
+    invoke("show", store, 2, "--run", run, "--out", tmp_path / "beside.html", "--device", "cpu")
+    assert "and its reconstruction" in (tmp_path / "beside.html").read_text()
     again = document("train", "--repeat", run, "--out", tmp_path / "again", "--device", "cpu")
     assert again["val_top1"] == report["val_top1"]
     assert_equal(weights(run), weights(tmp_path / "again"))
@@ -378,6 +380,20 @@ def test_nothing_is_asked(
         monkeypatch, capsys, "describe", store, "--method", "llm-ar", "--llm", "measured", "--store", tmp_path / "d.h5"
     )
     assert code == 1 and "asks nothing" in printed
+
+
+def test_a_network_that_rebuilds_nothing_is_said_so(
+    tiny_store: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    code, printed = failure(monkeypatch, capsys, "show", tiny_store, 0, "--run", trained, "--device", "cpu")
+    assert code == 1 and "rebuilds no clips" in printed
+
+
+def test_a_language_model_is_not_exported(
+    finished: tuple[Path, Silent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    code, printed = failure(monkeypatch, capsys, "export", finished[0], "--out", tmp_path / "graph.onnx")
+    assert code == 1 and len(printed.strip().splitlines()) == 1 and "language model" in printed
 
 
 def test_the_papers_settings_and_their_sources() -> None:

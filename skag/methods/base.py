@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ..config import Config, StreamName, TrainConfig
 
@@ -213,6 +213,13 @@ class Classifier(Protocol):
         A method to whose runs `skag add` can add classes also has `embed(x)`: where its network puts clips, `[N, D]`,
         clips of one class near one another by cosine."""
         ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A classifier that can also draw again what it has read."""
+
+    def reconstructed(self, x: Tensor) -> Tensor: ...  # clips `[N, M, T, V, C]` to their like
 
 
 # ---------------------------------------------------------------- what was found

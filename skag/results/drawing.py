@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import html
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,13 +87,19 @@ def clip_number(store: SkeletonStore, wanted: str) -> int:
 
 def draw_clip(store: SkeletonStore, number: int, path: Path) -> None:
     """Draw a clip to a file; its ending, one of `KINDS`, says how. Raises `DataError`."""
+    draw_view(lambda: view(store, number), path)
+
+
+def draw_view(make: Callable[[], View], path: Path) -> None:
+    """Draw what `make` gives to a file, as `draw_clip` does; it is made where the file's name is right. Raises
+    `DataError`."""
     if path.suffix.lower() not in KINDS:
         raise DataError(f"{path}: clips are drawn as {', '.join(KINDS)}; give --out a name that ends so.")
     ending = path.suffix.lower()
     check_target(path, partial(_begins_as, ending), _KIND_NAMES[ending], DataError)
     draw = {".png": draw_strip, ".gif": draw_moving, ".html": write_page}[ending]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(view(store, number), path)
+    draw(make(), path)
 
 
 def _begins_as(ending: str, path: Path) -> bool:

@@ -45,6 +45,11 @@ class LlmArClassifier:
         """What is written of every clip when nothing holds the answer, as the class that it is, None for none."""
         return answer_freely(self.model.lm, self.model.inputs(x), self.classes)[0]
 
+    def reconstructed(self, x: Tensor) -> Tensor:
+        """Clips as the decoder makes them of their sentences."""
+        made: Tensor = self.model.vqvae(x).reconstruction
+        return made
+
     def _candidates(self, names: tuple[str, ...]) -> Candidates:
         if names not in self._known:
             self._known[names] = reader.candidates(self.model.lm, names)
