@@ -132,10 +132,10 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    @property
-    def last_stage(self) -> TrainConfig:
-        """Settings of the last stage of training, whose network is the run's; `train` is the first one's."""
-        return self.train
+    def settings_of(self, stage: str) -> TrainConfig:
+        """Of a stage of training: the section of its name where that is one, else `train`."""
+        own = getattr(self, stage, None)
+        return own if isinstance(own, TrainConfig) else self.train
 
 
 def flat(config: Config) -> dict[str, Any]:

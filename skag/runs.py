@@ -259,21 +259,21 @@ def is_training(run: Path) -> bool:
 
 
 @contextmanager
-def scalar_writer(run: Path, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def scalar_writer(run: Path, epochs_done: int, stage: str = "") -> Iterator[Callable[[dict[str, Any]], None]]:
     """What writes an epoch's metrics for TensorBoard, to `run`/tensorboard, where TensorBoard is installed; else what
-    does nothing. A run that goes on hides what was written of epochs after `epochs_done`."""
+    does nothing. A run that goes on hides what was written of epochs after `epochs_done`. Of several stages each has a
+    folder of its own there."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         yield lambda metrics: None
         return
-    writer = SummaryWriter(run / "tensorboard", purge_step=epochs_done + 1 if epochs_done else None)
+    writer = SummaryWriter(run / "tensorboard" / stage, purge_step=epochs_done + 1 if epochs_done else None)
 
     def write(metrics: dict[str, Any]) -> None:
-        stage = f"{metrics['stage']}/" if "stage" in metrics else ""
         for name, value in metrics.items():
             if name not in ("epoch", "stage"):
-                writer.add_scalar(stage + name, value, metrics["epoch"])
+                writer.add_scalar(name, value, metrics["epoch"])
         writer.flush()
 
     try:
@@ -349,16 +349,24 @@ def summarise(run: Path) -> RunSummary:
 
 def _summary(run: Path) -> RunSummary:
     config, source = read_config(run), read_json(run, DATA)
-    last = method(config.method).stages(config)[-1]
-    metrics = [line for line in read_lines(run / METRICS) if line.get("stage", last) == last]
-    done, planned = max((int(line["epoch"]) for line in metrics), default=0), config.last_stage.epochs
+    metrics = read_lines(run / METRICS)
+    stages = method(config.method).stages(config)
+    planned = sum(config.settings_of(stage).epochs for stage in stages)
+    reached = metrics[-1].get("stage", stages[0]) if metrics else stages[0]
+    earlier = [line for line in metrics if line.get("stage", stages[0]) != reached]
+    metrics = metrics[len(earlier) :]  # of the stage that was trained last
+    done = max((int(line["epoch"]) for line in metrics), default=0)
+    done += sum(config.settings_of(stage).epochs for stage in stages[: stages.index(reached)])
     written = max(path.stat().st_mtime for path in (run / CONFIG, run / METRICS) if path.exists())
     if source["store"] is None:
         state, planned = "imported", 0
     else:
         state = "finished" if done >= planned else "running" if is_training(run) else "interrupted"
+    recognises = bool(metrics) and "val_top1" in metrics[-1]  # not every stage does
     best = kept_index(
-        [float(line["val_top1"]) for line in metrics], len(source.get("validation", ())), config.last_stage.keep
+        [float(line["val_top1"]) for line in metrics] if recognises else [],
+        len(source.get("validation", ())),
+        config.settings_of(reached).keep,
     )
     return RunSummary(
         run=str(run),
@@ -369,8 +377,8 @@ def _summary(run: Path) -> RunSummary:
         seed=config.train.seed,
         epochs=done,
         planned=planned,
-        best_epoch=metrics[best]["epoch"] if metrics else None,
-        val_top1=round(float(metrics[best]["val_top1"]), 2) if metrics else None,
+        best_epoch=metrics[best]["epoch"] if recognises else None,
+        val_top1=round(float(metrics[best]["val_top1"]), 2) if recognises else None,
         selected_on=config.train.select_on,
         test_top1=_test_top1(run),
         date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),

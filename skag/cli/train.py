@@ -111,16 +111,17 @@ def train(
             help="lexical, open_clip:ViT-B-32, hf:bert-base-uncased or hf:FOLDER.  [default: the recipe's]",
         ),
     ] = None,
+    text_weights: Annotated[
+        Path | None,
+        typer.Option("--text-weights", help="Weights file or folder of the text encoder.  [default: hub's cache]"),
+    ] = None,
     base_model: Annotated[
         str | None,
         typer.Option(
             "--base-model",
-            help="Language model to be tuned: smollm2, a folder, a .gguf file or OWNER/MODEL.  [default: the recipe's]",
+            help="Language model to be tuned, where the method tunes one: smollm2, a folder, a GGUF file or a name on "
+            "the hub.  [default: the recipe's]",
         ),
-    ] = None,
-    text_weights: Annotated[
-        Path | None,
-        typer.Option("--text-weights", help="Weights file or folder of the text encoder.  [default: hub's cache]"),
     ] = None,
     faithful_to: FaithfulOption = None,
     assignments: SetOption = None,

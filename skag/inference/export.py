@@ -106,6 +106,8 @@ def export(
         check_target(target, _is_graph, "ONNX graph", RunError)
     with ExitStack() as stack:
         run, clips, split = _run_and_clips(folder, store, split, seed, stack, note)
+        if reason := getattr(run.classifier, "not_exportable", ""):
+            raise RunError(f"{folder} cannot be exported: {reason}.")
         config, outside = run.config.data, []
         if config.pixels and config.mirror_views:
             config = replace(config, mirror_views=False)

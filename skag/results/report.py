@@ -161,11 +161,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _course(run: Run) -> dict[str, Any]:
-    """Accuracy on the clips trained on and on those that chose the epoch, after every epoch of the last stage, and
-    which was kept."""
+    """Accuracy on the clips trained on and on those that chose the epoch, after every epoch, and which was kept."""
     metrics = read_records(run.folder / runs.METRICS)
-    last = metrics[-1].get("stage") if metrics else None
-    metrics = [record for record in metrics if record.get("stage") == last]
+    if metrics:  # of several stages the last
+        metrics = [record for record in metrics if record.get("stage") == metrics[-1].get("stage")]
     try:
         return {
             "epochs": [int(record["epoch"]) for record in metrics],

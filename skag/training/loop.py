@@ -127,7 +127,9 @@ def _train(
         loop = Loop(task, config, facts, watcher, stages, number)
         if resume and number == reached:
             loop.resume()
-        with runs.scalar_writer(run, loop.epoch) if distributed.leads() else nullcontext() as write_scalars:
+        own_folder = loop.stage if len(stages) > 1 else ""
+        writer = runs.scalar_writer(run, loop.epoch, own_folder) if distributed.leads() else nullcontext()
+        with writer as write_scalars:
             while loop.epoch < task.settings.epochs:
                 metrics = loop.run_epoch()
                 if write_scalars is not None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ...skeleton.store import SkeletonStore
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "faithful", "import_checkpoint", "load",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "describe_others", "faithful", "for_unseen",
+    "import_checkpoint", "load",
     "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources", "stages", "uses_knowledge",
     "without_knowledge",
 ]  # fmt: skip
@@ -110,4 +111,14 @@ def make_findings(
 
 def sentences(run: Run) -> dict[str, str]:
     """Nothing is said of the classes."""
+    return {}
+
+
+def for_unseen(config: CONFIG) -> CONFIG:
+    """The same: the paper trains without lists of classes too."""
+    return config
+
+
+def describe_others(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """Nothing: the base model is given names alone."""
     return {}

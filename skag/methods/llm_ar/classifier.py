@@ -19,6 +19,8 @@ _NOT_SAID = -30.0  # score of a class that was not generated, where another one 
 class LlmArClassifier:
     """See `methods.base.Classifier`. Any name can be a candidate; the model has read those of its training."""
 
+    not_exportable = "it answers with a language model, which is no graph of tensors; use skag predict"
+
     def __init__(self, model: Reader, classes: Sequence[str]) -> None:
         self.model, self.classes = model, tuple(classes)
         self._known: dict[tuple[str, ...], Candidates] = {}

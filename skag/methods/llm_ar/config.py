@@ -165,10 +165,6 @@ class LlmArConfig(Config):
             raise RunError("lm.adapt is nothing, but the base model has to learn the codes: set it to lora or all.")
 
     @property
-    def last_stage(self) -> TrainConfig:
-        return self.tune
-
-    @property
     def cures(self) -> list[str]:
         """FIELD=VALUE: what to set against a codebook that collapses, as far as it is not so."""
         return [
