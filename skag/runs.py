@@ -362,8 +362,9 @@ def _summary(run: Path) -> RunSummary:
         state, planned = "imported", 0
     else:
         state = "finished" if done >= planned else "running" if is_training(run) else "interrupted"
+    recognises = bool(metrics) and "val_top1" in metrics[-1]  # not every stage does
     best = kept_index(
-        [float(line["val_top1"]) for line in metrics],
+        [float(line["val_top1"]) for line in metrics] if recognises else [],
         len(source.get("validation", ())),
         config.settings_of(reached).keep,
     )
@@ -376,8 +377,8 @@ def _summary(run: Path) -> RunSummary:
         seed=config.train.seed,
         epochs=done,
         planned=planned,
-        best_epoch=metrics[best]["epoch"] if metrics else None,
-        val_top1=round(float(metrics[best]["val_top1"]), 2) if metrics else None,
+        best_epoch=metrics[best]["epoch"] if recognises else None,
+        val_top1=round(float(metrics[best]["val_top1"]), 2) if recognises else None,
         selected_on=config.train.select_on,
         test_top1=_test_top1(run),
         date=datetime.fromtimestamp(written).isoformat(timespec="seconds"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.errors import DataError
-from skag.results.drawing import _extent, clip_number, draw_clip, view
+from skag.results.drawing import clip_number, draw_clip, extent_of, view
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
@@ -176,7 +176,7 @@ def test_a_hand_that_is_raised_once_is_not_cut_off_and_a_jump_shrinks_nothing(tm
     clip[0, 50, 7, 1] = 1.5
     with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip)) as store:
         raised = view(store, 0)
-        extent = _extent(raised)
+        extent = extent_of(raised)
         assert extent[3] >= np.nanmax(raised.points[..., 1])
     clip[0, 60, 7, 1] = 1000
     with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip)) as store:

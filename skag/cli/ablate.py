@@ -102,7 +102,7 @@ def ablate(
     """
     from .. import ablation
     from ..device import choose_device
-    from ..methods import method
+    from ..methods import method, script_of
     from ..methods.base import KnowledgeSource
     from ..recipes import method_of
     from ..skeleton.store import SkeletonStore
@@ -110,7 +110,7 @@ def ablate(
     output = Output(as_json, quiet)
     names = [name.strip() for name in rows.split(",")] if rows else []
     of_method = method(method_of(recipe, method_name))
-    script, chosen = of_method.SCRIPT, ablation.choose_rows(of_method.ROWS, names, own_rows or [])
+    chosen = ablation.choose_rows(of_method.ROWS, names, own_rows or [])
     if against not in [row.name for row in chosen]:
         raise typer.BadParameter(f"--against {against} is none of the rows: {', '.join(row.name for row in chosen)}.")
     where = choose_device(device.value).type
@@ -133,7 +133,7 @@ def ablate(
         for cell in cells:
             ablation.check_cell(cell, clips, llm)
         if not only_finished and any(method(cell.config.method).uses_knowledge(cell.config) for cell in cells):
-            ablation.describe_classes(clips, script, protocols, source, output.note)
+            ablation.describe_classes(clips, script_of(cells[0].config.method), protocols, source, output.note)
         fingerprint, num_classes = clips.fingerprint, len(clips.classes)
     if part is not None:
         output.note(f"Part {part}: {len(own)} of {len(cells)} runs.")

@@ -137,8 +137,7 @@ def describe(
     from ..dialogue.replay import identities_of, replay
     from ..dialogue.store import DialogueStore, check_apart
     from ..errors import BackendError, DialogueError
-    from ..methods import DEFAULT
-    from ..methods import method as find_method
+    from ..methods import DEFAULT, script_of
     from ..skeleton.store import SkeletonStore
     from ..skeleton.unseen import seen_part, unseen_classes
 
@@ -155,7 +154,7 @@ def describe(
     output = Output(as_json, quiet)
     if data is not None:
         check_apart(store, data)
-    script = find_method(method or DEFAULT).SCRIPT
+    script = script_of(method or DEFAULT)
     texts = load_prompts(script, prompts)
     with ExitStack() as stack:
         dialogues = stack.enter_context(DialogueStore(store))

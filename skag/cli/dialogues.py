@@ -38,9 +38,9 @@ def list_(
 ) -> None:
     """Who has told what of which classes. Reads the dialogue store."""
     from ..dialogue.inventory import inventory, open_existing
-    from ..methods import DEFAULT, method
+    from ..methods import DEFAULT, script_of
 
-    script = method(DEFAULT).SCRIPT
+    script = script_of(DEFAULT)
 
     output = Output(as_json, quiet)
     with open_existing(store) as kept:
@@ -119,9 +119,9 @@ def show(
 ) -> None:
     """The dialogue about one class, by whoever told of it last. Reads the dialogue store."""
     from ..dialogue.inventory import exchanges_of, open_existing
-    from ..methods import DEFAULT, method
+    from ..methods import DEFAULT, script_of
 
-    script = method(DEFAULT).SCRIPT
+    script = script_of(DEFAULT)
 
     if number is not None and script.find(number) is None:
         known = ", ".join(str(each.number) for each in script.all)
@@ -228,10 +228,10 @@ def import_(
     from ..dialogue.class_texts import read_texts
     from ..dialogue.store import DialogueStore
     from ..dialogue.text_folders import read_folder
-    from ..methods import DEFAULT, method
+    from ..methods import DEFAULT, script_of
     from ..skeleton.store import SkeletonStore
 
-    script = method(method_name or DEFAULT).SCRIPT
+    script = script_of(method_name or DEFAULT)
 
     output = Output(as_json, quiet)
     llm, missing = None, []
@@ -288,11 +288,11 @@ def verify(
     from ..dialogue.inventory import open_existing
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
-    from ..methods import DEFAULT, method
+    from ..methods import DEFAULT, script_of
     from ..skeleton.class_choice import occurring
     from ..skeleton.store import SkeletonStore
 
-    script = method(DEFAULT).SCRIPT
+    script = script_of(DEFAULT)
 
     output = Output(as_json, quiet)
     classes, layout = None, None
@@ -363,10 +363,10 @@ def template(
     from ..dialogue.exchanges import named
     from ..dialogue.inventory import open_existing
     from ..errors import DialogueError
-    from ..methods import DEFAULT, method
+    from ..methods import DEFAULT, script_of
     from ..skeleton.store import SkeletonStore
 
-    script = method(DEFAULT).SCRIPT
+    script = script_of(DEFAULT)
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as clips:

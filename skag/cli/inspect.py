@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import app
+from .completion import run_folders
 from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption
 from .output import Output, counted
 from .terminal import as_typed
@@ -59,6 +60,12 @@ def show(
         Path | None,
         typer.Option("--out", help="Picture to write: .png, .gif or .html.  [default: DATA-NUMBER.png]"),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", help="Run that rebuilds clips: its reconstruction is drawn beside.", autocompletion=run_folders
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -67,16 +74,25 @@ def show(
     """Draw a clip with its joint names.
 
     As a strip of frames (.png), moving (.gif), or as a page on which it plays and can be turned (.html; it needs no
-    network). Reads DATA.h5 and writes the picture. --seed and --device are taken for uniformity.
+    network). Reads DATA.h5 and writes the picture. --run draws a network's reconstruction beside the clip, on
+    --device. --seed is taken for uniformity.
     """
-    from ..results.drawing import clip_number, draw_clip
+    from ..results.drawing import clip_number, draw_clip, draw_view
     from ..skeleton.store import SkeletonStore
 
     output = Output(as_json, quiet)
     with SkeletonStore(data) as store:
         number = clip_number(store, as_typed(clip))
         path = Path(f"{data.stem}-{number}.png") if out is None else out
-        draw_clip(store, number, path)
+        if run is None:
+            draw_clip(store, number, path)
+        else:
+            from ..device import choose_device
+            from ..inference.loaded import load_run
+            from ..results.reconstruction import beside
+
+            loaded = load_run(run, choose_device(device.value))
+            draw_view(lambda: beside(loaded, store, number), path)
         name, label, frames = store.names[number], int(store.labels[number]), int(store.frames[number])
         action = store.classes[label] if 0 <= label < len(store.classes) else None
     output.line(f"{path}: clip {number}, {name}, {counted(frames, 'frame')}, {action or f'label {label}'}")

@@ -20,6 +20,16 @@ def _losses(means: dict[str, float]) -> str:
     return f"loss {means['loss']:.3f} ({' '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
 
 
+def _found(metrics: dict[str, Any]) -> str:
+    """Accuracies of training and held-out clips; of a stage that recognises nothing yet, whatever it measured."""
+    if "val_top1" in metrics:
+        return f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %"
+    other = ("stage", "epoch", "lr", "seconds")
+    return "  ".join(
+        f"{name} {value:.4g}" for name, value in metrics.items() if name not in other and not name.startswith("loss")
+    )
+
+
 class Terminal:
     """Progress on stderr: a bar per epoch with the losses so far and what is being asked, a line per epoch, a line per
     refresh."""
@@ -74,10 +84,11 @@ class Terminal:
         self._state = f"  asking about {classes} classes since epoch {epoch}"
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
-        self._best = max(self._best, metrics["val_top1"])
+        self._best = max(self._best, metrics.get("val_top1", 0.0))
+        stage = f"{metrics['stage']} " if "stage" in metrics else ""
         self._say(
-            f"epoch {metrics['epoch']:>3}/{self._epochs}  {_losses(metrics)}  "
-            f"train {metrics['train_top1']:.1f} %  val {metrics['val_top1']:.1f} %  {metrics['seconds']:.1f} s"
+            f"{stage}epoch {metrics['epoch']:>3}/{self._epochs}  {_losses(metrics)}  {_found(metrics)}  "
+            f"{metrics['seconds']:.1f} s"
         )
         share = (self._seconds_waited() - self._waited) / (time.monotonic() - self._began)
         if self._threads > 1 and share > MOST_WAITING:
@@ -97,6 +108,9 @@ class Terminal:
             counts.append(f"{len(record['failed'])} failed and kept what they had ({record['failed'][0][1]})")
         since = f" of epoch {record['epoch']}" if record["effective"] > record["epoch"] + 1 else ""
         self._say(f"  refresh{since}: {', '.join(counts)}")
+
+    def noted(self, text: str) -> None:
+        self._say(f"Note: {text}")
 
     def _say(self, text: str) -> None:
         if not self._output.quiet:

@@ -152,11 +152,30 @@ def load_causal(
     if quantisation == "4bit":
         network = _in_4bit(network, dtype, device)
     network = network.eval().requires_grad_(False).to(device)
-    identity = located.identity() | ({} if pretrained else {"pretrained": False, "seed": seed})
-    if quantisation != "none":
-        identity["quantisation"] = quantisation
+    identity = _identity(located, quantisation, pretrained, seed)
     tokeniser = _tokeniser(transformers, files)
     return with_tokeniser(network, tokeniser, identity, gguf.begins_with_bos(files.folder))
+
+
+def look_at(
+    name: str,
+    *,
+    quantisation: Quantisation = "none",
+    pretrained: bool = True,
+    seed: int = 0,
+    cache: Path = CACHE,
+    tell: Callable[[str], None] | None = None,
+) -> tuple[Shape, dict[str, Any]]:
+    """The sizes of a base model and the identity it will have when it is loaded, which it is not here. Raises
+    `ModelError`."""
+    located = locate(name)
+    shape = Shape.of(_config(_folder(located, cache, tell)).to_dict())
+    return shape, _identity(located, quantisation, pretrained, seed)
+
+
+def _identity(located: Located, quantisation: Quantisation, pretrained: bool, seed: int) -> dict[str, Any]:
+    identity = located.identity() | ({} if pretrained else {"pretrained": False, "seed": seed})
+    return identity | ({} if quantisation == "none" else {"quantisation": quantisation})
 
 
 def with_tokeniser(network: Any, tokeniser: Any, identity: dict[str, Any], bos: bool | None = None) -> CausalModel:

@@ -129,6 +129,13 @@ def answer_loss(model: CausalModel, inputs: Inputs) -> tuple[Tensor, int]:
     Divide for the mean; over several batches divide by the tokens of all (`spread.accumulate` does). Logits are
     computed only where an answer's token is to be told.
     """
+    loss, count, _ = answers_told(model, inputs)
+    return loss, count
+
+
+def answers_told(model: CausalModel, inputs: Inputs) -> tuple[Tensor, int, Tensor]:
+    """As `answer_loss`, and which prompts' answers would be generated, bool `[N]`: each of their tokens is the
+    likeliest after those before it."""
     wanted_NL = inputs.targets[:, 1:] != IGNORE
     columns = wanted_NL.any(0).nonzero()[:, 0]  # of the positions before the answers' tokens
     logits_NlV = forward(model, inputs, keep=columns)
@@ -136,7 +143,8 @@ def answer_loss(model: CausalModel, inputs: Inputs) -> tuple[Tensor, int]:
     loss = functional.cross_entropy(
         logits_NlV.float().flatten(0, 1), targets_Nl.flatten(), ignore_index=IGNORE, reduction="sum"
     )
-    return loss, int(wanted_NL.sum())
+    told_N = ((logits_NlV.argmax(-1) == targets_Nl) | (targets_Nl == IGNORE)).all(1)
+    return loss, int(wanted_NL.sum()), told_N
 
 
 def forward(model: CausalModel, inputs: Inputs, keep: Tensor | None = None) -> Tensor:

@@ -53,6 +53,33 @@ def accumulate(
     return float(totals[0] / totals[1])
 
 
+def accumulated(
+    step: Callable[[Batch], tuple[Tensor, int]], batches: Sequence[Batch], parameters: Iterable[nn.Parameter]
+) -> Tensor:
+    """The mean loss of `accumulate` as a tensor whose `backward` leaves the gradients that were found: for a loop that
+    calls it itself. Only one batch's activations are held at a time."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    before = [parameter.grad for parameter in wanted]
+    mean = accumulate(step, batches, wanted)
+    found = [torch.zeros_like(each) if each.grad is None else each.grad for each in wanted]
+    for parameter, gradient in zip(wanted, before, strict=True):
+        parameter.grad = gradient
+    return _Found.apply(mean, found, *wanted)
+
+
+class _Found(torch.autograd.Function):
+    """A number whose gradients are known already."""
+
+    @staticmethod
+    def forward(context: Any, mean: float, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        context.gradients = gradients
+        return parameters[0].new_tensor(mean)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Any:
+        return (None, None, *(gradient * each for each in context.gradients))
+
+
 def _added_up(totals: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     device = parameters[0].device if parameters and distributed.get_backend() == "nccl" else torch.device("cpu")
     there = totals.to(device)

@@ -9,9 +9,10 @@ from ..errors import RunError
 from ..suggestions import nearest_name
 
 if TYPE_CHECKING:
+    from ..dialogue.script import Script
     from .base import Method
 
-METHODS = {"skeleton-agent": "skeleton_agent", "sugar": "sugar"}  # name -> module in this folder
+METHODS = {"skeleton-agent": "skeleton_agent", "sugar": "sugar", "llm-ar": "llm_ar"}  # name -> module in this folder
 DEFAULT = "skeleton-agent"  # of runs that name none: before version 0.2.0 there was no other
 
 
@@ -21,3 +22,11 @@ def method(name: str) -> Method:
         raise RunError(f"no method {name!r}: {nearest_name(name, list(METHODS))}")
     module: Method = import_module(f".{METHODS[name]}", __name__)
     return module
+
+
+def script_of(name: str) -> Script:
+    """What a method asks about the classes. Raises `RunError` for one that asks nothing."""
+    script = method(name).SCRIPT
+    if script is None:
+        raise RunError(f"method {name} asks nothing about the classes: leave `skag describe` out, and train.")
+    return script

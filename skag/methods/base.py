@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and configurations and reci
     from ..inference.loaded import Run
     from ..inference.scores import Predictions
     from ..results.analysis import Pair
+    from ..results.drawing import View
     from ..results.report import Texts
     from ..skeleton.clips import Clips
     from ..skeleton.layouts import Layout
@@ -164,6 +165,7 @@ class Watcher(Protocol):
     def epoch_done(self, metrics: dict[str, Any]) -> None: ...
     def asking(self, epoch: int, classes: int) -> None: ...  # the answers of a refresh are waited for in the background
     def refreshed(self, record: dict[str, Any]) -> None: ...
+    def noted(self, text: str) -> None: ...  # what a person should know at once
 
 
 class Task(Protocol):
@@ -224,6 +226,13 @@ class Describer(Protocol):
         ...
 
 
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A classifier that can also draw again what it has read."""
+
+    def reconstructed(self, x: Tensor) -> Tensor: ...  # clips `[N, M, T, V, C]` to their like
+
+
 # ---------------------------------------------------------------- what was found
 
 
@@ -235,6 +244,7 @@ class Findings:
     pairs: Sequence[Mapping[str, Any]] = ()  # one for every confused pair, in the order they were given
     page: Callable[[Texts], dict[str, Any]] = lambda texts: {}
     facts: Mapping[str, str] = field(default_factory=dict)  # what the run is, for the head of the page
+    moving: Sequence[View] = ()  # skeletons that the page plays, beside clips
     missing: Sequence[str] = ()  # what could not be shown, and why
     draw: Callable[[Path, Sequence[int], int], dict[str, Path]] | None = None  # (folder, classes, seed) -> figures
 
@@ -249,7 +259,7 @@ class Method(Protocol):
 
     CONFIG: type[Config]
     RECIPES: Mapping[str, Card]
-    SCRIPT: Script  # what it asks of a language model
+    SCRIPT: Script | None  # what it asks of a language model about the classes; None: nothing
     ROWS: Mapping[str, Row]  # of `skag ablate`, the baseline first
     REPEATABLE: tuple[str, ...]  # FIELD=VALUE: changes that make runs of one seed the same
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import html
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,13 +87,19 @@ def clip_number(store: SkeletonStore, wanted: str) -> int:
 
 def draw_clip(store: SkeletonStore, number: int, path: Path) -> None:
     """Draw a clip to a file; its ending, one of `KINDS`, says how. Raises `DataError`."""
+    draw_view(lambda: view(store, number), path)
+
+
+def draw_view(make: Callable[[], View], path: Path) -> None:
+    """Draw what `make` gives to a file, as `draw_clip` does; it is made where the file's name is right. Raises
+    `DataError`."""
     if path.suffix.lower() not in KINDS:
         raise DataError(f"{path}: clips are drawn as {', '.join(KINDS)}; give --out a name that ends so.")
     ending = path.suffix.lower()
     check_target(path, partial(_begins_as, ending), _KIND_NAMES[ending], DataError)
     draw = {".png": draw_strip, ".gif": draw_moving, ".html": write_page}[ending]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(view(store, number), path)
+    draw(make(), path)
 
 
 def _begins_as(ending: str, path: Path) -> bool:
@@ -111,22 +118,12 @@ def view(store: SkeletonStore, number: int) -> View:
     keypoints = store.keypoints(number).astype(np.float64)
     if keypoints.shape[2:] != (layout.num_joints, layout.dims):
         raise DataError(f"{store.path}: the arrays are not those of layout {layout.name}; see skag check {store.path}.")
-    there = np.isfinite(keypoints).all(axis=-1) & keypoints.any(axis=-1)
+    there = np.asarray(np.isfinite(keypoints).all(axis=-1) & keypoints.any(axis=-1))
     confidence = store.confidence(number)
     if confidence is not None and (there & (confidence >= _CONFIDENT)).any():
         there &= confidence >= _CONFIDENT
     if not there.any():
         raise DataError(f"clip {name!r} has no joint in any frame: there is nothing to draw.")
-    axis, sign = layout.up_axis
-    across, *depth = (other for other in range(layout.dims) if other != axis)
-    points = np.zeros((*keypoints.shape[:3], 3))
-    points[..., 0], points[..., 1] = keypoints[..., across], sign * keypoints[..., axis]
-    if depth:
-        points[..., 2] = keypoints[..., depth[0]]
-    low, high = _bounds(points[there])
-    reach = float((high - low).max()) / 2
-    points = (points - (low + high) / 2) / (reach if reach > 0 else 1.0)
-    points[~there] = np.nan
     label = int(store.labels[number])
     what = store.classes[label] if 0 <= label < len(store.classes) else f"label {label}"
     bodies, frames = keypoints.shape[:2]
@@ -135,7 +132,30 @@ def view(store: SkeletonStore, number: int) -> View:
     facts += [f"{fact} {values[number]}" for fact, values in known if values[number] >= 0]
     facts += [split for split, numbers in store.splits.items() if number in numbers]
     facts.append(f"layout {layout.name}")
-    return View(points.swapaxes(0, 1), layout, f"{name}: {what}", ", ".join(facts))
+    return View(_placed(keypoints, there, layout), layout, f"{name}: {what}", ", ".join(facts))
+
+
+def view_of(keypoints: np.ndarray, layout: Layout, title: str, facts: str = "") -> View:
+    """What there is to draw of bodies `[M, T, V, C]` in no store; a joint at 0 or without a number is not there."""
+    keypoints = keypoints[..., : layout.dims].astype(np.float64)
+    there = np.isfinite(keypoints).all(axis=-1) & keypoints.any(axis=-1)
+    return View(_placed(keypoints, there, layout), layout, title, facts)
+
+
+def _placed(keypoints: np.ndarray, there: np.ndarray, layout: Layout) -> np.ndarray:
+    """Bodies `[M, T, V, C]` as the points of a `View`; `there` `[M, T, V]` tells which joints are."""
+    axis, sign = layout.up_axis
+    across, *depth = (other for other in range(layout.dims) if other != axis)
+    points = np.zeros((*keypoints.shape[:3], 3))
+    points[..., 0], points[..., 1] = keypoints[..., across], sign * keypoints[..., axis]
+    if depth:
+        points[..., 2] = keypoints[..., depth[0]]
+    if there.any():
+        low, high = _bounds(points[there])
+        reach = float((high - low).max()) / 2
+        points = (points - (low + high) / 2) / (reach if reach > 0 else 1.0)
+    points[~there] = np.nan
+    return points.swapaxes(0, 1)
 
 
 def _chosen_frames(clip: View, most: int) -> np.ndarray:
@@ -147,7 +167,7 @@ def _chosen_frames(clip: View, most: int) -> np.ndarray:
 def draw_strip(clip: View, path: Path) -> None:
     """Up to eight frames side by side, and below them the fullest of these with all joint names."""
     frames = _chosen_frames(clip, _STRIP)
-    extent = _extent(clip)
+    extent = extent_of(clip)
     panel = 1.75  # inches
     height = panel * (extent[3] - extent[2]) / (extent[1] - extent[0])
     height = float(np.clip(height, 1.2, 4.5))
@@ -160,7 +180,7 @@ def draw_strip(clip: View, path: Path) -> None:
         for at, frame in enumerate(frames):
             place = ((start + at * panel) / width, 5.2 / total, 0.97 * panel / width, height / total)
             axes = figure.add_axes(place)
-            _draw_pose(axes, clip, frame, extent)
+            draw_pose(axes, clip, frame, extent)
             axes.set_title(f"frame {frame + 1}", fontsize=9)
         axes = figure.add_axes((0, 0, 1, 4.9 / total))
         _draw_named(axes, clip, _fullest(clip, frames))
@@ -179,7 +199,7 @@ def draw_moving(clip: View, path: Path) -> None:
     pictures = []
     with saved_figure(None, 4.5, 5, dpi=80) as figure:  # apart, since drawing the names takes longest
         axes = figure.add_axes((0.01, 0.01, 0.98, 0.92))
-        _draw_pose(axes, clip, frames[0], _extent(clip))
+        draw_pose(axes, clip, frames[0], extent_of(clip))
         lines = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
         dots = [artist for artist in axes.collections if not isinstance(artist, LineCollection)]
         for frame in frames:
@@ -203,7 +223,7 @@ def _pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _extent(clip: View) -> tuple[float, float, float, float]:
+def extent_of(clip: View) -> tuple[float, float, float, float]:
     """Left, right, bottom and top of everything that is drawn, but for joints that jump away."""
     flat = clip.points[..., :2][np.isfinite(clip.points).all(axis=-1)]
     (left, bottom), (right, top) = _bounds(flat)
@@ -234,7 +254,8 @@ def _part_of_joint(layout: Layout) -> np.ndarray:
     return part
 
 
-def _draw_pose(axes: Axes, clip: View, frame: int, extent: tuple[float, float, float, float], width: float = 2) -> None:
+def draw_pose(axes: Axes, clip: View, frame: int, extent: tuple[float, float, float, float], width: float = 2) -> None:
+    """Draw a frame's bodies into axes that show `extent`, as `extent_of` gives it."""
     from matplotlib.collections import LineCollection
 
     part = _part_of_joint(clip.layout)
@@ -270,7 +291,7 @@ def _draw_named(axes: Axes, clip: View, frame: int) -> None:
     low, high = pose[there, :2].min(axis=0), pose[there, :2].max(axis=0)
     square = 0.5 + (pose[:, :2] - (low + high) / 2) / max(float((high - low).max()), 1e-9)
     alone = View(np.concatenate([square, square[:, :1] * 0], axis=1)[None, None], clip.layout, clip.title, clip.facts)
-    _draw_pose(axes, alone, 0, (-0.9, 1.9, -0.06, 1.06), width=3)
+    draw_pose(axes, alone, 0, (-0.9, 1.9, -0.06, 1.06), width=3)
     name_joints(axes, square, np.flatnonzero(there).tolist(), clip.layout.joints, first=0)
     handles = [
         Line2D([], [], color=_COLOURS[number % len(_COLOURS)], linewidth=3, label=shortened(part))

@@ -30,7 +30,7 @@ from ..methods.base import Findings
 from ..skeleton.store import SkeletonStore
 from ..version import __version__
 from . import analysis
-from .drawing import FRAME_RATE, view
+from .drawing import FRAME_RATE, View, view
 
 REPORT = "report.html"
 _FOLDER = Path(__file__).with_name("report_page")
@@ -107,6 +107,7 @@ def report_data(
     texts = Texts()
     classes, layout = predictions.classes, run.layout
     matrix = metrics.confusion_matrix(predictions.labels, predictions.probabilities.argmax(axis=1), len(classes))
+    own = {"dialogues": [[] for _ in classes], "critical": None, "refreshes": [], **findings.page(texts)}
     values = {
         "title": plain("/".join(run.folder.resolve().parts[-2:])),
         "facts": _facts(run, store, predictions, findings),
@@ -118,9 +119,13 @@ def report_data(
         "counts": [[int(m), int(n), int(matrix[m, n])] for m, n in zip(*np.nonzero(matrix), strict=True)],
         "together": analysis.confusion_order(matrix).tolist(),
         "course": _course(run),
-        **findings.page(texts),
+        **own,
         **_clips(store, predictions),
     }
+    values["clips"] += [
+        {"name": plain(drawn.title), "note": plain(drawn.facts), **_moving(drawn, _LONGEST)}
+        for drawn in findings.moving
+    ]
     return {**values, "texts": list(texts.numbers), "version": __version__}
 
 
@@ -206,7 +211,7 @@ def _clips(store: SkeletonStore, predictions: Predictions) -> dict[str, Any]:
     wrong: list[list[int]] = [[] for _ in range(num_classes)]
     for at, number, kept in _wanted(store, predictions, numbers, predicted, sure, typical, wrong):
         try:
-            clip = _moving(store, number, longest)
+            clip = _moving(view(store, number), longest)
         except DataError:  # nobody is seen in it
             continue
         budget -= len(clip["points"])
@@ -256,10 +261,9 @@ def _wanted(
                 yield int(middle), int(numbers[middle]), typical[k]
 
 
-def _moving(store: SkeletonStore, number: int, longest: int) -> dict[str, Any]:
+def _moving(drawn: View, longest: int) -> dict[str, Any]:
     """A clip in at most `longest` frames: `points` holds two digits of base 64 for every coordinate, frames first."""
-    drawn = view(store, number)
-    points = drawn.points[..., :2] if store.layout.dims == 2 else drawn.points
+    points = drawn.points[..., :2] if drawn.layout.dims == 2 else drawn.points
     points = points[:, np.isfinite(points).any(axis=(0, 2, 3))]  # bodies that are seen at all
     total = len(points)
     step = -(-total // longest)

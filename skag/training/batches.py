@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import AugmentConfig, DataConfig
+from ..config import AugmentConfig, DataConfig, TrainConfig
 from ..device import send
 from ..errors import DataError
 from ..skeleton.clips import Clips, augmented, num_draws
@@ -74,6 +74,13 @@ def training_batches(
             torch.randint(2**62, (1,), generator=generator)  # used by nobody; without it seeds would come to other runs
             x = augmented(clips, chosen[part], config, augment, draw[part])
             yield Batch(x, clips.labels[send(chosen, clips.device)])
+
+
+def num_batches(clips: int, settings: TrainConfig) -> int:
+    """How many batches `training_batches` makes of so many clips, in each process."""
+    processes = distributed.size()
+    shown, size = clips * settings.repeats, settings.batch_size * processes
+    return shown // size + (shown % size >= 2 * processes)
 
 
 def epoch_order(labels: Tensor, repeats: int, balance: float, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from ..methods.base import Facts, Knowledge, KnowledgeSource, Note, Task, Watche
 from ..skeleton.clips import Clips, prepare
 from ..skeleton.store import SkeletonStore
 from . import distributed
-from .batches import hold_out, training_batches
+from .batches import hold_out, num_batches, training_batches
 from .optim import Average, make_optimizer, make_scheduler
 from .start_from import Start, axes_of, reopened, take_over
 
@@ -208,9 +208,7 @@ class Loop:
 
     @property
     def steps_per_epoch(self) -> int:
-        settings, processes = self.task.settings, distributed.size()
-        shown, size = len(self.clips) * settings.repeats, settings.batch_size * processes
-        return shown // size + (shown % size >= 2 * processes)
+        return num_batches(len(self.clips), self.task.settings)
 
     def run_epoch(self) -> dict[str, Any]:
         """Train, validate and save; returns the epoch's metrics, which are written into the run."""

@@ -36,8 +36,8 @@ def clip(label: int, seed: int = 9, frames: int = 14) -> np.ndarray:
     return tiny_clip(label, np.random.default_rng(seed), frames)
 
 
-def write_tiny_store(path: Path) -> None:
-    """A skeleton store of four classes, four subjects, 64 training and 16 test clips."""
+def write_tiny_store(path: Path, names: list[str] = CLASSES) -> None:
+    """A skeleton store of four classes, four subjects, 64 training and 16 test clips; `names` are the classes'."""
     rng = np.random.default_rng(0)
     with write_store(path, load_layout("kinect-v1")) as writer:
         for subject in range(1, 6):
@@ -47,7 +47,7 @@ def write_tiny_store(path: Path) -> None:
                     clip = tiny_clip(label, rng, frames=int(rng.integers(8, 20)))
                     name = f"s{subject}-{label}-{take}"
                     writer.add(Clip(name, label, clip, subject=subject, splits=(split,)))
-        writer.finish(CLASSES)
+        writer.finish(names)
 
 
 def described(store: SkeletonStore, path: Path) -> None:

@@ -32,6 +32,7 @@ class Silent:
         self.metrics: list[dict] = []
         self.records: list[dict] = []
         self.asked: list[int] = []
+        self.notes: list[str] = []
         self.steps = 0
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
@@ -48,6 +49,9 @@ class Silent:
 
     def refreshed(self, record: dict) -> None:
         self.records.append(record)
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def quiet(text: str) -> None:

@@ -1,12 +1,14 @@
-"""LLM-AR's configuration: the action VQ-VAE, its codebook and the human-bias losses."""
+"""LLM-AR's configuration: the action VQ-VAE, its codebook, the human-bias losses, and how a language model reads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from ...checks import MANY, within
+from ...config import Config, TrainConfig
 from ...errors import RunError
+from ...lm.config import BaseModelConfig
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class CodebookConfig:
     revive_every: int = 200  # steps between revivals of dead codes (0: never; not stated in the paper)
     revive_until: float = 0.7  # share of the training after which none is revived (not stated in the paper)
     revive_below: float = 1.0  # a code that was chosen fewer times since the last revival is dead (T2M-GPT)
+    of: str = ""  # a run folder whose codebook is read instead of training one; of the same data and held-out clips
 
     def __post_init__(self) -> None:
         within(self, 2, MANY, "num_codes")
@@ -95,10 +98,77 @@ class BiasConfig:
     # Words are compared with codes at the codes' mean norm, as codes are read at the words'; or as they are, which
     # pulls codes to the rim. Not stated in the paper.
     mmd_words: Literal["scaled", "as_is"] = "scaled"
-    # Coordinates in which codes are compared with words and read by the base model: points of the ball (as the paper's
-    # section 3.2 likely means), or tangent vectors. Not stated in the paper.
-    token_space: Literal["ball", "tangent"] = "ball"
 
     def __post_init__(self) -> None:
         within(self, 0, MANY, "weight", "zipf", "context", "mmd", "zipf_memory")
         within(self, 1e-3, MANY, "tau")
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How the base model reads a clip's sentence, and how its answer is found."""
+
+    # vectors: codes stand in the prompt as input vectors (as the code width and the MMD let expect). digits: their
+    # numbers are written out (MotionGPT). features (ablation): the encoder's output, before any code stands for it.
+    # Not stated in the paper.
+    tokens: Literal["vectors", "digits", "features"] = "vectors"
+    # Coordinates in which codes are read, and compared with words: points of the ball (as the paper's section 3.2
+    # likely means), or tangent vectors. Not stated in the paper.
+    space: Literal["ball", "tangent"] = "ball"
+    # Codes are read at the words' mean norm, all with one factor. Not stated in the paper.
+    word_norm: bool = True
+    # What is around the instruction. plain: nothing. alpaca: headings as in MotionGPT. chat: the base model's own
+    # template. Not stated in the paper.
+    frame: Literal["plain", "alpaca", "chat"] = "plain"
+    lists: float = 0.0  # share of training prompts that list classes to choose from, as prompts of unseen classes do
+    listed: int = 5  # classes in such a list, the true one among them
+    # score: the class with the highest log-likelihood. generate: what the model writes; a clip whose answer is no class
+    # has none. Not stated in the paper.
+    answer: Literal["score", "generate"] = "score"
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "lists")
+        within(self, 2, MANY, "listed")
+
+
+# What lets the codebook collapse where recordings are few, and what to set instead (docs/llm-ar.md).
+CURES = (
+    ("codebook.begin", "data"),
+    ("codebook.latent_scale", "width"),
+    ("codebook.max_norm", 2.3),
+    ("codebook.code_loss", "squared_distance"),
+    ("codebook.commitment", 0.25),
+    ("codebook.revive_every", 200),
+    ("bias.weight", 0.05),
+    ("bias.mmd_words", "scaled"),
+)
+
+
+@dataclass(frozen=True)
+class LlmArConfig(Config):
+    """Everything that fixes a run but the data and the base model's weights.
+
+    `train` is of the first stage, the codebook, and holds what is the whole run's: seed and choice of the epoch.
+    `tune` is of the second; its `seed` and `select_on` are not read.
+    """
+
+    method: ClassVar[str] = "llm-ar"
+    vqvae: VqVaeConfig = field(default_factory=VqVaeConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    bias: BiasConfig = field(default_factory=BiasConfig)
+    read: ReadConfig = field(default_factory=ReadConfig)
+    lm: BaseModelConfig = field(default_factory=BaseModelConfig)
+    tune: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.lm.adapt == "nothing":
+            raise RunError("lm.adapt is nothing, but the base model has to learn the codes: set it to lora or all.")
+
+    @property
+    def cures(self) -> list[str]:
+        """FIELD=VALUE: what to set against a codebook that collapses, as far as it is not so."""
+        return [
+            f"{name}={value}"
+            for name, value in CURES
+            if getattr(getattr(self, name.partition(".")[0]), name.partition(".")[2]) != value
+        ]

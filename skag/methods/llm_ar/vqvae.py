@@ -146,7 +146,7 @@ class ActionVqVae(nn.Module):
         mask = coded[:, :, None].expand(-1, -1, W).flatten(1)
         logits = None
         if self.class_head is not None:
-            logits = self.class_head(by_clip.sum(1) / mask.sum(1, keepdim=True))
+            logits = self.class_head(by_clip.sum(1) / mask.sum(1, keepdim=True) * self.codebook.scale)
         return VqVaeOutput(
             reconstruction=self._coordinates(made, coded) * self.present(x)[:, :, None, None, None],
             codes=self._by_clip(quantised.codes.view(B, W, 1) + 1, coded).squeeze(2) - 1,
@@ -164,14 +164,20 @@ class ActionVqVae(nn.Module):
     @torch.no_grad()
     def tokenise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Clips to their sentences `[N, L]`, and where somebody is `[N, L]`; elsewhere the code is -1."""
+        return self.look(x)[:2]
+
+    @torch.no_grad()
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `tokenise`, and the latents that the codes stand for, in the codes' tangent coordinates `[N, L, d]`."""
         rows, coded, _ = self._rows(x)
         latents = self.encoder(rows).transpose(1, 2)
+        B, W = latents.shape[:2]
         training, self.codebook.training = self.codebook.training, False  # nothing is counted
-        codes = self.codebook(latents.flatten(0, 1)).codes.view(*latents.shape[:2], 1)
+        codes = self.codebook(latents.flatten(0, 1)).codes.view(B, W, 1)
         self.codebook.training = training
-        return self._by_clip(codes + 1, coded).squeeze(2) - 1, coded[:, :, None].expand(
-            -1, -1, latents.shape[1]
-        ).flatten(1)
+        placed = self.codebook.placed(latents.flatten(0, 1)).unflatten(0, (B, W))
+        mask = coded[:, :, None].expand(-1, -1, W).flatten(1)
+        return self._by_clip(codes + 1, coded).squeeze(2) - 1, mask, self._by_clip(placed, coded)
 
     @torch.no_grad()
     def moving(self, codes: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ function renderClass(k) {
   const linked = (found, what, to) => found.length ? make("p", {}, what + " ", ...found.slice(0, 8).flatMap(([m, n, number], at) => [at ? ", " : "", pairLink(m, n, classes[to === "n" ? n : m]), ` (${number})`]), found.length > 8 ? ` and ${found.length - 8} more` : "", ".") : null;
   parts.push(linked(takenFor(k), "Taken for", "n"), linked(takenForThis(k), "Taken for it:", "m"));
   if (report.wrong[k].length) parts.push(plain("h3", "Clips it gets wrong"), beside(report.wrong[k]));
-  parts.push(...dialogueOf(k));
+  parts.push(...told(report.of_class?.[k]), ...dialogueOf(k));
   panel.replaceChildren(...parts.filter(Boolean));
 }
 
@@ -101,6 +101,7 @@ function spoken(said) {
 
 function dialogueOf(k) {
   const rounds = report.dialogues[k];
+  if (!rounds.length && report.of_class) return [];
   if (!rounds.length) return [plain("h3", "Dialogue"), plain("p", "This run has no dialogue about the class.", "note")];
   const told = [...new Set(rounds.map(({ by }) => by))].join(", ");
   const list = make("ol", { className: "rounds" }, ...rounds.map(said => make("li", {}, plain("h4", "Round " + said.round), ...spoken(said))));

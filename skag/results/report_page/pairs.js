@@ -42,6 +42,11 @@ function apart(k, other) {
   return side;
 }
 
+// what a method says beyond dialogues: headings and texts
+function told(said) {
+  return (said ?? []).flatMap(([heading, words]) => [plain("h4", heading), plain("p", text(words), "said")]);
+}
+
 function renderPair(m, n) {
   const found = confused(m, n), back = confused(n, m), panel = byId("pair");
   const heading = make("h3", { tabIndex: -1, id: "pair-title" }, classes[m], arrow(), classes[n]);
@@ -64,6 +69,7 @@ function renderPair(m, n) {
     parts.push(plain("h3", "In training"), plain("p", "Share of its training clips that were taken for the other class when a refresh asked about the pair, and once its answers had been trained with:", "note"));
     parts.push(make("ul", { className: "chips" }, ...trained[2].map(became)));
   }
+  parts.push(...told(report.of_pair?.[m + "-" + n]));
   panel.replaceChildren(...parts);
   const row = view.order.indexOf(m), column = view.order.indexOf(n);
   if (row >= 0 && column >= 0) moveTo(row, column);

@@ -1,5 +1,18 @@
+// skeletons that the network has made: of a method that has no refreshes, in their place
+function renderMade() {
+  const first = clips.findIndex(({ label }) => label === undefined), { title, help } = report.made;
+  byId("refreshes-title").textContent = title;
+  document.querySelector("nav a[href='#refreshes']").textContent = title;
+  byId("refreshes").querySelector(".help").textContent = help;
+  for (let at = first; at >= 0 && at < clips.length; at += 4) {
+    const stages = clips.slice(at, at + 4).map(({ name, note }, place) => ({ clip: at + place, critical: [], title: name, note }));
+    byId("refresh-list").append(player(stages, { height: 180 }).node);
+  }
+}
+
 function renderRefreshes() {
   const list = byId("refresh-list");
+  if (report.made) return renderMade();
   if (!report.refreshes.length) {
     list.append(plain("p", "This run had no refresh: it was trained without agents, or ended before the first one.", "note"));
     return;
