@@ -485,7 +485,7 @@ def _of_candidates(
         learned = stack.enter_context(SkeletonStore(path)) if path is not None and path.is_file() else None
         if learned is not None and learned.fingerprint != run.fingerprint:
             learned = None
-        how = {"batch_size": batch_size, "num_views": num_views}
+        how: dict[str, Any] = {"batch_size": batch_size, "num_views": num_views}
         chooser = open_chooser(run, chosen, learned, device, note=note, **how)
         found = None
         if chooser.rehearsed is not None:
