@@ -318,7 +318,10 @@ def test_a_run_is_asked_for_unseen_seen_and_all_classes(run: Path, tmp_path: Pat
     file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\n")
     own = document("eval", run, "--classes", file)
     assert own["classes"] == [UNSEEN, "step"] and own["per_class"][0]["text"] == ["The left hand goes up."]
+    marked = invoke("eval", run, "--classes", file, "--transductive")
+    assert "Transductive: every answer depends on all tested clips" in marked
     text = invoke("eval", run, "--classes", file)
+    assert "Transductive" not in text
     assert "Rule: learns from: seen classes of the training split" in text and "the last" in text
 
 
