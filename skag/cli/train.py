@@ -248,7 +248,8 @@ def train(
         )
     distributed.end()
     if not dry_run:
-        output.next("eval", *(report["run"] for report in reports))
+        of_classes = ("--classes", "all") if unseen is not None and len(reports) == 1 else ()
+        output.next("eval", *(report["run"] for report in reports), *of_classes)
     output.document(reports[0] if stream is not Streams.all else {"runs": reports})
     if missing:
         raise missing_distinctions(missing)
