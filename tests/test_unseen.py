@@ -34,7 +34,7 @@ from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.skeleton.unseen import seen_part, unseen_classes
 from skag.skeleton.unseen_protocols import PROTOCOLS, REFUSED
-from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal
+from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal, with_clips
 
 from .helpers.commands import document, failure, invoke
 from .helpers.runs import untrained
@@ -181,6 +181,23 @@ def test_what_is_derived_from_the_data_is_of_the_seen_clips(tiny_store: Path) ->
     assert any("over 32 clips, 2 classes" in reason for reason in reasons), reasons
     with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="by --unseen"):
         configure(store, Wanted(changes=("data.unseen=step",)), "j", "cpu")
+
+
+def test_seen_classes_without_training_clips_are_left_out(tmp_path: Path) -> None:
+    """Two classes of five have clips; one of the others is to be unseen."""
+    path, rng = tmp_path / "part.h5", np.random.default_rng(0)
+    with write_store(path, load_layout("kinect-v1")) as writer:
+        for n in range(8):
+            clip = rng.normal(0, 1, (1, 6, 20, 3)).astype(np.float32)
+            writer.add(Clip(f"clip {n}", 2 * (n % 2), clip, splits=("train" if n < 6 else "test",)))
+        writer.finish(list("abcde"))
+    notes: list[str] = []
+    with SkeletonStore(path) as store:
+        part = with_clips(store, Wanted(unseen=("d",)), "j", "cpu", notes.append)
+        assert part.classes == ["a", "c", "d"] and seen_part(part, ("d",)).classes == ["a", "c"]
+        assert with_clips(part, Wanted(unseen=("d",)), "j", "cpu", notes.append) is part
+        assert with_clips(store, Wanted(unseen=("d",)), "j", "cpu", quiet, ["a", "c", "d"]).classes == ["a", "c", "d"]
+    assert notes and "2 classes without a clip" in notes[0]
 
 
 # ---- the rehearsal
