@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from skag import runs
 from skag.backends import open_backend
+from skag.cli import app
 from skag.config import replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
@@ -417,3 +419,21 @@ def test_names_alone_are_described(
     code, text = failure(monkeypatch, capsys, *arguments, "--llm", f"file:{knowledge}", "--quiet")
     assert code == 1 and "nothing to ask" in text
     assert failure(monkeypatch, capsys, "describe", "--llm", "measured")[0] == 2
+
+
+def test_training_says_what_is_unseen_and_by_which_rule(tiny_store: Path, tmp_path: Path) -> None:
+    small_network = ("network.channels=8", "network.strides=1", "data.num_frames=8")
+    arguments = ["train", tiny_store, "--unseen", "step", "--recipe", "nw-ucla-small", "--epochs", 1, "--device", "cpu"]
+    arguments += ["--out", tmp_path / "run", "--store", tmp_path / "d.h5"]
+    for change in small_network:
+        arguments += ["--set", change]
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+    assert "Unseen: step (3 classes seen); 16 clips of xsub_train left out." in done.stderr
+    assert "Rule: learns from: seen classes of the training split; tested on: unseen classes" in done.stderr
+    assert "lexical compares wording and knows no meanings" in done.stderr
+    assert f"Next: skag eval {tmp_path / 'run'} --classes all" in done.stderr
+    assert "of seen classes (the last epoch)" in done.stdout
+    assert not (tmp_path / "d.h5").exists(), "nobody is asked"
+    refused = CliRunner().invoke(app, ["train", str(tiny_store), "--rehearse", "1"])
+    assert refused.exit_code == 2
