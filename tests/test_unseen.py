@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from skag import runs
 from skag.backends import open_backend
+from skag.cli import app
 from skag.config import replace
 from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
@@ -34,7 +36,7 @@ from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.skeleton.unseen import seen_part, unseen_classes
 from skag.skeleton.unseen_protocols import PROTOCOLS, REFUSED
-from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal
+from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, train_run, usual_rehearsal, with_clips
 
 from .helpers.commands import document, failure, invoke
 from .helpers.runs import untrained
@@ -183,6 +185,23 @@ def test_what_is_derived_from_the_data_is_of_the_seen_clips(tiny_store: Path) ->
         configure(store, Wanted(changes=("data.unseen=step",)), "j", "cpu")
 
 
+def test_seen_classes_without_training_clips_are_left_out(tmp_path: Path) -> None:
+    """Two classes of five have clips; one of the others is to be unseen."""
+    path, rng = tmp_path / "part.h5", np.random.default_rng(0)
+    with write_store(path, load_layout("kinect-v1")) as writer:
+        for n in range(8):
+            clip = rng.normal(0, 1, (1, 6, 20, 3)).astype(np.float32)
+            writer.add(Clip(f"clip {n}", 2 * (n % 2), clip, splits=("train" if n < 6 else "test",)))
+        writer.finish(list("abcde"))
+    notes: list[str] = []
+    with SkeletonStore(path) as store:
+        part = with_clips(store, Wanted(unseen=("d",)), "j", "cpu", notes.append)
+        assert part.classes == ["a", "c", "d"] and seen_part(part, ("d",)).classes == ["a", "c"]
+        assert with_clips(part, Wanted(unseen=("d",)), "j", "cpu", notes.append) is part
+        assert with_clips(store, Wanted(unseen=("d",)), "j", "cpu", quiet, ["a", "c", "d"]).classes == ["a", "c", "d"]
+    assert notes and "2 classes without a clip" in notes[0]
+
+
 # ---- the rehearsal
 
 
@@ -318,7 +337,10 @@ def test_a_run_is_asked_for_unseen_seen_and_all_classes(run: Path, tmp_path: Pat
     file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\n")
     own = document("eval", run, "--classes", file)
     assert own["classes"] == [UNSEEN, "step"] and own["per_class"][0]["text"] == ["The left hand goes up."]
+    marked = invoke("eval", run, "--classes", file, "--transductive")
+    assert "Transductive: every answer depends on all tested clips" in marked
     text = invoke("eval", run, "--classes", file)
+    assert "Transductive" not in text
     assert "Rule: learns from: seen classes of the training split" in text and "the last" in text
 
 
@@ -397,3 +419,21 @@ def test_names_alone_are_described(
     code, text = failure(monkeypatch, capsys, *arguments, "--llm", f"file:{knowledge}", "--quiet")
     assert code == 1 and "nothing to ask" in text
     assert failure(monkeypatch, capsys, "describe", "--llm", "measured")[0] == 2
+
+
+def test_training_says_what_is_unseen_and_by_which_rule(tiny_store: Path, tmp_path: Path) -> None:
+    small_network = ("network.channels=8", "network.strides=1", "data.num_frames=8")
+    arguments = ["train", tiny_store, "--unseen", "step", "--recipe", "nw-ucla-small", "--epochs", 1, "--device", "cpu"]
+    arguments += ["--out", tmp_path / "run", "--store", tmp_path / "d.h5"]
+    for change in small_network:
+        arguments += ["--set", change]
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+    assert "Unseen: step (3 classes seen); 16 clips of xsub_train left out." in done.stderr
+    assert "Rule: learns from: seen classes of the training split; tested on: unseen classes" in done.stderr
+    assert "lexical compares wording and knows no meanings" in done.stderr
+    assert f"Next: skag eval {tmp_path / 'run'} --classes all" in done.stderr
+    assert "of seen classes (the last epoch)" in done.stdout
+    assert not (tmp_path / "d.h5").exists(), "nobody is asked"
+    refused = CliRunner().invoke(app, ["train", str(tiny_store), "--rehearse", "1"])
+    assert refused.exit_code == 2

@@ -65,6 +65,13 @@ def evaluate(
         bool,
         typer.Option("--stress", help="One run on the clips made worse: joints missing, noise, other camera."),
     ] = False,
+    transductive: Annotated[
+        bool,
+        typer.Option(
+            "--transductive",
+            help="With --classes: let every answer depend on all tested clips, from whose mean scores are taken.",
+        ),
+    ] = False,
     data: DataOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips, or views of them, per step.")] = 64,
     seed: SeedOption = 0,
@@ -110,6 +117,7 @@ def evaluate(
             split=split,
             store=data,
             opinions=[name.strip() for name in opinions.split(",")] if opinions else [],
+            transductive=transductive,
             num_views=num_clips,
             batch_size=batch_size,
             device=choose_device(device.value),
@@ -118,8 +126,8 @@ def evaluate(
         _print_classes_asked(output, found)
         output.document(found.to_dict())
         return
-    if opinions is not None:
-        raise typer.BadParameter("--opinions belongs to --classes.")
+    if opinions is not None or transductive:
+        raise typer.BadParameter("--opinions and --transductive belong to --classes.")
     result = evaluate_runs(
         run_folders,
         split=split,
@@ -196,6 +204,8 @@ def _print_classes_asked(output: Output, found: Any) -> None:
         f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}; seen classes lowered by "
         f"{found.mixing.shift:.1f}. Network: {found.epoch}."
     )
+    if found.transductive:
+        output.line("Transductive: every answer depends on all tested clips; not to be compared with others' numbers.")
     rows = []
     for name, each in [*found.alone.items(), ("together", found.together)]:
         numbers = [each.top1, each.mean_class, each.seen, each.unseen, each.harmonic, each.harmonic_mean_class]

@@ -248,7 +248,8 @@ def train(
         )
     distributed.end()
     if not dry_run:
-        output.next("eval", *(report["run"] for report in reports))
+        of_classes = ("--classes", "all") if unseen is not None and len(reports) == 1 else ()
+        output.next("eval", *(report["run"] for report in reports), *of_classes)
     output.document(reports[0] if stream is not Streams.all else {"runs": reports})
     if missing:
         raise missing_distinctions(missing)
@@ -321,7 +322,7 @@ def _train_new(
     """Train one stream or all six, or say what would be asked."""
     import dataclasses
 
-    from ..skeleton.class_choice import read_class_list
+    from ..skeleton.class_choice import matching, read_class_list
     from ..skeleton.layouts import STREAMS
     from ..skeleton.store import SkeletonStore
     from ..skeleton.unseen import unseen_classes
@@ -333,11 +334,10 @@ def _train_new(
     missing: list[Question] = []
     names = None if classes is None else read_class_list(classes)
     with SkeletonStore(data) as whole:
-        if unseen is None:
-            clips = with_clips(whole, wanted, streams[0], where.type, output.note, names)
-        else:  # among which may be classes without training clips
-            clips = whole if names is None else whole.of_classes(names)
-            wanted = dataclasses.replace(wanted, unseen=unseen_classes(unseen, clips, seed))
+        if unseen is not None:
+            chosen = whole if names is None else whole.of_classes(matching(names, whole.classes, data))
+            wanted = dataclasses.replace(wanted, unseen=unseen_classes(unseen, chosen, seed))
+        clips = with_clips(whole, wanted, streams[0], where.type, output.note, names)
         for number, one in enumerate(streams):
             config, reasons = configure(clips, wanted, one, where.type)
             if reasons and not number:

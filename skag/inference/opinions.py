@@ -162,9 +162,7 @@ class Chooser:
     def of_motion(self, clips: Any, numbers: np.ndarray) -> np.ndarray | None:
         """What is to be added for measured motion, `[n, K]`; None where it is not asked."""
         found = self.judge.of_motion(clips, numbers)
-        if not found:
-            return None
-        return np.sum([self.mixing.weights[name] * each for name, each in found.items()], axis=0)
+        return np.sum([self.mixing.weights[name] * each for name, each in found.items()], axis=0) if found else None
 
 
 def open_chooser(

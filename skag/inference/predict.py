@@ -485,13 +485,14 @@ def _of_candidates(
         learned = stack.enter_context(SkeletonStore(path)) if path is not None and path.is_file() else None
         if learned is not None and learned.fingerprint != run.fingerprint:
             learned = None
-        how: dict[str, Any] = {"batch_size": batch_size, "num_views": num_views}
-        chooser = open_chooser(run, chosen, learned, device, note=note, **how)
+        chooser = open_chooser(run, chosen, learned, device, batch_size=batch_size, num_views=num_views, note=note)
         found = None
         if chooser.rehearsed is not None:
             found = calibration.fit(*chooser.rehearsed, [], num_views)
         elif learned is not None:
-            judged = held_out_opinions(run, trained, learned, device, chooser.mixing, **how)
+            judged = held_out_opinions(
+                run, trained, learned, device, chooser.mixing, batch_size=batch_size, num_views=num_views
+            )
             found = calibration.fit(*_among(*judged, len(names)), [], num_views)
         else:
             note(

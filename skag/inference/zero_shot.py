@@ -55,6 +55,7 @@ class ZeroShot:
     rule: str
     mixing: Mixing
     epoch: str  # how it was chosen
+    transductive: bool  # scores are from their mean over the tested clips
     together: Shares
     alone: dict[str, Shares]  # by opinion, under the same shift
     intervals: dict[str, tuple[float, float]]  # of `together`, 95 %
@@ -78,6 +79,7 @@ class ZeroShot:
             "shift": self.mixing.shift,
             "chosen": self.mixing.how,
             "epoch": self.epoch,
+            "transductive": self.transductive,
             "rule": self.rule,
             "per_class": [vars(each) | {"text": list(each.text)} for each in self.classes],
         }
@@ -90,6 +92,7 @@ def evaluate_classes(
     split: str | None = None,
     store: Path | None = None,
     opinions: Sequence[str] = (),
+    transductive: bool = False,
     num_views: int | None = None,
     batch_size: int = 64,
     device: torch.device,
@@ -98,9 +101,10 @@ def evaluate_classes(
     """Ask a run for `which` classes: "unseen", "seen" or "all" of the store, or names or a file of them
     (`candidates.read_candidates`), on the test split's clips of these classes.
 
-    `opinions` are those of `OPINIONS` that are asked, all that can be where none is named. Saves the predictions in the
-    run folder. Raises `RunError` and `DataError` for what does not fit, before anything is
-    predicted.
+    `opinions` are those of `OPINIONS` that are asked, all that can be where none is named. With `transductive` every
+    candidate's scores are taken from their mean over the tested clips: an answer then depends on the other clips, and
+    is not to be compared with others' numbers. Saves the predictions in the run folder. Raises `RunError` and
+    `DataError` for what does not fit, before anything is predicted.
     """
     with ExitStack() as stack:
         run, whole = open_run(folder, store, device, stack, note)
@@ -131,6 +135,8 @@ def evaluate_classes(
         mixing = chooser.mixing
         note(f"Predicting {len(numbers)} clips of {split} with {folder} on {device}.")
         found = chooser.judge.scores(whole, numbers)
+        if transductive:
+            found = {name: each - each.mean(0) for name, each in found.items()}
         together = mixed(found, mixing, seen)
         alone = {
             name: shares(mixed({name: each}, replace(mixing, weights={name: 1.0}), seen), labels, seen)
@@ -155,6 +161,7 @@ def evaluate_classes(
         rule=RULE.format(what=what[bool(seen.any()), bool((~seen).any())]),
         mixing=mixing,
         epoch=_epoch(run),
+        transductive=transductive,
         together=shares(together, labels, seen),
         alone=alone,
         intervals=intervals(together, labels, seen),

@@ -76,8 +76,14 @@ def with_clips(
 ) -> SkeletonStore:
     """The store with the classes that can be trained: those of its training split, only those of `names` among them.
 
-    `note` is told of classes that are left out. Raises `DataError` where fewer than two are left.
+    Unseen classes stay, with clips or without. `note` is told of classes that are left out. Raises `DataError` where
+    fewer than two are left.
     """
+    if unseen := wanted.unseen:
+        seen = None if names is None else [name for name in names if name not in unseen]
+        part = seen_part(store, unseen)
+        kept = with_clips(part, dataclasses.replace(wanted, unseen=()), stream, device, note, seen).classes
+        return store if kept == part.classes else store.of_classes([*kept, *unseen])
     splits = {train for train, _ in store.protocols().values()}
     if names is None and all(len(occurring_classes(store, split)) == len(store.classes) for split in splits):
         return store
