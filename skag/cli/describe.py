@@ -28,6 +28,7 @@ from .options import (
     TimeoutOption,
 )
 from .output import Output, counted
+from .panels import InPanels
 
 if TYPE_CHECKING:
     from ..dialogue.describe import DescribeReport
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
 
 
-@app.command(epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
+@app.command(cls=InPanels, epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
 def describe(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     llm: Annotated[
