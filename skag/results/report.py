@@ -29,7 +29,7 @@ from ..methods.base import Findings
 from ..skeleton.store import SkeletonStore
 from ..version import __version__
 from . import analysis
-from .drawing import FRAME_RATE, view
+from .drawing import view
 
 REPORT = "report.html"
 _FOLDER = Path(__file__).with_name("report_page")
@@ -255,6 +255,6 @@ def _moving(store: SkeletonStore, number: int, longest: int) -> dict[str, Any]:
     return {
         "frames": total,
         "bodies": points.shape[1],
-        "step": round(step / FRAME_RATE, 4),
+        "step": round(step / drawn.frame_rate, 4),
         "points": digits.tobytes().decode(),
     }
