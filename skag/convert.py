@@ -187,6 +187,7 @@ class _Tally:
 
     def __init__(self, opened: Source, strict: bool, fps: float | None = None) -> None:
         self._opened, self._strict, self._fps = opened, strict, fps
+        self._own_rates: list[float] = []  # of recordings that --fps is not for
         self._missing, self._times = Missing(), timing.Tally()
         self.recordings: dict[str, SplitRecording] = {}  # those that were written, by name
         self._skipped: list[tuple[str, str]] = []
@@ -234,6 +235,9 @@ class _Tally:
         self._mended += mended
         self._missing.add(counts)
         self._times.add(moved)
+        known = clip.frame_rate or self._opened.frame_rate
+        if self._fps is not None and known is not None and abs(known - self._fps) > 0.01:
+            self._own_rates.append(known)
         return timing.with_rate(clip, self._opened.frame_rate or self._fps)
 
     def nothing_usable(self, source: Path) -> str:
@@ -269,6 +273,10 @@ class _Tally:
         if self._mended:
             notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
         notes += self._missing.notes() + self._times.notes()
+        if own := len(self._own_rates):
+            whose = "1 recording has its" if own == 1 else f"{own} recordings have their"
+            rates = timing.in_words(np.array(self._own_rates))
+            notes.append(f"--fps {self._fps:g} is for recordings that say no rate: {whose} own, {rates}.")
         if self._nobody:
             notes.append(_nobody_note(self._nobody))
         if sides := self._sides.note():

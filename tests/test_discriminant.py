@@ -12,6 +12,7 @@ from skag import runs
 from skag.errors import RunError
 from skag.inference import discriminant
 from skag.inference.discriminant import KinematicDiscriminant, fit, multiply
+from skag.inference.predict import _Batch
 from skag.skeleton.kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
@@ -171,3 +172,21 @@ def test_it_is_fitted_once_and_kept_with_the_run(tiny_store: Path, tmp_path: Pat
         runs.write_json(tmp_path / runs.DATA, source | {"store": str(tmp_path / "gone.h5")})
         again = discriminant.of_run(tmp_path, store)
         assert again.identity() == made.identity() != dataclasses.replace(made, temperature=1.0).identity()
+
+
+def test_speeds_are_those_of_a_second_where_rates_are_known(tiny_store: Path) -> None:
+    """With one rate throughout nothing changes; a clip of unknown rate counts as of the usual one, and another rate
+    is another speed."""
+    with SkeletonStore(tiny_store) as store:
+        train, number = store.splits["xsub_train"], int(store.splits["xsub_test"][3])
+        per_frame = fit(store, train)
+        store.frame_rates = np.full(len(store), 30.0)
+        found = fit(store, train)
+        assert found.rate == 30 and np.isnan(per_frame.rate)
+        clips = [Clip("a", 0, store.keypoints(number), frame_rate=rate) for rate in (30.0, None, 15.0)]
+        known, unknown, slow = found.probabilities(_Batch(clips, store.layout), np.arange(3), store.layout)
+        np.testing.assert_allclose(
+            known, per_frame.probabilities(store, np.array([number]), store.layout)[0], rtol=1e-6
+        )
+    np.testing.assert_array_equal(known, unknown)
+    assert not np.allclose(known, slow)

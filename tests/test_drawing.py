@@ -182,3 +182,15 @@ def test_a_hand_that_is_raised_once_is_not_cut_off_and_a_jump_shrinks_nothing(tm
     with stored(tmp_path, Clip("one", 0, clip), Clip("two", 1, clip)) as store:
         jumped = view(store, 0)
     assert 0.5 < np.ptp(jumped.points[0, 0, :, 0]) < 3, "the others keep their size"
+
+
+def test_a_clip_plays_at_its_own_rate(tmp_path, body):
+    """Twelve frames of a recording at 10 a second last 1.2 seconds, not 0.4."""
+    with stored(tmp_path, Clip("known", 0, body, frame_rate=10.0), Clip("unknown", 0, body)) as store:
+        for number, rate in ((0, 10), (1, 30)):
+            draw_clip(store, number, tmp_path / f"{number}.html")
+            draw_clip(store, number, tmp_path / f"{number}.gif")
+            assert page_data((tmp_path / f"{number}.html").read_text(encoding="utf-8"))["rate"] == rate
+            with Image.open(tmp_path / f"{number}.gif") as moving:
+                assert moving.info["duration"] == {10: 100, 30: 30}[rate]
+        assert "10 frames a second" in view(store, 0).facts and "second" not in view(store, 1).facts

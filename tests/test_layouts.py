@@ -192,3 +192,16 @@ def test_the_published_form_of_masks_of_bones() -> None:
     coco = load_layout("coco-17+3")
     mask = mask[:, :20]
     assert (coco.stream_mask(mask, "b", published=True) == coco.stream_mask(mask, "b")).all()
+
+
+def test_a_run_takes_the_published_bone_masks_where_it_is_asked_to() -> None:
+    from skag.config import override
+    from skag.methods.skeleton_agent.agents import Agents
+    from skag.recipes import recipe
+
+    ntu = load_layout("nturgb+d")
+    config = override(recipe("ntu60-xsub", "b"), ["agents.bone_masks=release"])
+    for agents, published in ((config.agents, True), (recipe("ntu60-xsub", "b").agents, False)):
+        found = Agents(agents, ntu, 2)
+        found.joints = np.eye(25, dtype=np.uint8)[[20, 3]]
+        assert (found.mask("b") == ntu.stream_mask(found.joints, "b", published)).all()

@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 
 from skag.cli import app
 from skag.readers import csv_table, tables
+from skag.readers.joints import layout_of_names, layout_of_shape, near
+from skag.readers.source import Unusable
+from skag.skeleton.layouts import load_layout
 from tests.helpers.recordings import (
     ROOT,
     as_folder,
@@ -253,9 +256,9 @@ def test_a_layout_takes_its_joints_out_of_more(tmp_path: Path) -> None:
     values = points(2, 18, 3)
     members = {"a/1.csv": csv(header, values.reshape(2, -1)), "b/1.csv": csv(header, values.reshape(2, -1))}
     source = as_folder(members, tmp_path / "x")
-    assert "18 joints with 3 coordinates of no known layout; name one with --layout, or describe" in refusal(
-        source, tmp_path
-    )
+    message = refusal(source, tmp_path)
+    assert "18 joints with 3 coordinates of no known layout (17 of your 18 joints are those of coco; not in" in message
+    assert "name one with --layout, or describe" in message
     _, store = converted(source, tmp_path, layout="coco")
     assert np.array_equal(store.keypoints(0)[0], values[:, :17, :2].astype("f4"))
     assert "has no joint 'neck', which layout" in refusal(source, tmp_path / "2", layout="openpose-18")
@@ -474,3 +477,14 @@ def test_bodies_one_after_another_do_not_fill_a_large_recording_with_nothing(
     assert converted(tmp_path / "own.csv", tmp_path / "a")[0].bodies == 4
     monkeypatch.setattr(tables, "ALWAYS_ALLOWED", 0)
     assert "bodies one after another" in refusal(tmp_path / "own.csv", tmp_path / "b")
+
+
+def test_an_unknown_set_of_joints_names_the_nearest_layout_and_the_difference() -> None:
+    coco = list(load_layout("coco").joints)
+    yours = [joint.replace(" ", "_").upper() for joint in coco] + ["tail_tip", "tail_base"]
+    with pytest.raises(Unusable, match=r"17 of your 19 joints are those of coco; not in it: tail_tip, tail_base; its"):
+        layout_of_names(yours, 3)
+    assert near(coco[1:], 2) == " (16 of your 16 joints are those of coco; it also has: nose)"
+    assert near(["a", "b", "left wrist"], 2) == "", "one in three is no likeness"
+    with pytest.raises(Unusable, match=r"has 16 joints with 2 .*\(the nearest have 17 \([a-z0-9.-]+\) and 18 \(openp"):
+        layout_of_shape(16, 2)

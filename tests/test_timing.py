@@ -116,6 +116,7 @@ def test_time_stamps_of_a_table_become_the_clips_rate(tmp_path: Path) -> None:
     report = convert(tmp_path / "in", tmp_path / "data.h5", layout="sbu-15", fps=50)
     assert "The frames of 1 recording lie at uneven times; they are now an even time apart." in report.notes
     assert "Frame rates differ: 25 Hz (2) and 50 Hz (1)." in report.notes
+    assert "--fps 50 is for recordings that say no rate: 2 recordings have their own, 25 Hz (2)." in report.notes
     with SkeletonStore(tmp_path / "data.h5") as store:
         rates = dict(zip(store.names, map(store.frame_rate, range(3)), strict=True))
         assert sorted(rates.values()) == [25, 25, 50]

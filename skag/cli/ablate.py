@@ -26,12 +26,15 @@ from .options import (
     Stream,
 )
 from .output import Output
+from .panels import InPanels
 
 if TYPE_CHECKING:
     from ..ablation import CellResult
 
 
-@app.command(epilog="Example: skag ablate nw-ucla.h5 --recipe nw-ucla-small --seeds 3 --out runs/ablation-ucla")
+@app.command(
+    cls=InPanels, epilog="Example: skag ablate nw-ucla.h5 --recipe nw-ucla-small --seeds 3 --out runs/ablation-ucla"
+)
 def ablate(
     data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs, one per row and seed.")],

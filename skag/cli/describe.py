@@ -29,6 +29,7 @@ from .options import (
     TimeoutOption,
 )
 from .output import Output, counted
+from .panels import InPanels
 from .pictures import choose_pictures, describe_pictures
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"round \d+: ")  # how the reason of an answer that cannot be used begins
 
 
-@app.command(epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
+@app.command(cls=InPanels, epilog="Example: skag describe nw-ucla.h5 --llm ollama/llama3.2")
 def describe(
     data: Annotated[
         Path | None,

@@ -14,6 +14,7 @@ import typer
 from .app import app
 from .options import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption
 from .output import Output, printable
+from .panels import InPanels
 
 if TYPE_CHECKING:
     from ..inference.predict import Evidence, Predicted, Predictor
@@ -25,7 +26,7 @@ Shown = TypeVar("Shown")
 _FEW = 3  # recordings that are named each where all fail alike
 
 
-@app.command(epilog="Example: skag predict runs/ucla-j tomorrow/*.json --with runs/ucla-b --abstain 0.05")
+@app.command(cls=InPanels, epilog="Example: skag predict runs/ucla-j tomorrow/*.json --with runs/ucla-b --abstain 0.05")
 def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `skag train`.")],
     files: Annotated[

@@ -35,6 +35,7 @@ from .options import (
     TimeoutOption,
 )
 from .output import Output, command, counted
+from .panels import InPanels
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ..training.start_from import Start
 
 
-@app.command(epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
+@app.command(cls=InPanels, epilog="Example: skag train nw-ucla.h5 --recipe nw-ucla-small --stream j --out runs/ucla-j")
 def train(
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")

@@ -10,6 +10,7 @@ Letters of this file: n clips, A attributes, K classes.
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +44,20 @@ class KinematicDiscriminant:
     upright: np.ndarray  # [cameras, 3, 3] what undoes it, see `kinematics.Viewpoint`
     facing: float
     fingerprint: str  # of the store
+    rate: float = math.nan  # usual frames per second; NaN: none is known, and speeds are those of a frame
 
     def identity(self) -> str:
         """SHA-256 of what decides the probabilities."""
         decisive = (self.centre, self.spread, self.weights, self.offsets, np.float64(self.temperature))
-        return hashlib.sha256(b"".join(part.tobytes() for part in decisive)).hexdigest()
+        known = [] if math.isnan(self.rate) else [np.float64(self.rate)]
+        return hashlib.sha256(b"".join(part.tobytes() for part in (*decisive, *known))).hexdigest()
 
     def probabilities(self, clips: Recordings, numbers: np.ndarray, layout: Layout) -> np.ndarray:
-        """Probabilities float64 `[n, K]` of the given clips; equal ones for a clip without any joint."""
+        """Probabilities float64 `[n, K]` of the given clips; equal ones for a clip without any joint. Clips whose rate
+        is not known count as of the usual one."""
         viewpoint = Viewpoint(clips, Anatomy(layout), None)
+        if not math.isnan(self.rate):
+            viewpoint.rates = np.where(np.isnan(clips.frame_rates), self.rate, clips.frame_rates)
         viewpoint.upright = dict(zip(self.cameras.tolist(), self.upright, strict=True))
         viewpoint.facing = self.facing
         attributes = _motion(viewpoint, numbers)
@@ -71,7 +77,7 @@ def fit(store: SkeletonStore, numbers: np.ndarray) -> KinematicDiscriminant:
     if counts.min() < 2:
         name = store.classes[int(counts.argmin())]
         raise RunError(f"{name!r} has {counts.min()} training clips, too few to measure it: leave out --kinematics.")
-    viewpoint = Viewpoint(store, Anatomy(store.layout), numbers)
+    viewpoint = Viewpoint(store, Anatomy(store.layout), numbers, per_second=True)
     attributes = _motion(viewpoint, numbers)
     logits, known = np.zeros((len(labels), K)), np.zeros(len(labels), bool)
     for held in _folds(store.subjects[numbers], labels):
@@ -91,6 +97,7 @@ def fit(store: SkeletonStore, numbers: np.ndarray) -> KinematicDiscriminant:
         upright=np.array(list(viewpoint.upright.values())).reshape(-1, 3, 3),
         facing=viewpoint.facing,
         fingerprint=store.fingerprint,
+        rate=math.nan if viewpoint.rates is None else float(np.median(viewpoint.rates[numbers])),
     )
 
 
@@ -137,12 +144,13 @@ def _trained_on(folder: Path, store: SkeletonStore, numbers: object) -> tuple[Sk
 def _load(path: Path) -> KinematicDiscriminant:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            found = {name: kept[name] for name in KinematicDiscriminant.__dataclass_fields__}
+            found = {name: kept[name] for name in KinematicDiscriminant.__dataclass_fields__ if name in kept}
         A, K = found["weights"].shape
         if [found[name].shape for name in ("centre", "spread", "offsets")] != [(A,), (A,), (K,)]:
             raise ValueError("the parts do not fit each other")
-        scalars = {"temperature": float, "facing": float, "fingerprint": str}
-        return KinematicDiscriminant(**found | {name: kind(found[name]) for name, kind in scalars.items()})
+        scalars = {"temperature": float, "facing": float, "fingerprint": str, "rate": float}
+        plain = {name: kind(found[name]) for name, kind in scalars.items() if name in found}
+        return KinematicDiscriminant(**found | plain)
     except Exception as error:  # zip, numpy and key errors alike: the file is not what we wrote
         raise RunError(f"{path} is damaged ({type(error).__name__}): remove it, it is made anew.") from None
 

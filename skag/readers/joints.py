@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -60,11 +60,42 @@ def known_layouts() -> list[Layout]:
 
 def layout_of_names(names: Iterable[str], dims: int) -> Layout:
     """The largest known layout whose joints all have one of these names. Raises `Unusable`."""
+    names = list(names)
     there = set(map(key, names))
     fits = [one for one in known_layouts() if one.dims == dims and there.issuperset(map(key, recorded(one)))]
     if not fits:
-        raise Unusable(f"has {len(there)} joints with {dims} coordinates of no known layout; {_STEP}")
+        raise Unusable(
+            f"has {len(there)} joints with {dims} coordinates of no known layout{near(names, dims)}; {_STEP}"
+        )
     return max(fits, key=lambda layout: layout.num_recorded)
+
+
+def near(names: Sequence[str], dims: int) -> str:
+    """The known layout that has the most in common with these joints, and the difference: "; 17 of your 19 joints are
+    those of coco; not in it: ..."; "" where none has half of them."""
+    there = {key(name): name for name in names}
+
+    def common(layout: Layout) -> float:
+        of = set(map(key, recorded(layout)))
+        return len(of & there.keys()) / len(of | there.keys())
+
+    layout = max(known_layouts(), key=lambda one: (common(one), one.dims == dims, -one.num_recorded))
+    of = {key(joint): joint for joint in recorded(layout)}
+    shared = len(of.keys() & there.keys())
+    if 2 * shared < len(there):
+        return ""
+    parts = [f"{shared} of your {len(there)} joints are those of {layout.name}"]
+    if more := [there[name] for name in there if name not in of]:
+        parts.append(f"not in it: {_named(more)}")
+    if lacking := [of[name] for name in of if name not in there]:
+        parts.append(f"it also has: {_named(lacking)}")
+    if layout.dims != dims:
+        parts.append(f"its joints have {layout.dims} coordinates")
+    return f" ({'; '.join(parts)})"
+
+
+def _named(joints: Sequence[str]) -> str:
+    return ", ".join(joints[:_SHOWN]) + (f" and {len(joints) - _SHOWN} more" if len(joints) > _SHOWN else "")
 
 
 def left_out(layout: Layout, names: Iterable[str]) -> str:
@@ -81,8 +112,7 @@ def left_out(layout: Layout, names: Iterable[str]) -> str:
         if one.dims == layout.dims and set(map(key, names)) <= set(map(key, recorded(one)))
     ]
     step = f"; --layout {min(fits, key=lambda one: one.num_recorded).name} keeps them" if fits else ""
-    shown = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
-    return f"{len(lost)} of {len(names)} joints are left out, which layout {layout.name} lacks ({shown}){step}."
+    return f"{len(lost)} of {len(names)} joints are left out, which layout {layout.name} lacks ({_named(lost)}){step}."
 
 
 def layouts_of_shape(joints: int, dims: int) -> list[Layout]:
@@ -94,7 +124,12 @@ def layout_of_shape(joints: int, dims: int) -> Layout:
     """The known layout with so many joints and coordinates. Raises `Unusable`."""
     for layout in layouts_of_shape(joints, dims):
         return layout
-    raise Unusable(f"has {joints} joints with {dims} coordinates, as no known layout; {_STEP}")
+    counts = sorted({one.num_recorded for one in known_layouts() if one.dims == dims}, key=lambda n: abs(n - joints))
+    nearest = " and ".join(f"{count} ({layout_of_shape(count, dims).name})" for count in counts[:2])
+    raise Unusable(
+        f"has {joints} joints with {dims} coordinates, as no known layout"
+        f"{f' (the nearest have {nearest})' if nearest else ''}; {_STEP}"
+    )
 
 
 def places(layout: Layout, names: Iterable[str]) -> np.ndarray:

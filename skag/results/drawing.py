@@ -36,7 +36,7 @@ KINDS = tuple(_KIND_NAMES)
 _PAGE = Path(__file__).with_name("clip_page.html")
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the first part in ink
 _COLOURS = ("#333333", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
-FRAME_RATE = 30  # frames a second; stores do not say, and nearly all sensors give as many
+FRAME_RATE = 30.0  # frames a second where a clip's own rate is not known; nearly all sensors give as many
 _STRIP, _MOVING, _TURNING = 8, 150, 1500  # most frames drawn
 _FAINT = 0.55  # opacity of bodies after the first
 _CONFIDENT = 0.3  # of a pose estimator's score; joints below are guesses
@@ -50,6 +50,7 @@ class View:
     layout: Layout
     title: str
     facts: str
+    frame_rate: float = FRAME_RATE
 
     @property
     def bones(self) -> np.ndarray:
@@ -132,7 +133,10 @@ def view(store: SkeletonStore, number: int) -> View:
     facts += [f"{fact} {values[number]}" for fact, values in known if values[number] >= 0]
     facts += [split for split, numbers in store.splits.items() if number in numbers]
     facts.append(f"layout {layout.name}")
-    return View(_placed(keypoints, there, layout), layout, f"{name}: {what}", ", ".join(facts))
+    rate = store.frame_rate(number)
+    facts += [] if rate is None else [f"{rate:g} frames a second"]
+    points = _placed(keypoints, there, layout)
+    return View(points, layout, f"{name}: {what}", ", ".join(facts), rate or FRAME_RATE)
 
 
 def view_of(keypoints: np.ndarray, layout: Layout, title: str, facts: str = "") -> View:
@@ -208,7 +212,7 @@ def draw_moving(clip: View, path: Path) -> None:
                 dot.set_offsets(points)
             axes.set_title(f"frame {frame + 1} of {len(clip.points)}", fontsize=9)
             pictures.append(Image.fromarray(np.concatenate([_pixels(figure), beside], axis=1)))
-    wait = 1000 / FRAME_RATE * max(1, frames[-1] - frames[0] + 1) / len(frames)
+    wait = 1000 / clip.frame_rate * max(1, frames[-1] - frames[0] + 1) / len(frames)
     wait = max(20, 10 * round(wait / 10))  # the format counts in hundredths; browsers slow down what is under two
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
 
@@ -315,7 +319,7 @@ def write_page(clip: View, path: Path) -> None:
         "frames": [[_points_or_none(body) for body in frame] for frame in clip.points[::step]],
         "step": step,
         "total": len(clip.points),
-        "rate": FRAME_RATE,
+        "rate": clip.frame_rate,
         "flat": layout.dims == 2,
     }
     data = json.dumps(values, separators=(",", ":")).replace("<", "\\u003c")

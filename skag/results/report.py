@@ -30,7 +30,7 @@ from ..methods.base import Findings
 from ..skeleton.store import SkeletonStore
 from ..version import __version__
 from . import analysis
-from .drawing import FRAME_RATE, View, view
+from .drawing import View, view
 
 REPORT = "report.html"
 _FOLDER = Path(__file__).with_name("report_page")
@@ -274,6 +274,6 @@ def _moving(drawn: View, longest: int) -> dict[str, Any]:
     return {
         "frames": total,
         "bodies": points.shape[1],
-        "step": round(step / FRAME_RATE, 4),
+        "step": round(step / drawn.frame_rate, 4),
         "points": digits.tobytes().decode(),
     }

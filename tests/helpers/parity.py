@@ -578,7 +578,7 @@ def table() -> str:
         "- Masks of critical joints in the bone streams of NTU RGB+D: the published code numbers bones by their",
         "  place in a list (`tools/text/cls_matrix.py`), its bone stream by their joint. In that list (20, 20)",
         "  stands after (21, 22). Elements 20 and 21 (joints 21 and 22) of its masks are exchanged;",
-        "  `Layout.stream_mask(..., published=True)` gives them so, and `tests/test_layouts.py` compares both.",
+        "  `--set agents.bone_masks=release` takes them so, and `tests/test_layouts.py` compares both.",
         "  Joint masks have all joints of an imported dialogue.",
         "- Random numbers are drawn in skag's own order; a seed of the published code does not give the same run.",
     ]

@@ -162,7 +162,8 @@ class Agents:
 
     def mask(self, stream: str) -> np.ndarray:
         """The constraint's joints as a stream sees them, float32 `[K, V]`: 1 where critical, else 0."""
-        return self.layout.stream_mask(self.joints, stream).astype(np.float32)
+        published = self.config.bone_masks == "release"
+        return self.layout.stream_mask(self.joints, stream, published).astype(np.float32)
 
     def _read(self, conversations: Sequence[Conversation]) -> Reading:
         """Let the Selector read all conversations anew."""

@@ -58,6 +58,9 @@ class AgentConfig:
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses
     joints_from_distinctions: bool = True  # joints named in round 6 become critical too, not only those of round 4
+    # Critical elements in bone streams: a bone by its joint, or as the published code numbers those of NTU RGB+D, whose
+    # elements 20 and 21 are exchanged (`Layout.stream_mask`); other layouts are the same in both.
+    bone_masks: Literal["joint", "release"] = "joint"
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     # What the next three are otherwise is for unseen classes (docs/unseen.md); none of it is in the paper.
     # What the embedding is aligned with: the dialogue's sentence of its class, or the bare name.

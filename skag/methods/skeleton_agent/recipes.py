@@ -217,7 +217,7 @@ _PAPER: dict[str, dict[str, Any]] = {  # what the paper fixes, for all data sets
         "alpha": 0.2, "beta": 0.5, "temperature": 0.1, "max_similar": 10, "query_period": 5,
         "alignment_scale": "temperature", "alignment_target": "uniform", "confusion": "train",
         "confusion_rule": "paper", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": False,
-        "joints_from_distinctions": False, "min_confusions": 1,
+        "joints_from_distinctions": False, "min_confusions": 1, "bone_masks": "joint",
     },
     "augment": {"mix": False},
     "train": {
@@ -230,7 +230,7 @@ _RELEASE: dict[str, dict[str, Any]] = {  # where the published code leaves the p
     "agents": {
         "max_similar": 10, "alignment_scale": "learned", "alignment_target": "softmax", "confusion": "train",
         "confusion_rule": "release", "text_encoder": "open_clip:ViT-B-32", "train_text_encoder": True,
-        "joints_from_distinctions": False,
+        "joints_from_distinctions": False, "bone_masks": "release",
     },
     "augment": {"mix": True},
     "train": {
