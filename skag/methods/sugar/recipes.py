@@ -21,7 +21,7 @@ _SMALL_ENCODER = EncoderConfig(channels=(48, 48, 96, 96, 128), strides=(2, 1, 2,
 _SMALL_BRIDGE = BridgeConfig(num_queries=16, layers=2, width=192, heads=3, lr=1e-3)
 _SMALL_TEXTS = TextConfig(knowledge="motion")
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small encoder in ten minutes
-_CPU_PROMPTS = 3_000  # and through smollm2, there and back, in a quarter of an hour
+_CPU_PROMPTS = 3_000  # and through smollm2, there and back, in about half an hour
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def small(stream: StreamName) -> SugarConfig:
         bridge=_SMALL_BRIDGE,
         lm=BaseModelConfig(),
         train=_small_training(40),
-        tune=_small_tuning(10),
+        tune=_small_tuning(4),
     )
 
 
