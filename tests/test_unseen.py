@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
@@ -21,7 +22,8 @@ from skag.dialogue.describe import describe
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DataError, DialogueError, RunError
-from skag.inference import zero_shot
+from skag.inference import attributes, zero_shot
+from skag.inference.baselines import motion_of
 from skag.inference.candidates import make_candidates, read_candidates
 from skag.inference.loaded import load_run
 from skag.inference.opinions import OPINIONS, Mixing, harmonic, mixed, shares
@@ -32,6 +34,7 @@ from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.methods.skeleton_agent.recipes import for_unseen
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.readers.label_names import known_names
+from skag.skeleton.kinematics import JOINT_FEATURES
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.skeleton.unseen import seen_part, unseen_classes
@@ -40,7 +43,7 @@ from skag.training.start import REHEARSAL, Wanted, configure, rehearsal_of, trai
 
 from .helpers.commands import document, failure, invoke
 from .helpers.runs import untrained
-from .helpers.tiny import CLASSES
+from .helpers.tiny import CLASSES, tiny_clip
 from .helpers.training import CPU, Silent, quiet, small
 
 UNSEEN = "raise left hand"
@@ -305,6 +308,30 @@ def test_the_alignment_over_all_classes_is_their_cross_entropy() -> None:
 
 
 # ---- answers
+
+
+def test_attributes_tell_by_sentences_what_was_never_trained() -> None:
+    """Clips whose right hand rises and clips that walk: standardised by both, named by sentences of the same words."""
+    layout, rng = load_layout("kinect-v1"), np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        with write_store(Path(folder) / "two.h5", layout) as writer:
+            for n in range(12):
+                writer.add(Clip(f"clip {n}", n % 2, tiny_clip(3 * (n % 2), rng)))
+            writer.finish(["hands up", "walk"])
+        with SkeletonStore(Path(folder) / "two.h5") as store:
+            motion = motion_of(store, np.arange(12))
+    values = attributes.measured(motion, layout)
+    raised = [each.sentence for each in attributes.ATTRIBUTES].index("the hands are raised")
+    hands, up = [layout.index["left hand"], layout.index["right hand"]], JOINT_FEATURES.index("up")
+    np.testing.assert_allclose(values[:, raised], motion.reshape(12, 20, 17)[:, hands, up].mean(1))
+    A = len(attributes.ATTRIBUTES)
+    sentences, text = np.eye(A), np.eye(A)[[raised, 0]]
+    weights = attributes.likeness(text, sentences)
+    assert weights.sum(1) == pytest.approx(1) and weights[0, raised] > 0.9
+    scores = attributes.fit(motion, np.full((3, A), A**-0.5), sentences, layout)(motion, text)
+    assert (scores[::2, 0] > scores[1::2, 0].max()).all(), "whose hands go up most is nearest to that sentence"
+    no_hands = load_layout("sbu-15")
+    assert np.isnan(attributes.measured(np.full((2, 15 * 17), np.nan), no_hands)).all()
 
 
 def test_shares_are_those_of_a_hand_count() -> None:

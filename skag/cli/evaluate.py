@@ -57,7 +57,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--opinions",
-            help="With --classes: who is asked, of embedding, head, motion and discriminant, commas between.  "
+            help="With --classes: who is asked, of embedding, head, motion, discriminant and attributes, commas "
+            "between.  "
             "[default: all, by the weights that the run's rehearsal says]",
         ),
     ] = None,
@@ -199,10 +200,10 @@ def _stress(
 
 def _print_classes_asked(output: Output, found: Any) -> None:
     """What `evaluate_classes` found, with the rule, and how everything was chosen."""
+    lowered = f"; seen classes lowered by {found.mixing.shift:.1f}" if found.mixing.shift else ""
     output.line(
         f"{found.run}, {counted(found.clips, 'clip')} of {found.split}, {counted(len(found.classes), 'candidate')}\n"
-        f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}; seen classes lowered by "
-        f"{found.mixing.shift:.1f}. Network: {found.epoch}."
+        f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}{lowered}. Network: {found.epoch}."
     )
     if found.transductive:
         output.line("Transductive: every answer depends on all tested clips; not to be compared with others' numbers.")

@@ -1,9 +1,10 @@
 """What is said of clips among classes of one's choosing, by whom, and how much each counts.
 
-Several opinions are added up, since each errs on other clips (`OPINIONS`): two of the network, and two of how joints
-are measured to move (`baselines`). How much each counts, and how far the scores of seen classes are lowered (calibrated
-stacking: Chao et al., "An empirical study and analysis of generalized zero-shot learning", ECCV 2016), is chosen on the
-run's rehearsal: a second training that left some seen classes out. Nothing is chosen on unseen classes.
+Several opinions are added up, since each errs on other clips (`OPINIONS`): two of the network, and three of how joints
+are measured to move (`baselines`, `attributes`). How much each counts, and how far the scores of seen classes are
+lowered (calibrated stacking: Chao et al., "An empirical study and analysis of generalized zero-shot learning", ECCV
+2016), is chosen on the run's rehearsal: a second training that left some seen classes out. Nothing is chosen on unseen
+classes.
 
 Letters of this file: n clips, K candidates.
 """
@@ -27,6 +28,7 @@ from ..skeleton.store import SkeletonStore
 from ..suggestions import nearest_name
 from ..training.batches import hold_out
 from ..training.start import REHEARSAL
+from . import attributes
 from .baselines import BASELINES, Scores, cosines, motion_of
 from .candidates import make_candidates, said_of
 from .loaded import Run, load_run
@@ -37,6 +39,7 @@ OPINIONS = {
     "head": "the trained classes' texts, weighted by the network's probabilities of them (ConSE, Norouzi et al., 2014)",
     "motion": "a ridge from measured motion to texts",
     "discriminant": "the trained classes' texts, weighted by a discriminant of measured motion",
+    "attributes": "sentences that can be measured, by their likeness to the candidate's text",
 }
 _WEIGHTS = (0.0, 0.5, 1.0)  # of an opinion, before they are made to add up to 1
 _SHIFTS = np.linspace(0, 4, 41)  # in standard deviations of the scores
@@ -100,11 +103,14 @@ class Judge:
         part = as_trained(self.learned, run.classes)
         numbers = part.splits[part.protocol(run.config.data.protocol)[0]] if self.learns is None else self.learns
         by_motion = {"motion": "ridge-centred", "discriminant": "conse"}
-        if any(name in self.asked for name in by_motion):
+        if {*by_motion, "attributes"} & set(self.asked):
             motion, labels = motion_of(part, numbers), part.labels[numbers].astype(np.int64)
             for name, baseline in by_motion.items():
                 if name in self.asked:
                     self._fitted[name] = BASELINES[baseline].fit(motion, labels, self._trained, 0)
+            if "attributes" in self.asked:
+                said = vectors([Candidate(each.sentence, (each.sentence,)) for each in attributes.ATTRIBUTES])
+                self._fitted["attributes"] = attributes.fit(motion, self._trained, said, part.layout)
         some = numbers[:: max(1, len(numbers) // _COHORT)]
         self._usual = {name: float(each.std()) for name, each in self.scores(part, some).items()}
 
