@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from ..config import Config
+from ..errors import DataError
 from ..skeleton.layouts import Layout
+from .live import Live
 from .loaded import Run, load_run
 from .predict import Prediction, Predictor, of_runs, predict_array
 from .segmentation import Segment, segments_of_array
@@ -75,6 +77,18 @@ class TrainedRecogniser:
         """The actions that follow one another in a long recording, found in windows of `window` frames every `stride`
         (by default a sixth of the window); otherwise as `predict`. A memory-mapped array is read window by window."""
         return segments_of_array(self._predictor, keypoints, confidence, window, stride, abstain=abstain)
+
+    def stream(
+        self, fps: float, *, window: float = 2.0, stride: float | None = None, abstain: float | None = None
+    ) -> Live:
+        """A live source of `fps` frames a second: `push` every frame, and an answer comes back every `stride` seconds
+        (by default a sixth of the window), about the last `window` seconds; otherwise as `segments`. Memory stays that
+        of one window. Raises `DataError` for times that make no frames."""
+        if not fps > 0 or not window > 0 or (stride is not None and not stride > 0):
+            raise DataError(f"fps {fps:g}, window {window:g} and stride {stride}: give numbers above 0.")
+        length = max(1, round(window * fps))
+        step = max(1, length // 6) if stride is None else max(1, round(stride * fps))
+        return Live(self._predictor, fps, length, step, abstain)
 
     @cached_property
     def _predictor(self) -> Predictor:

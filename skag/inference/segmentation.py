@@ -31,7 +31,7 @@ from .recordings import Failure, InputRecording, check_shape, cleaned, of_array
 # Of 0, 0.25, 0.5, 1 and 2, on the recordings of the subject that a UTKinect run held out: windows of 15, 20, 30 and 40
 # frames had 49 to 92 % of the labelled frames right, and 0.5 was at most 4 points below the best of each.
 CHANGE = 0.5
-_LEAST = 1e-6  # of a slot's probability: no single window forbids a class
+LEAST = 1e-6  # of a slot's probability: no single window forbids a class
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def most_likely_sequence(slots: np.ndarray, windows_per_slot: float) -> np.ndarr
     S, K = slots.shape
     nobody = np.isnan(slots[:, 0])
     scores = np.full((S, K + 2), -np.inf)
-    scores[:, :K] = np.log(np.maximum(slots, _LEAST))
+    scores[:, :K] = np.log(np.maximum(slots, LEAST))
     scores[nobody] = -np.inf
     scores[nobody, K + 1] = 0
     price = CHANGE * windows_per_slot
