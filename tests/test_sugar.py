@@ -324,6 +324,13 @@ def test_bad_input_is_one_line_and_nothing_is_lost(folder: Path, tmp_path: Path)
     assert "cannot tell what is seen" in refused(DialogueError, "texts.knowledge=visual")
 
 
+@pytest.mark.long
+def test_an_encoder_is_exported(aligned: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    report = export(aligned, tmp_path / "x.onnx", store=folder / "t.h5")
+    assert report.largest_difference < 1e-3
+
+
 def test_a_language_model_is_not_exported(run: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="a language model names its classes"):
         export(run, tmp_path / "x.onnx", store=folder / "t.h5")
