@@ -124,6 +124,17 @@ def test_joints_are_standardised_by_bodies_that_are_there() -> None:
         model.standardise_by(torch.zeros(2, 2, 8, 5, 3))
 
 
+@pytest.mark.parametrize("bodies", ["folded", "joined"])
+def test_the_middle_of_a_body_can_be_coded_apart(bodies: str) -> None:
+    """Where it stands then changes nothing but the middle, and nothing is lost."""
+    model, x = small(bodies=bodies, middle_apart=True), clips((1, 1))
+    rows, moved = (model._rows(each)[0] for each in (x, torch.where(x != 0, x + 3, x)))
+    off = (moved - rows).unflatten(1, (-1, 6, 3)).abs()  # rows, bodies, points and coordinates, frames
+    assert off[:, :, :5].max() < 1e-4 and off[:, 0, 5].min() > 0.1
+    back = model._coordinates(rows, model._rows(x)[1])
+    torch.testing.assert_close(back * model.present(x)[:, :, None, None, None], x, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("frames", "said"), [(3, "3 frames and a code stands for 4"), (10, "no multiple of the 4")])
 def test_lengths_that_do_not_fit_are_named(frames: int, said: str) -> None:
     with pytest.raises(RunError, match=said):

@@ -17,7 +17,8 @@ MOST_WAITING = 0.25  # share of an epoch that a run waits for a core before it s
 def _losses(means: dict[str, float]) -> str:
     """The loss with those of its terms that there are."""
     terms = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_") and value}
-    return f"loss {means['loss']:.3f} ({' '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
+    listed = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
+    return f"loss {means['loss']:.3f}" + (f" ({listed})" if listed else "")
 
 
 def _found(metrics: dict[str, Any]) -> str:

@@ -123,7 +123,7 @@ def report_data(
         **_clips(store, predictions),
     }
     values["clips"] += [
-        {"name": plain(drawn.title), "note": plain(drawn.facts), **_moving(drawn, _LONGEST)}
+        {"name": "", "title": plain(drawn.title), "note": plain(drawn.facts), **_moving(drawn, _LONGEST)}
         for drawn in findings.moving
     ]
     return {**values, "texts": list(texts.numbers), "version": __version__}

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ...config import DataConfig
 from ...device import trains_in_bf16
-from ...skeleton.clips import Clips, test_batches
+from ...skeleton.clips import Clips, augmented, num_draws, test_batches
 from ...training import distributed
 from ...training.batches import Batch, num_batches
 from ..base import Facts, Step, Validation, Watcher
@@ -191,21 +191,27 @@ class CodebookTask:
     # ---- the codebook
 
     def _num_tokens(self) -> int:
-        """Tokens of the training clips."""
-        config = self.config.data
-        return sum(
-            int(self.model.vqvae.present(x[:, 0]).sum()) * (config.num_frames // self.config.vqvae.frames_per_code)
-            for x in test_batches(some(self.facts.training, _LOOKED_AT), config, 256)
-        )
+        """Tokens of the training clips that are looked at."""
+        config, each = self.config.data, self.config.vqvae.frames_per_code
+        present = [
+            self.model.vqvae.present(x[:, 0]) for x in test_batches(some(self.facts.training, _LOOKED_AT), config, 256)
+        ]
+        joined = self.config.vqvae.bodies == "joined"
+        return sum(len(found) if joined else int(found.sum()) for found in present) * (config.num_frames // each)
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Standardise by training clips, and let the codes begin as their latents where they are to."""
-        shown = [x[:, 0] for x in test_batches(some(self.facts.training, _LOOKED_AT), self.config.data, 256)]
+        """Standardise by training clips as they are shown, augmented, and let the codes begin as their latents where
+        they are to. Without augmentation a coordinate that clips are turned by would hardly vary."""
+        clips, config = self.facts.training, self.config
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        chosen = torch.from_numpy(spread(len(clips), _LOOKED_AT))
+        draws = torch.rand(len(chosen), num_draws(config.data, config.augment), generator=generator)
+        parts = zip(chosen.split(256), draws.split(256), strict=True)
+        shown = [augmented(clips, some, config.data, config.augment, draw) for some, draw in parts]
         self.model.vqvae.standardise_by(torch.cat(shown))
         if self.config.codebook.begin == "data":
             latents = torch.cat([self.model.vqvae.latents(x).flatten(0, 1) for x in shown])
-            generator = torch.Generator().manual_seed(self.settings.seed)
             self.model.vqvae.codebook.begin(latents, generator)
 
     @torch.no_grad()
@@ -227,11 +233,11 @@ class CodebookTask:
 
     def _error(self, vqvae: ActionVqVae) -> float:
         """Mean distance of held-out joints to their reconstruction, over all processes."""
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        total = torch.zeros(2, device=self.device)
         with torch.no_grad():
             for x in test_batches(self.facts.validation, self.config.data, self.settings.batch_size):
                 off = joint_error(x[:, 0], vqvae(x[:, 0]).reconstruction)
-                total += torch.stack([off.double() * len(x), off.new_tensor(float(len(x))).double()])
+                total += torch.stack([off * len(x), off.new_tensor(float(len(x)))])
         distributed.add_up(total)
         return float(total[0] / total[1])
 

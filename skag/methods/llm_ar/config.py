@@ -23,6 +23,9 @@ class VqVaeConfig:
     # folded: every body is coded by itself, and a clip's sentence holds the codes of all who are there. Not stated in
     # the paper.
     bodies: Literal["folded", "joined"] = "folded"
+    # Joints are coded relative to their mean in every frame, and the mean as one more point, so that where somebody
+    # stands does not outweigh what the arms do. Beyond the paper, which says nothing of it.
+    middle_apart: bool = False
     velocity: float = 0.0  # weight of the same loss on differences of frames (T2M-GPT 0.5; the paper prints none)
     supervision: float = 0.0  # weight of a linear classifier's cross-entropy on the codes (0: off; beyond the paper)
 

@@ -100,10 +100,10 @@ class TuneTask:
         found = classified(labels, distributed.interleave(probabilities, len(labels)))
         if self.config.read.answer != "generate":
             return found
-        unmatched = torch.zeros(2)
+        unmatched = torch.zeros(2, device=self.device)
         with torch.inference_mode():
             for x in test_batches(clips, self.config.data, self.settings.batch_size):
-                unmatched += torch.tensor([classifier.said(x[:, 0]).count(None), len(x)])
+                unmatched += unmatched.new_tensor([classifier.said(x[:, 0]).count(None), len(x)])
         distributed.add_up(unmatched)
         share = 100 * float(unmatched[0] / unmatched[1])
         return dataclasses.replace(found, metrics={**found.metrics, "val_unmatched": share})

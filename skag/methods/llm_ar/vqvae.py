@@ -97,19 +97,20 @@ class ActionVqVae(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.num_bodies = config, num_bodies
-        numbers = num_joints * in_channels * (num_bodies if config.bodies == "joined" else 1)
+        points = num_joints + config.middle_apart
+        numbers = points * in_channels * (num_bodies if config.bodies == "joined" else 1)
         self.encoder = encoder(config, numbers, code_width)
         self.codebook = Codebook(codebook, code_width)
         self.decoder = decoder(config, numbers, code_width)
         self.class_head = nn.Linear(code_width, num_classes) if num_classes else None
-        self.register_buffer("mean", torch.zeros(num_joints, in_channels))
-        self.register_buffer("deviation", torch.ones(num_joints, in_channels))
+        self.register_buffer("mean", torch.zeros(points, in_channels))
+        self.register_buffer("deviation", torch.ones(points, in_channels))
 
     @torch.no_grad()
     def standardise_by(self, x: Tensor) -> None:
         """Take mean and deviation of every joint's coordinates from the bodies that are there in training clips `x`
         `[N, M, T, V, C]`. What never moves keeps its size. Raises `RunError` where nobody is there."""
-        found = x[x.flatten(2).any(2)].flatten(0, 1)  # frames V C
+        found = self._points(x[x.flatten(2).any(2)].flatten(0, 1))  # frames V C
         if not len(found):
             raise RunError("the training clips hold nobody: look at them with `skag check`.")
         deviation = found.std(0, correction=0)
@@ -192,7 +193,7 @@ class ActionVqVae(nn.Module):
         `[B, bodies of a row]`."""
         self.num_codes(x.shape[2])
         present = self.present(x)
-        standard = (x - self.mean) / self.deviation * present[:, :, None, None, None]  # N M T V C
+        standard = (self._points(x) - self.mean) / self.deviation * present[:, :, None, None, None]  # N M T V C
         if self.config.bodies == "joined":
             rows = standard.permute(0, 1, 3, 4, 2).flatten(1, 3)  # N MVC T
             return rows, present.new_ones(len(x), 1), present
@@ -216,7 +217,15 @@ class ActionVqVae(nn.Module):
 
     def _unstandardised(self, made: Tensor) -> Tensor:
         """`[B, T, F]` to `[B, M', T, V, C]`."""
-        return made.unflatten(2, (-1, *self.mean.shape)).transpose(1, 2) * self.deviation + self.mean
+        points = made.unflatten(2, (-1, *self.mean.shape)).transpose(1, 2) * self.deviation + self.mean
+        return points[..., :-1, :] + points[..., -1:, :] if self.config.middle_apart else points
+
+    def _points(self, x: Tensor) -> Tensor:
+        """Joints `[..., V, C]` as the points that are coded."""
+        if not self.config.middle_apart:
+            return x
+        middle = x.mean(-2, keepdim=True)
+        return torch.cat([x - middle, middle], -2)
 
 
 def _smooth_l1(made: Tensor, rows: Tensor, weight: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 // skeletons that the network has made: of a method that has no refreshes, in their place
 function renderMade() {
-  const first = clips.findIndex(({ label }) => label === undefined), { title, help } = report.made;
-  byId("refreshes-title").textContent = title;
-  document.querySelector("nav a[href='#refreshes']").textContent = title;
+  const first = clips.findIndex(({ label }) => label === undefined), { title: heading, help } = report.made;
+  byId("refreshes-title").textContent = heading;
+  document.querySelector("nav a[href='#refreshes']").textContent = heading;
   byId("refreshes").querySelector(".help").textContent = help;
   for (let at = first; at >= 0 && at < clips.length; at += 4) {
-    const stages = clips.slice(at, at + 4).map(({ name, note }, place) => ({ clip: at + place, critical: [], title: name, note }));
+    const stages = clips.slice(at, at + 4).map(({ title, note }, place) => ({ clip: at + place, critical: [], title, note }));
     byId("refresh-list").append(player(stages, { height: 180 }).node);
   }
 }
