@@ -174,6 +174,16 @@ def test_a_second_stage_without_the_first_is_one_line(run: Path, folder: Path, t
     assert "\n" not in str(caught.value)
 
 
+def test_training_starts_from_another_run_but_not_from_its_texts(run: Path, folder: Path, tmp_path: Path) -> None:
+    changes = [*SMALL, "train.epochs=1", "train.lr=0", "texts.knowledge=none", "texts.name=true"]
+    command = ["train", folder / "t.h5", "--recipe", "sugar-align-small", "--from", run, "--out", tmp_path / "run"]
+    document(*command, *(word for change in changes for word in ("--set", change)))
+    kept, start = weights(tmp_path / "run"), weights(run, "align.pt")
+    assert kept["blocks.1.gcn.A"].equal(start["blocks.1.gcn.A"])
+    assert kept["class_head.bias"].equal(start["class_head.bias"])
+    assert kept["texts"].shape == start["texts"].shape and not kept["texts"].equal(start["texts"])
+
+
 @pytest.mark.long
 def test_two_processes_train_what_one_does(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both stages, with the double batch. The loss of stage `tune` is shown as the mean over processes, and differs."""
