@@ -28,7 +28,7 @@ from skag.skeleton.store import Clip, SkeletonStore
 from skag.training.batches import training_batches
 from skag.training.optim import make_optimizer
 
-from .helpers.commands import document
+from .helpers.commands import document, invoke
 from .helpers.language_models import model_cache, needs_smollm2, tiny_folder
 from .helpers.runs import opened
 from .helpers.sugar import SMALL, WORDS, config_of, materials, trained
@@ -174,6 +174,16 @@ def test_a_second_stage_without_the_first_is_one_line(run: Path, folder: Path, t
     assert "\n" not in str(caught.value)
 
 
+def test_training_starts_from_another_run_but_not_from_its_texts(run: Path, folder: Path, tmp_path: Path) -> None:
+    changes = [*SMALL, "train.epochs=1", "train.lr=0", "texts.knowledge=none", "texts.name=true"]
+    command = ["train", folder / "t.h5", "--recipe", "sugar-align-small", "--from", run, "--out", tmp_path / "run"]
+    document(*command, *(word for change in changes for word in ("--set", change)))
+    kept, start = weights(tmp_path / "run"), weights(run, "align.pt")
+    assert kept["blocks.1.gcn.A"].equal(start["blocks.1.gcn.A"])
+    assert kept["class_head.bias"].equal(start["class_head.bias"])
+    assert kept["texts"].shape == start["texts"].shape and not kept["texts"].equal(start["texts"])
+
+
 @pytest.mark.long
 def test_two_processes_train_what_one_does(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both stages, with the double batch. The loss of stage `tune` is shown as the mean over processes, and differs."""
@@ -305,6 +315,21 @@ def test_what_is_found_beyond_accuracies(aligned: Path, run: Path, folder: Path)
     assert "Texts that the encoder learned from" in page and '"told":[{' in page
     tuned = analyze_confusion(run, device=CPU, note=quiet)
     assert "nearest_texts" in tuned and "Class named by" in (run / "report.html").read_text()
+
+
+def test_the_commands_work_as_for_any_run(run: Path, folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "run"
+    shutil.copytree(run, kept)
+    found = document("eval", kept)
+    assert found["split"] == "xsub_test" and {"top1", "mean_class"} <= set(found)
+    lines = invoke("predict", kept, folder / "t.h5", "--split", "xsub_test", "--no-reasons", "--json", "--quiet")
+    answers = [json.loads(line) for line in lines.splitlines()]
+    assert len(answers) == 16 and all(each["label"] in CLASSES for each in answers)
+    assert document("analyze-confusion", kept)["clips"] == 16 and (kept / "report.html").exists()
+    (row,) = document("runs", tmp_path)["runs"]
+    assert (row["state"], row["epochs"], row["planned"], row["recipe"]) == ("finished", 4, 4, "sugar-small")
+    invoke("train", folder / "t.h5", "--recipe", "sugar-small", "--dry-run", "--store", folder / "d.h5", "--quiet",
+           "--base-model", folder / "lm", *(word for change in SMALL for word in ("--set", change)))  # fmt: skip
 
 
 # ---------------------------------------------------------------- bad input

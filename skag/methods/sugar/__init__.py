@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .descriptions import Descriptions
 
 __all__ = [
-    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "derived", "describe_others", "faithful", "for_unseen",
+    "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "axes", "derived", "describe_others", "faithful", "for_unseen",
     "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources",
     "stages", "uses_knowledge", "without_knowledge",
 ]  # fmt: skip
@@ -34,6 +34,16 @@ __all__ = [
 def stages(config: CONFIG) -> tuple[str, ...]:
     """The encoder's, and the language model's where one answers."""
     return ("align", "tune") if config.tunes else ("align",)
+
+
+def axes(config: CONFIG) -> dict[str, tuple[int | str, ...]]:
+    """Of the encoder's weights that lie along joints or classes."""
+    V, K = "joints", "classes"
+    norm = (1 if config.network.present_bodies_only else config.data.num_bodies, V, 3)
+    return {
+        "gcn.A": (-1, V, V), "class_head.weight": (K, -1), "class_head.bias": (K,),
+        **{f"data_bn.{name}": norm for name in ("weight", "bias", "running_mean", "running_var")},
+    }  # fmt: skip
 
 
 def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str], layout: Layout) -> dict[str, int]:

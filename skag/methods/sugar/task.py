@@ -69,24 +69,27 @@ class AlignTask:
             model = distributed.synchronise_batch_norm(model)
         model.bf16 = trains_in_bf16(self.settings.precision, device)
         self.model = model
-        self._take_texts()
+        self._take_texts(model)
         if self.settings.compile:
             torch._dynamo.config.recompile_limit = 64
             for block in model.blocks:
                 block.compile(dynamic=True)
         self.forward: Callable[[Tensor], Any] = distributed.together(model, device)
 
-    def _take_texts(self) -> None:
+    def _take_texts(self, model: Any) -> None:
         if self.texts.text_width:
-            self.model.texts.copy_(torch.from_numpy(self.texts.vectors))
-            self.model.available.copy_(torch.from_numpy(self.texts.available))
+            model.texts.copy_(torch.from_numpy(self.texts.vectors))
+            model.available.copy_(torch.from_numpy(self.texts.available))
 
     @property
     def trained(self) -> list[dict[str, Any]]:
         return [{"params": [*self.model.parameters()]}]
 
     def begin_epoch(self, epoch: int, network: nn.Module) -> None:
-        """Keep where the clips that choose the epoch lie before anything is learned."""
+        """Keep where the clips that choose the epoch lie before anything is learned. Weights that training starts from
+        bring the texts of another run with them, which are not this one's."""
+        self._take_texts(self.model)
+        self._take_texts(network)
         if epoch == 1 and distributed.leads() and self.config.learns_texts:
             self._record(network)
 
