@@ -61,6 +61,8 @@ def findings(
     total = counts.sum(0)
     use = code_use(torch.from_numpy(total))
     words = [class_words(counts, k) for k in range(len(run.classes))]
+    if not any(words):
+        missing.append("words of classes: no code comes oftener in one class than in the others")
     order = np.argsort(-total, kind="stable")
     order = order[total[order] > 0]
     rows = [_pair_row(pair, run.classes, predictions, sentences) for pair in pairs]
@@ -68,10 +70,13 @@ def findings(
     share = total / max(total.sum(), 1)
 
     def draw(folder: Path, confused: Sequence[int], seed: int) -> dict[str, Path]:
-        drawn = {name: folder / f"{name}.png" for name in ("code-use", "codes", "class-words")}
+        drawn = {
+            name: folder / f"{name}.png" for name in ("code-use", "codes", *(["class-words"] if any(words) else []))
+        }
         use_figure(np.sort(share)[::-1], drawn["code-use"])
         codes_figure(made[:_DRAWN], drawn["codes"])
-        words_figure(counts, run.classes, words, drawn["class-words"])
+        if any(words):
+            words_figure(counts, run.classes, words, drawn["class-words"])
         return drawn
 
     return Findings(

@@ -159,7 +159,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
     tokens = int(store.bodies[numbers].clip(1, bodies).sum()) * num_frames // 4
     num_codes = 512 if tokens >= 16_384 else 128
     num_codes = max(2, min(num_codes, tokens // 8 * 2))
-    repeats = max(1, 1000 // clips)
+    repeats = max(1, round(1600 / clips))
     tune_epochs = int(np.clip(4000 // clips, 5, 30))
     upright = layout.dims == 3
     sided = any(side in name.lower().split() for name in store.classes for side in ("left", "right"))
