@@ -109,6 +109,7 @@ class Judge:
                 if name in self.asked:
                     self._fitted[name] = BASELINES[baseline].fit(motion, labels, self._trained, 0)
             if "attributes" in self.asked:
+                assert vectors is not None  # else it was left out above
                 said = vectors([Candidate(each.sentence, (each.sentence,)) for each in attributes.ATTRIBUTES])
                 self._fitted["attributes"] = attributes.fit(motion, self._trained, said, part.layout)
         some = numbers[:: max(1, len(numbers) // _COHORT)]
