@@ -64,7 +64,10 @@ def configure(store: SkeletonStore, wanted: Wanted, stream: str, device: str) ->
     if wanted.faithful_to is not None:
         config = method(config.method).faithful(config, wanted.faithful_to, store.layout.dims)
     if wanted.unseen:
-        count = usual_rehearsal(len(store.classes)) if wanted.rehearse is None else wanted.rehearse
+        count = wanted.rehearse
+        if count is None:  # what is trained in stages costs too much to be trained twice unasked
+            single = len(method(config.method).stages(config)) == 1
+            count = usual_rehearsal(len(store.classes)) if single else 0
         config = replace(config, "data", unseen=wanted.unseen, rehearse=count)
         for_unseen = getattr(method(config.method), "for_unseen", None)
         config = config if for_unseen is None else for_unseen(config)
