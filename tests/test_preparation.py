@@ -157,3 +157,19 @@ def test_a_spine_that_the_layout_does_not_name_is_said() -> None:
     layout = load_layout("sbu-15")
     with pytest.raises(DataError, match="leave out align_spine"):
         preparation.align_spine(torch.zeros(1, 1, 1, layout.num_joints, 3), layout)
+
+
+def test_the_confidence_of_joints_in_space_is_left_out(tmp_path: Path) -> None:
+    """MediaPipe's landmarks have three coordinates and a visibility."""
+    layout = load_layout("mediapipe-33")
+    points = np.random.default_rng(0).normal(1, 0.3, (1, 9, 33, 3)).astype("f4")
+    found = []
+    for name, confidence in (("with", np.full((1, 9, 33), 0.7, "f4")), ("without", None)):
+        with write_store(tmp_path / f"{name}.h5", layout) as writer:
+            writer.add(Clip("a", 0, points, confidence))
+            writer.finish(["one"])
+        config = DataConfig(num_frames=8, stand_upright=True, face_forward=True)
+        with SkeletonStore(tmp_path / f"{name}.h5") as store:
+            found.append(data.prepare(store, np.array([0]), config, torch.device("cpu")).rows.numpy())
+    assert found[0].shape[-1] == 3
+    np.testing.assert_array_equal(*found)

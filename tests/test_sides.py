@@ -77,11 +77,12 @@ def test_depth_that_is_noise_says_nothing_of_sides(tmp_path: Path) -> None:
         sides.add(clip)
         told.append(sides.exchanged)
     assert np.mean(told) < 0.1
-    _, store = converted(case("01_frames_with_class_column.csv"), tmp_path)
-    sides = Sides(store.layout)
-    for number in range(len(store)):
-        sides.add(store.keypoints(number))
-    assert sides.share is None and sides.note() == ""
+    for name in ("01_frames_with_class_column.csv", "05_exercise_person_folders"):
+        _, store = converted(case(name), tmp_path)
+        sides = Sides(store.layout)
+        for number in range(len(store)):
+            sides.add(store.keypoints(number))
+        assert sides.share is None and sides.note() == ""
 
 
 def test_convert_says_that_sides_look_exchanged(tmp_path: Path) -> None:

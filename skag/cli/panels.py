@@ -9,8 +9,19 @@ from typer.core import TyperCommand
 _MODEL = ("--prompts", "--base-url", "--fallback", "--timeout", "--jobs", "--offline", "--max-questions",
           "--wait-for-answers", "--temperature", "--think", "--structured", "--pull", "--price-in", "--price-out",
           "--dry-run", "--show")  # fmt: skip
-_DATA = ("--protocol", "--classes", "--unseen", "--data", "--split", "--format", "--fps", "--batch-size")
-_RECIPE = ("--method", "--stream", "--alpha", "--beta", "--text-encoder", "--text-weights", "--base-model",
+_DATA = (
+    "--protocol",
+    "--classes",
+    "--unseen",
+    "--rehearse",
+    "--layout",
+    "--data",
+    "--split",
+    "--format",
+    "--fps",
+    "--batch-size",
+)
+_RECIPE = ("--method", "--stream", "--alpha", "--beta", "--text-encoder", "--text-weights", "--base-model", "--from",
            "--faithful-to", "--set")  # fmt: skip
 _OUTPUT = ("--seed", "--device", "--json", "--quiet", "--help")
 
@@ -29,6 +40,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Options": ("--llm", "--store", "--dry-run", "--offline", "--fallback"),
         "Data": (*_DATA, "--method"),
         "Language model": ("--seed", *_MODEL),
+        "Pictures": ("--frames", "--frames-per-class", "--frames-by"),
         "Output and device": _OUTPUT,
     },
     "predict": {
@@ -41,7 +53,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Options": ("--out", "--recipe", "--llm", "--seeds", "--rows"),
         "Data": _DATA,
         "Recipe": (*_RECIPE, "--row", "--against", "--kinematics"),
-        "Runs": ("--jobs", "--only-finished"),
+        "Runs": ("--jobs", "--only-finished", "--part"),
         "Language model": ("--store", *_MODEL),
         "Output and device": ("--markdown", "--title", *_OUTPUT),
     },

@@ -29,13 +29,14 @@ def prepared(x: Tensor, frames: Tensor, layout: Layout, config: DataConfig) -> t
     """Recordings `[N, M, T, V, C]` of so many frames `[N]` as the configuration wants them, and the frames left.
 
     The result is `[N, at most config.num_bodies, T, V, 3]`; what lies behind a recording's frames means nothing.
-    Recordings in the image plane may bring their confidence as third coordinate; others get 1 where a joint was found.
+    Recordings may bring their confidence as last coordinate; in the image plane it is the third one, which is 1 where a
+    joint was found without it, and in space it is left out.
     """
     if layout.dims == 2:
         x = with_confidence(x) if config.pixels else in_box(with_confidence(x))
         return x[:, : config.num_bodies], frames
     dtype = x.dtype
-    x, frames = seen_frames_first(x)
+    x, frames = seen_frames_first(x[..., :3])  # without a confidence
     valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]
     x = centre_on_first_frame(x, layout)
     if config.align_spine:

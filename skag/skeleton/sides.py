@@ -19,6 +19,7 @@ import numpy as np
 from .layouts import Layout
 
 FEWEST_FRAMES = 30  # with which a data set is judged
+_FEWEST_AGREE = 0.3  # of the frames with shoulders and feet; in honest sets 60 % and more, in noise a quarter at most
 EXCHANGED, HONEST = 0.25, 0.75  # shares of frames; between them nothing is said
 _FEET = (("heel", "foot index"), ("heel", "big toe"), ("heel", "toes"), ("ankle", "toes"), ("ankle", "foot"))
 _SHORTEST = {"heel": 0.2, "ankle": 0.1}  # of the shoulders' width: a foot seen from above that is shorter says nothing
@@ -30,19 +31,22 @@ class Sides:
     """Counts frames over the clips of a data set."""
 
     layout: Layout
+    seen: int = 0  # frames with shoulders and feet
     frames: int = 0  # in which it can be told
     forward: int = 0  # toes point to the front
 
     def add(self, keypoints: np.ndarray) -> None:
         """Take in a clip `[M, T, V, C]`, missing joints 0."""
-        told = toes_forward(keypoints, self.layout)
+        told, seen = _told(keypoints, self.layout)
+        self.seen += seen
         self.frames += len(told)
         self.forward += int(told.sum())
 
     @property
     def share(self) -> float | None:
         """Of the frames, those in which toes point to the front; None where there are too few."""
-        return self.forward / self.frames if self.frames >= FEWEST_FRAMES else None
+        enough = self.frames >= max(FEWEST_FRAMES, _FEWEST_AGREE * self.seen)
+        return self.forward / self.frames if enough else None
 
     @property
     def exchanged(self) -> bool:
@@ -63,9 +67,14 @@ class Sides:
 def toes_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     """Of the frames of all bodies of a clip `[M, T, V, C]` in which it can be told, whether the toes point to the front
     (bool `[n]`); empty where the layout has no feet, no shoulders or two coordinates."""
+    return _told(keypoints, layout)[0]
+
+
+def _told(keypoints: np.ndarray, layout: Layout) -> tuple[np.ndarray, int]:
+    """`toes_forward`, and the number of frames that have all of the joints it looks at."""
     feet = _feet(layout)
     if feet is None or layout.dims != 3:
-        return np.empty(0, bool)
+        return np.empty(0, bool), 0
     shoulders = [layout.index["left shoulder"], layout.index["right shoulder"]]
     face = [layout.index[joint] for joint in _FACE] if set(_FACE) <= set(layout.joints) else []
     points = np.asarray(keypoints, np.float64)
@@ -87,7 +96,7 @@ def toes_forward(keypoints: np.ndarray, layout: Layout) -> np.ndarray:
     long = (np.linalg.norm(lines[:2], axis=-1) > shortest).all(0)
     forward = (lines * front).sum(-1) > 0
     agreed = forward.all(0) | ~forward.any(0)
-    return forward[0, long & agreed & (width > 0)]
+    return forward[0, long & agreed & (width > 0)], len(body)
 
 
 def _feet(layout: Layout) -> np.ndarray | None:
