@@ -346,7 +346,8 @@ class _Asking:
 
     def _complete(self, number: int) -> list[list[Exchange]] | None:
         """The answers of a round about every class, by one who answered: `llm` before others, the latest of those.
-        None where nobody has answered. Raises `DialogueError` where some classes have answers and others none."""
+        None where nobody has answered, or where the rest can be asked now. Raises `DialogueError` where some classes'
+        frames were described and others' were not."""
         by: dict[str, dict[str, list[Exchange]]] = {}
         for exchange in self.kept.find(class_names=set(self.store.classes), rounds=[number]):
             if exchange.rejected is None:
@@ -359,6 +360,8 @@ class _Asking:
 
         spec = max(by, key=rank)
         if missing := [name for name in self.store.classes if name not in by[spec]]:
+            if number == IMAGINED.number:
+                return None
             raise DialogueError(
                 f"{self.source.dialogues} has texts of what is seen by {spec} of {len(by[spec])} classes and none of "
                 f"{missing[0]!r}: describe its frames too, or set texts.knowledge=motion."
