@@ -60,7 +60,7 @@ def test_links_lead_somewhere() -> None:
 
 
 OTHERS_OPTIONS = (
-    r"--(nproc-per-node|nnodes|rdzv-[a-z]+|ntasks-per-node|gpus|gpus-per-node|array|nodes|wrap)\b"
+    r"--(nproc-per-node|nnodes|rdzv-[a-z]+|ntasks-per-node|gpus|gpus-per-node|array|nodes|wrap|cpus-per-task)\b"
     r"|--no-deps|--pred-out-dir|--write_json|--install-completion"  # the last is typer's, hidden
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "prompts").glob("*.md")]
