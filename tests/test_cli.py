@@ -549,7 +549,7 @@ def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     assert document("train", "moved.h5", "--resume", "cut-again")["best_epoch"] == again["best_epoch"]
     for arguments, says, code in (
         (("train", "--resume", "cut"), "is gone: give the store, DATA.h5 --resume cut", 1),
-        (("train", "moved.h5", "--resume", "cut", "--store", "other.h5"), "other.h5 lacks rounds 1 to 5", 1),
+        (("train", "moved.h5", "--resume", "cut", "--store", "x.h5", "--offline"), "x.h5 lacks rounds 1 to 5", 1),
         (("train", "moved.h5", "--out", "cut"), "--resume cut", 1),
         (("train",), "give DATA.h5, or --resume RUN", 2),
         (("train", "--resume", "cut", "--recipe", "demo"), "keeps its recipe", 2),

@@ -12,7 +12,7 @@ from skag import runs
 from skag.errors import RunError
 from skag.inference import discriminant
 from skag.inference.discriminant import KinematicDiscriminant, fit, multiply
-from skag.inference.predict import _Batch
+from skag.inference.predict import Batch
 from skag.skeleton.kinematics import Anatomy, Recordings, Viewpoint, clip_attributes
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import UNKNOWN, Clip, SkeletonStore, write_store
@@ -184,7 +184,7 @@ def test_speeds_are_those_of_a_second_where_rates_are_known(tiny_store: Path) ->
         found = fit(store, train)
         assert found.rate == 30 and np.isnan(per_frame.rate)
         clips = [Clip("a", 0, store.keypoints(number), frame_rate=rate) for rate in (30.0, None, 15.0)]
-        known, unknown, slow = found.probabilities(_Batch(clips, store.layout), np.arange(3), store.layout)
+        known, unknown, slow = found.probabilities(Batch(clips, store.layout), np.arange(3), store.layout)
         np.testing.assert_allclose(
             known, per_frame.probabilities(store, np.array([number]), store.layout)[0], rtol=1e-6
         )

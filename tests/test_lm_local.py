@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skag.backends import BackendDown, open_backend, takes_schema
+from skag.backends import BackendDown, Topic, open_backend, takes_schema
 from skag.backends import local as local_backend
 from skag.backends.local import LocalBackend
 from skag.errors import BackendError, RunError
@@ -18,6 +18,7 @@ from .helpers.language_models import edit_config, model_cache, needs_smollm2, ti
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] + ' . ' }}{% endfor %}the answer :"
 ASKED = [{"role": "system", "content": "the action"}, {"role": "user", "content": "a person in the list"}]
+TOPIC = Topic(0, "wave", 1, "overview")
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def backend(folder: Path, **options: object) -> LocalBackend:
 
 def test_it_answers_and_says_what_it_used(folder: Path) -> None:
     asked = backend(folder)
-    answer = asked.ask(ASKED, None)
+    answer = asked.ask(ASKED, TOPIC)
     assert answer.tokens_in == 12  # the action . a person in the list . the answer :
     assert answer.tokens_out <= 8 and answer.seconds > 0
     assert answer.details["batch"] == 1 and answer.details["device"] == "cpu"
     assert (answer.refused == "") == (answer.details["done_reason"] == "stop" and answer.text != "")
-    assert backend(folder).ask(ASKED, None).text == answer.text
+    assert backend(folder).ask(ASKED, TOPIC).text == answer.text
 
 
 def test_it_computes_where_it_is_told(folder: Path) -> None:
@@ -62,12 +63,12 @@ def test_the_identity_follows_weights_and_options_and_needs_no_loading(folder: P
 def test_questions_that_wait_are_answered_together_and_as_if_alone(folder: Path) -> None:
     words = ("wave", "sit down", "in the list", "brush teeth a person")
     conversations = [[{"role": "user", "content": word}] for word in words]
-    alone = [backend(folder, options={"seed": 1}).ask(each, None) for each in conversations]
+    alone = [backend(folder, options={"seed": 1}).ask(each, TOPIC) for each in conversations]
     together = backend(folder, options={"seed": 1})
     found: dict[int, object] = {}
 
     def one(number: int) -> None:
-        found[number] = together.ask(conversations[number], None)
+        found[number] = together.ask(conversations[number], TOPIC)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
     together._turn.acquire()  # as if a batch were being answered, until all have come
@@ -85,8 +86,8 @@ def test_questions_that_wait_are_answered_together_and_as_if_alone(folder: Path)
 def test_what_fails_for_one_question_fails_no_other(folder: Path) -> None:
     asked = backend(folder)
     with pytest.raises(BackendError, match="does not fit its context of 256 tokens"):
-        asked.ask([{"role": "user", "content": "wave " * 260}], None)
-    assert asked.ask(ASKED, None).tokens_out <= 8
+        asked.ask([{"role": "user", "content": "wave " * 260}], TOPIC)
+    assert asked.ask(ASKED, TOPIC).tokens_out <= 8
 
 
 def test_out_of_memory_is_one_line(folder: Path, monkeypatch) -> None:
@@ -97,22 +98,22 @@ def test_out_of_memory_is_one_line(folder: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(generate, "generate", full)
     with pytest.raises(BackendError, match="--jobs 1") as caught:
-        backend(folder).ask(ASKED, None)
+        backend(folder).ask(ASKED, TOPIC)
     assert "\n" not in str(caught.value) and not isinstance(caught.value, BackendDown)
 
 
 def test_a_seed_alone_draws_and_temperature_zero_does_not(folder: Path) -> None:
-    texts = {backend(folder, options={"seed": seed}).ask(ASKED, None).text for seed in range(6)}
+    texts = {backend(folder, options={"seed": seed}).ask(ASKED, TOPIC).text for seed in range(6)}
     assert len(texts) > 1
-    same = {backend(folder, options={"seed": seed, "temperature": 0.0}).ask(ASKED, None).text for seed in range(3)}
-    assert same == {backend(folder).ask(ASKED, None).text}
+    same = {backend(folder, options={"seed": seed, "temperature": 0.0}).ask(ASKED, TOPIC).text for seed in range(3)}
+    assert same == {backend(folder).ask(ASKED, TOPIC).text}
 
 
 def test_a_template_that_takes_no_system_message(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
     )
-    assert backend(folder).ask(ASKED, None).tokens_in == 11  # without the first full stop
+    assert backend(folder).ask(ASKED, TOPIC).tokens_in == 11  # without the first full stop
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_template_that_takes_no_system_message(folder: Path) -> None:
 def test_models_that_cannot_answer_are_down_in_one_line(folder: Path, change, cause: str) -> None:
     change(folder)
     with pytest.raises(BackendDown, match=cause) as caught:
-        backend(folder).ask(ASKED, None)
+        backend(folder).ask(ASKED, TOPIC)
     assert "\n" not in str(caught.value)
 
 
@@ -141,7 +142,7 @@ def test_no_code_of_a_folder_runs(folder: Path, tmp_path: Path) -> None:
     edit_config(
         folder, auto_map={"AutoConfig": "configuration_evil.Config", "AutoModelForCausalLM": "modeling_evil.Config"}
     )
-    backend(folder).ask(ASKED, None)  # a Llama by its type: transformers' own is taken
+    backend(folder).ask(ASKED, TOPIC)  # a Llama by its type: transformers' own is taken
     assert not mark.exists()
 
 
@@ -170,7 +171,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder: Pat
     monkeypatch.setattr("skag.lm.estimate.available", lambda device: 1000.0)
     monkeypatch.setattr("skag.lm.causal.read_weights", lambda *a: pytest.fail("read the weights"))
     with pytest.raises(BackendDown, match="needs about 0.0 GB and there are 0.0 GB free"):
-        backend(folder).ask(ASKED, None)
+        backend(folder).ask(ASKED, TOPIC)
 
 
 @needs_smollm2()
@@ -181,7 +182,7 @@ def test_the_real_model_answers_in_english_and_by_a_schema() -> None:
         "required": ["sentence"], "additionalProperties": False,
     }  # fmt: skip
     question = [{"role": "user", "content": "How does a person sit down? One short sentence."}]
-    told = json.loads(asked.ask(question, None, schema).text)
+    told = json.loads(asked.ask(question, TOPIC, schema).text)
     assert "sit" in told["sentence"].lower() and len(told["sentence"]) <= 60
     identity = asked.identity()
     assert identity["format"] == "gguf" and len(identity["weights"]) == 64

@@ -172,7 +172,7 @@ def test_the_nearest_text_tells_the_class() -> None:
 def test_settings_that_cannot_be_are_refused() -> None:
     for config, changes, said in (
         (AlignConfig, {"temperature": 0}, "temperature"), (AlignConfig, {"texts_per_clip": -1}, "texts_per_clip"),
-        (BridgeConfig, {"width": 100}, "no multiple of heads"), (BridgeConfig, {"num_queries": 0}, "num_queries"),
+        (BridgeConfig, {"width": 100}, "no multiple of heads"), (BridgeConfig, {"num_queries": -1}, "num_queries"),
         (EncoderConfig, {"channels": (6,)}, "one each per block"), (EncoderConfig, {"dropout": 1}, "dropout"),
         (EncoderConfig, {"channels": (6,), "strides": (1,)}, "multiple of 4"),
         (EncoderConfig, {"channels": (8,), "strides": (0,)}, "at least 1"),

@@ -35,10 +35,9 @@ class Added:
     trained: np.ndarray  # float32 [K, D] prototypes of the trained classes, of length 1
     prototypes: np.ndarray  # float32 [A, D] of length 1
     scale: np.ndarray  # float32 [A] how much a difference of cosines counts
-    shift: np.ndarray  # float32 [A]
 
     def save(self, folder: Path) -> None:
-        arrays = {name: getattr(self, name) for name in ("trained", "prototypes", "scale", "shift")}
+        arrays = {name: getattr(self, name) for name in ("trained", "prototypes", "scale")}
 
         def write(file: IO[bytes]) -> None:
             np.savez(file, **arrays)
@@ -56,9 +55,9 @@ def read_added(folder: Path, facts: Mapping[str, Any]) -> Added | None:
         names = tuple(str(each["name"]) for each in records)
         descriptions = tuple(str(each["description"] or "") for each in records)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {name: kept[name].astype(np.float32) for name in ("trained", "prototypes", "scale", "shift")}
+            arrays = {name: kept[name].astype(np.float32) for name in ("trained", "prototypes", "scale")}
         A, D = len(names), arrays["prototypes"].shape[1]
-        wanted = {"trained": (len(facts["classes"]), D), "prototypes": (A, D), "scale": (A,), "shift": (A,)}
+        wanted = {"trained": (len(facts["classes"]), D), "prototypes": (A, D), "scale": (A,)}
         if any(arrays[name].shape != shape or not np.isfinite(arrays[name]).all() for name, shape in wanted.items()):
             raise ValueError("its parts do not fit each other")
     except Exception as error:  # zip, numpy and key errors alike: the file is not what we wrote
@@ -72,7 +71,7 @@ class WithAdded:
     """A classifier that also answers for added classes. What the trained classes have among themselves stays as it is.
 
     Of an added class with the prototype p the log-odds against all trained ones together are scale * (cos(e, p) -
-    max_k cos(e, p_k)) + shift, where e is a clip's embedding and p_k are the trained classes' prototypes.
+    max_k cos(e, p_k)), where e is a clip's embedding and p_k are the trained classes' prototypes.
     """
 
     def __init__(self, inner: Classifier, classes: Sequence[str], added: Added) -> None:
@@ -107,12 +106,12 @@ class WithAdded:
     def log_odds(self, x: Tensor) -> Tensor:
         """Of the added classes, `[N, A]`, each against all trained ones."""
         embedding = F.normalize(self.inner.embed(x).float(), dim=1)  # type: ignore[attr-defined]  # optional
-        trained, prototypes, scale, shift = self._on(embedding.device)
+        trained, prototypes, scale = self._on(embedding.device)
         nearest = (embedding @ trained.T).max(1, keepdim=True).values
-        return scale * (embedding @ prototypes.T - nearest) + shift
+        return scale * (embedding @ prototypes.T - nearest)
 
     def _on(self, device: torch.device) -> tuple[Tensor, ...]:
         if device not in self._arrays:
-            arrays = (self.added.trained, self.added.prototypes, self.added.scale, self.added.shift)
+            arrays = (self.added.trained, self.added.prototypes, self.added.scale)
             self._arrays[device] = tuple(torch.from_numpy(array).to(device) for array in arrays)
         return self._arrays[device]

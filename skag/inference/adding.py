@@ -42,7 +42,7 @@ TEXT_PENALTY = 0.1  # of the ridge from texts to prototypes
 _DRAWS = 10  # of recordings, for every class that is left out
 _MOST_CLASSES = 40  # that are left out
 _MOST_CLIPS = 30  # of a class that make its prototype
-_SCALES, _SHIFTS = (1.0, 100.0), (-50.0, 50.0)
+_SCALES = (1.0, 100.0)
 _LEFT_BEHIND = {  # of a run folder: what is of the old classes alone, or large
     "last.pt", "calibration.json", "analysis.json", "report.html", "figures", "tensorboard", "profile.json",
     "kinematics.npz", runs.LOCK, "environment.json",
@@ -56,7 +56,6 @@ class Fitted:
     prototype: np.ndarray  # float32 [D]
     pull: float
     scale: float
-    shift: float
     classes: int  # that were left out
     new_found: float  # clips of the class left out that were taken for it
     old_kept: float  # clips of the others that were not
@@ -300,8 +299,9 @@ def fit(
     `held` `[H, D]` of the trained classes `labels` `[H]`; all are of length 1.
 
     Every class is left out in turn: some of its clips, as many as there are recordings, make its prototype, the rest
-    are to be taken for it, and all others for one of the others. Scale, shift and pull are the likeliest, every class
-    counting alike.
+    are to be taken for it, and all others for one of the others. Scale and pull are the likeliest, every class
+    counting alike. A shift of the boundary is not fitted: the network has learned from the classes that are left out,
+    so their clips lie nearer their prototypes than a new class's do, and a fitted one would give few clips to it.
     """
     rng, counts = np.random.default_rng(seed), np.bincount(labels[labels >= 0], minlength=len(trained))
     left_out = np.flatnonzero(counts >= 2)
@@ -328,42 +328,36 @@ def fit(
             for pull, parts in found.items():
                 margin = held[asked] @ pulled(prototype, towards, pull) - nearest[asked]
                 parts.append((margin, is_new, weight))
-    best: tuple[float, float, float, float] | None = None
+    best: tuple[float, float, float] | None = None
     for pull, parts in found.items():
         margin, is_new, weight = (np.concatenate([part[n] for part in parts]) for n in range(3))
-        loss, scale, shift = _logistic(margin, is_new, weight)
+        loss, scale = _logistic(margin, is_new, weight)
         if best is None or loss < best[0]:
-            best = (loss, pull, scale, shift)
+            best = (loss, pull, scale)
     assert best is not None
-    _, pull, scale, shift = best
+    _, pull, scale = best
     margin, is_new, weight = (np.concatenate([part[n] for part in found[pull]]) for n in range(3))
-    says_new = scale * margin + shift > 0
+    says_new = margin > 0
     towards = None if texts is None else expected(texts[0], trained, texts[1])
     return Fitted(
         prototype=pulled(prototypes([new])[0], towards, pull).astype(np.float32),
         pull=pull,
         scale=scale,
-        shift=shift,
         classes=len(left_out),
         new_found=100 * float(np.average(says_new[is_new], weights=weight[is_new])),
         old_kept=100 * float(np.average(~says_new[~is_new], weights=weight[~is_new])),
     )
 
 
-def _logistic(margin: np.ndarray, is_new: np.ndarray, weight: np.ndarray) -> tuple[float, float, float]:
-    """(loss, scale, shift) under which scale * margin + shift are the likeliest log-odds of `is_new`."""
-    from scipy.optimize import minimize
+def _logistic(margin: np.ndarray, is_new: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """(loss, scale) under which scale * margin are the likeliest log-odds of `is_new`."""
+    from scipy.optimize import minimize_scalar
 
-    sign = np.where(is_new, 1.0, -1.0)
-    share = weight / weight.sum()
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = sign * (parameters[0] * margin + parameters[1])
-        slope = -share * sign / (1 + np.exp(np.clip(logits, -50, 50)))
-        return float((share * np.logaddexp(0, -logits)).sum()), np.array([(slope * margin).sum(), slope.sum()])
-
-    found = minimize(loss, np.array([10.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SCALES, _SHIFTS])
-    return float(found.fun), float(found.x[0]), float(found.x[1])
+    signed, share = np.where(is_new, margin, -margin), weight / weight.sum()
+    found = minimize_scalar(
+        lambda scale: float((share * np.logaddexp(0, -scale * signed)).sum()), bounds=_SCALES, method="bounded"
+    )
+    return float(found.fun), float(found.x)
 
 
 def _with_one_more(earlier: Added | None, trained: np.ndarray, name: str, description: str, found: Fitted) -> Added:
@@ -373,7 +367,6 @@ def _with_one_more(earlier: Added | None, trained: np.ndarray, name: str, descri
         trained,
         found.prototype[None],
         np.array([found.scale], np.float32),
-        np.array([found.shift], np.float32),
     )
     if earlier is None:
         return one
@@ -383,7 +376,6 @@ def _with_one_more(earlier: Added | None, trained: np.ndarray, name: str, descri
         trained,
         np.concatenate([earlier.prototypes, one.prototypes]),
         np.concatenate([earlier.scale, one.scale]),
-        np.concatenate([earlier.shift, one.shift]),
     )
 
 
