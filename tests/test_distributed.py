@@ -51,6 +51,7 @@ def changes(*settings: str) -> list[str]:
     return [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does_with_the_double_batch(
     described: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -437,6 +437,7 @@ def pair() -> Iterator[Pair]:
     two.close()
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does_with_the_double_batch(
     pair: Pair, base_model: Path, store: Path, tmp_path: Path
 ) -> None:

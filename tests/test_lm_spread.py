@@ -78,6 +78,7 @@ def test_small_batches_add_up_to_a_large_one(folder: str) -> None:
     same_gradients(several, whole)
 
 
+@pytest.mark.long
 def test_two_processes_do_the_step_of_one_copied_or_in_shards(folder: str) -> None:
     """Once for all three: to import everything is most of the time."""
     by_two(__name__, "three_ways", folder)

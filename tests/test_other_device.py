@@ -37,6 +37,7 @@ def tensors(value: object) -> Iterator[torch.Tensor]:
         yield from tensors(one)
 
 
+@pytest.mark.long
 def test_training_on_another_device(described: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     options = {"cwd": described, "env": environment, "capture_output": True, "text": True, "timeout": 300}

@@ -178,6 +178,7 @@ def test_show_belongs_to_a_dry_run(data: Path, monkeypatch, capsys) -> None:
     assert failure(monkeypatch, capsys, "describe", data, "--show")[0] == 2
 
 
+@pytest.mark.long
 def test_training_is_repeated_from_what_its_run_folder_holds(data: Path, monkeypatch, capsys) -> None:
     """The dialogue store of the second run holds the exchanges of the first run's folder and nothing else."""
     from skag.runs import read_lines

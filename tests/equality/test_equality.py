@@ -42,6 +42,7 @@ def check(found: dict[str, Any], recorded: dict[str, Any]) -> None:
             assert (found | {"documents": documents})[name] == recorded[name], name
 
 
+@pytest.mark.long
 def test_the_demo_comes_to_the_same(tmp_path: Path) -> None:
     check(record.observe("demo", tmp_path), DEMO)
 
