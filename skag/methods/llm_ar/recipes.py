@@ -13,6 +13,7 @@ from ...errors import RunError
 from ...lm.config import BaseModelConfig
 from ...skeleton.store import SkeletonStore
 from ..base import Card
+from ..from_data import FromData
 from .config import BiasConfig, CodebookConfig, LlmArConfig, ReadConfig, VqVaeConfig
 
 _HELD_OUT = 0.1  # of the training clips
@@ -151,30 +152,19 @@ def sources(config: LlmArConfig) -> dict[str, str]:
 
 def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: str) -> tuple[LlmArConfig, list[str]]:
     """A sensible configuration for any store, and one reason per choice."""
-    numbers = store.splits[train_split]
-    clips, layout = len(numbers), store.layout
-    bodies = min(2, int(store.bodies[numbers].max()))
-    median = float(np.median(store.frames[numbers]))
-    num_frames = int(np.clip(round(median / 16) * 16, 32, 64))
-    tokens = int(store.bodies[numbers].clip(1, bodies).sum()) * num_frames // 4
+    found = FromData.of(store, train_split)
+    clips, bodies, upright, sided = found.clips, found.bodies, found.upright, found.sided
+    num_frames = found.num_frames(64)
+    tokens = int(store.bodies[store.splits[train_split]].clip(1, bodies).sum()) * num_frames // 4
     num_codes = 512 if tokens >= 16_384 else 128
     num_codes = max(2, min(num_codes, tokens // 8 * 2))
     repeats = max(1, round(1600 / clips))
     tune_epochs = int(np.clip(4000 // clips, 5, 30))
-    upright = layout.dims == 3
-    sided = any(side in name.lower().split() for name in store.classes for side in ("left", "right"))
     config = small(stream)
     config = dataclasses.replace(
         config,
         recipe="derived",
-        data=dataclasses.replace(
-            config.data,
-            num_frames=num_frames,
-            num_bodies=bodies,
-            stand_upright=upright,
-            face_forward=upright,
-            unit_height=upright and bodies == 1,
-        ),
+        data=found.config(stream, num_frames),
         augment=AugmentConfig(
             heading=0.3 if upright else 0.0,
             tilt=0.05 if upright else 0.0,
@@ -187,12 +177,13 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
         train=dataclasses.replace(config.train, repeats=repeats),
         tune=dataclasses.replace(config.tune, epochs=tune_epochs),
     )
+    frames, most_bodies = found.reasons(num_frames)
     passes = f"{repeats} pass{'es' if repeats > 1 else ''}"
     reasons = [
         f"base model {config.lm.base_model}: --base-model takes another",
-        f"{num_frames} frames: training clips have {median:.0f} in the middle",
+        frames,
         f"{num_codes} codes: training clips have {tokens} tokens",
-        f"{bodies} bod{'y' if bodies == 1 else 'ies'}: the most in a training clip, up to 2",
+        most_bodies,
         f"codebook: {config.train.epochs} epochs of {passes} over {clips} clips; base model: {tune_epochs} epochs",
     ]
     if sided:

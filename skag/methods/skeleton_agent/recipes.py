@@ -11,6 +11,7 @@ import numpy as np
 from ...config import AugmentConfig, DataConfig, StreamName, TrainConfig, flat, replace
 from ...skeleton.store import SkeletonStore
 from ..base import Card
+from ..from_data import FromData
 from .config import AgentConfig, NetworkConfig, SkeletonAgentConfig
 
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small network in ten minutes
@@ -314,26 +315,15 @@ def derived(
 
     On a CPU a small network whose epochs fit in about ten minutes; elsewhere the published network.
     """
-    numbers = store.splits[train_split]
-    clips, layout = len(numbers), store.layout
-    bodies = min(2, int(store.bodies[numbers].max()))
-    median = float(np.median(store.frames[numbers]))
+    found = FromData.of(store, train_split)
+    clips, bodies, upright, sided = found.clips, found.bodies, found.upright, found.sided
     on_cpu = device == "cpu"
-    num_frames = int(np.clip(round(median / 16) * 16, 32, 64 if on_cpu else 100))
+    num_frames = found.num_frames(64 if on_cpu else 100)
     repeats = max(1, 400 // clips)
     epochs = int(np.clip(_CPU_CLIP_PASSES // (clips * repeats * bodies), 10, 60)) if on_cpu else 65
-    upright = layout.dims == 3
-    sided = any(side in name.lower().split() for name in store.classes for side in ("left", "right"))
     config = SkeletonAgentConfig(
         recipe="derived",
-        data=DataConfig(
-            stream=stream,
-            num_frames=num_frames,
-            num_bodies=bodies,
-            stand_upright=upright,
-            face_forward=upright,
-            unit_height=upright and bodies == 1,
-        ),
+        data=found.config(stream, num_frames),
         augment=AugmentConfig(
             heading=0.5 if upright else 0.0,
             tilt=0.1 if upright else 0.0,
@@ -358,8 +348,7 @@ def derived(
     )
     reasons = [
         f"{kind} for {device}",
-        f"{num_frames} frames: training clips have {median:.0f} in the middle",
-        f"{bodies} bod{'y' if bodies == 1 else 'ies'}: the most in a training clip, up to 2",
+        *found.reasons(num_frames),
         f"{epochs} epochs of {repeats} {'pass' if repeats == 1 else 'passes'} over {clips} clips, "
         f"{len(store.classes)} classes",
     ]

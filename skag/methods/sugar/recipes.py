@@ -15,6 +15,7 @@ from ...errors import RunError
 from ...lm.config import BaseModelConfig
 from ...skeleton.store import SkeletonStore
 from ..base import Card
+from ..from_data import FromData
 from .config import AlignConfig, AnswerConfig, BridgeConfig, EncoderConfig, SugarConfig, TextConfig
 
 _SMALL_ENCODER = EncoderConfig(channels=(48, 48, 96, 96, 128), strides=(2, 1, 2, 1, 1), dropout=0.2)
@@ -168,28 +169,17 @@ def sources(config: SugarConfig) -> dict[str, str]:
 
 def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: str) -> tuple[SugarConfig, list[str]]:
     """A configuration for any store, and one reason per choice; on a CPU the small encoder and bridge."""
-    numbers = store.splits[train_split]
-    clips, layout, on_cpu = len(numbers), store.layout, device == "cpu"
-    bodies = min(2, int(store.bodies[numbers].max()))
-    median = float(np.median(store.frames[numbers]))
-    num_frames = int(np.clip(round(median / 16) * 16, 32, 64))
+    found, on_cpu = FromData.of(store, train_split), device == "cpu"
+    clips, bodies, upright, sided = found.clips, found.bodies, found.upright, found.sided
+    num_frames = found.num_frames(64)
     repeats = max(1, 400 // clips)
     epochs = int(np.clip(_CPU_CLIP_PASSES // (clips * repeats * bodies), 10, 60)) if on_cpu else 65
     tuning = int(np.clip(_CPU_PROMPTS // clips, 3, 30)) if on_cpu else 5
-    upright = layout.dims == 3
-    sided = any(side in name.lower().split() for name in store.classes for side in ("left", "right"))
     network = _SMALL_ENCODER if on_cpu else EncoderConfig()
     tokens = 8 if on_cpu else num_frames // 4
     config = SugarConfig(
         recipe="derived",
-        data=DataConfig(
-            stream=stream,
-            num_frames=num_frames,
-            num_bodies=bodies,
-            stand_upright=upright,
-            face_forward=upright,
-            unit_height=upright and bodies == 1,
-        ),
+        data=found.config(stream, num_frames),
         augment=AugmentConfig(
             heading=0.5 if upright else 0.0,
             tilt=0.1 if upright else 0.0,
@@ -200,14 +190,13 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
         network=network,
         texts=_SMALL_TEXTS,
         align=AlignConfig(candidates="all"),
-        bridge=dataclasses.replace(_SMALL_BRIDGE, num_queries=min(16, tokens * layout.num_joints)),
+        bridge=dataclasses.replace(_SMALL_BRIDGE, num_queries=min(16, tokens * store.layout.num_joints)),
         train=_small_training(epochs, repeats),
         tune=_small_tuning(tuning),
     )
     reasons = [
         f"{'the small encoder' if on_cpu else 'CTR-GCN'} ({len(network.channels)} blocks) for {device}",
-        f"{num_frames} frames: training clips have {median:.0f} in the middle",
-        f"{bodies} bod{'y' if bodies == 1 else 'ies'}: the most in a training clip, up to 2",
+        *found.reasons(num_frames),
         f"{epochs} epochs of {repeats} {'pass' if repeats == 1 else 'passes'} over {clips} clips for the encoder, "
         f"{tuning} for the language model",
         "texts of the motion alone: of what is seen there is nothing without pictures (texts.knowledge)",
