@@ -56,7 +56,7 @@ def read_texts(path: Path, name: str, classes: Sequence[str], layout: Layout, sc
         )
     content = hashlib.sha256(text.encode()).hexdigest()[:16]
     identity = {"backend": "imported", "model": name, "content": content}
-    common = {
+    common: dict[str, Any] = {
         "label_set": label_set_id(classes, layout),
         "identity": identity,
         "prompt_hash": "",
@@ -78,7 +78,7 @@ def read_texts(path: Path, name: str, classes: Sequence[str], layout: Layout, sc
                 round=asked.number,
                 messages=messages,
                 answer=answer,
-                **common,  # type: ignore[arg-type]  # values of several types
+                **common,
             )
             exchanges.append(exchange)
             history = exchange.after
