@@ -18,10 +18,10 @@ import numpy as np
 from ... import runs, text
 from ...backends import Backend, open_backend, open_fallback
 from ...backends.names import LanguageModel
-from ...dialogue.describe import describe, described_with, load, unusable_before
-from ...dialogue.exchanges import Conversation, Exchange, spec_of
+from ...dialogue.describe import begun_by, describe_measured, described_with, load, unusable_before
+from ...dialogue.exchanges import Conversation, Exchange
 from ...dialogue.interview import Question, Respondent
-from ...dialogue.prompts import Prompts, load_prompts
+from ...dialogue.prompts import load_prompts
 from ...dialogue.replay import identities_of
 from ...dialogue.store import DialogueStore, check_apart
 from ...dialogue.text_folders import load_imported
@@ -356,7 +356,8 @@ def open_agents(
         texts = load_prompts(SCRIPT, source.prompts)
         answering = _Answering.open(config, store, source, kept, note)
         if answering.llm == "measured" and answering.backend is not None:
-            _describe_measured(answering.backend, kept, store, texts, source, note)
+            if did := describe_measured(answering.backend, kept, classes, layout, texts, source.jobs):
+                note(did)
         load_stored = load_imported if answering.imported and source.asks_again else load
         command = _describing(answering.llm, config, store, source)
         conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity, command=command)
@@ -414,22 +415,6 @@ def _describing(llm: str, config: SkeletonAgentConfig, store: SkeletonStore, sou
     return shlex.join(words)
 
 
-def _begun(kept: DialogueStore, store: SkeletonStore) -> str:
-    """Who has answered some questions about the classes, the latest; "" where nobody has, or `measured` alone."""
-    found = kept.find(class_names=set(store.classes), rounds=SCRIPT.numbers)
-    return next((spec for each in reversed(found) if (spec := spec_of(each.identity)) != "measured"), "")
-
-
-def _describe_measured(
-    backend: Backend, kept: DialogueStore, store: SkeletonStore, texts: Prompts, source: KnowledgeSource, note: Note
-) -> None:
-    """Have the rounds before training measured that nobody has asked for yet: it takes seconds and no server."""
-    report = describe(backend, kept, store.classes, store.layout, texts, jobs=source.jobs)
-    if report.asked:
-        count = f"{len(store.classes)} classes"
-        note(f"{count} described by `measured`, from their training clips: {report.asked} questions answered.")
-
-
 @dataclass(frozen=True)
 class _Answering:
     """Who answers round 6, and by which identity their rounds 1 to 5 are found."""
@@ -449,8 +434,9 @@ class _Answering:
         """Open who `source` names, by default whoever described the classes last. Raises `DialogueError`."""
         protocol, llm, offline = config.data.protocol, source.llm, source.offline
         if llm is None:
-            known = described_with(kept, store.classes, store.layout, SCRIPT)
-            if not known and (begun := _begun(kept, store)):
+            classes = store.classes
+            known = described_with(kept, classes, store.layout, SCRIPT)
+            if not known and (begun := begun_by(kept, classes, SCRIPT)):
                 raise DialogueError(
                     f"{source.dialogues} has no complete dialogue about the classes of {store.path}; {begun} has begun "
                     f"one: run `{_describing(begun, config, store, source)}`, or train with --llm measured."

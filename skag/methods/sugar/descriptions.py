@@ -20,7 +20,7 @@ import numpy as np
 from ... import runs, text
 from ...backends import Backend, Topic, open_backend
 from ...backends.names import LanguageModel
-from ...dialogue.describe import described_with
+from ...dialogue.describe import begun_by, describe_measured, described_with
 from ...dialogue.exchanges import Exchange, label_set_id, named, spec_of
 from ...dialogue.formats import FormatProblem, read_body_parts
 from ...dialogue.interview import Interview, NotStored, Question, Respondent, in_parallel
@@ -296,14 +296,27 @@ class _Asking:
     ) -> None:
         self.config, self.store, self.source, self.kept, self.note = config, store, source, kept, note
         self.missing: list[Question] = []
-        known = described_with(kept, store.classes, store.layout, SCRIPT)
-        llm = source.llm or (known[0] if known else None)
-        if llm is None:
+        self.llm = source.llm or self._by_default()
+        if LanguageModel.parse(self.llm).is_measured and not source.offline:
+            protocol, prompts = config.data.protocol, load_prompts(SCRIPT, source.prompts)
+            backend = open_backend(self.llm, store=store, protocol=protocol, tell=note)
+            if did := describe_measured(backend, kept, store.classes, store.layout, prompts, source.jobs):
+                note(did)
+
+    def _by_default(self) -> str:
+        """Who described the classes last; `measured` where nobody has. Raises `DialogueError` where somebody has begun,
+        or `measured` may not be asked."""
+        source, store = self.source, self.store
+        if known := described_with(self.kept, store.classes, store.layout, SCRIPT):
+            return known[0]
+        begun = begun_by(self.kept, store.classes, SCRIPT)
+        if begun or source.offline:
+            command = f"skag describe {store.path} --method {self.config.method} --llm {begun or 'measured'}"
             raise DialogueError(
-                f"{source.dialogues} has no texts of the classes of {store.path}: run `skag describe {store.path} "
-                f"--method {config.method} --llm measured --store {source.dialogues}` first."
+                f"{source.dialogues} has no texts of {'all' if begun else 'the'} classes of {store.path}: "
+                f"run `{command} --store {source.dialogues}` first{', or train with --llm measured' if begun else ''}."
             )
-        self.llm = llm
+        return "measured"
 
     def motion(self) -> list[Exchange]:
         """The exchange about the motion of every class; of classes that the first one has none of, the second's."""
