@@ -13,6 +13,7 @@ from skag.training.allocator import restart_without_small_caches, without_small_
 glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a C library of Linux")
 
 
+@pytest.mark.long
 def test_freed_memory_is_kept() -> None:
     """A large tensor made again and again is faulted in once, and not every time."""
     code = (

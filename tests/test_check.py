@@ -332,6 +332,7 @@ def test_two_takes_are_not_the_same_recording(tmp_path, folder):
     assert not kinds & {"two-labels", "duplicate", "duplicate-in-both", "near-duplicate"}
 
 
+@pytest.mark.long
 def test_the_95_copies_in_nw_ucla_stay_found(tmp_path):
     convert(real("nw-ucla-raw.tar.gz"), tmp_path / "ucla.h5")
     with SkeletonStore(tmp_path / "ucla.h5") as store:

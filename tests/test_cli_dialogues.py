@@ -113,7 +113,8 @@ def test_a_folder_is_imported_and_trained_with(data: Path, tmp_path: Path) -> No
     read = document("dialogues", "import", there, "--data", data)
     assert (read["added"], read["llm"]) == (20, "imported/gpt")
     trained = document(
-        "train", data, "--recipe", "demo", "--epochs", 5, "--llm", "imported/gpt", "--offline", "--out", "run"
+        *("train", data, "--recipe", "demo", "--epochs", 5, "--set", "data.num_frames=8"),
+        *("--llm", "imported/gpt", "--offline", "--out", "run"),
     )
     assert (trained["refreshes"], trained["asked"]) == (1, 0)
     assert len(Path("run/dialogues.jsonl").read_text().splitlines()) == 20

@@ -224,6 +224,7 @@ def test_class_names_are_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not UCLA.exists(), reason="the NW-UCLA recordings are not here")
+@pytest.mark.long
 def test_nw_ucla_real(tmp_path: Path) -> None:
     report = convert(UCLA, tmp_path / "data.h5")
     assert (report.clips, report.skipped, report.notes) == (1484, [], [])

@@ -30,6 +30,7 @@ def test_waiting_for_a_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not tell who waits for a core")
+@pytest.mark.long
 def test_two_programs_on_one_core_wait_for_one_another() -> None:
     busy = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"

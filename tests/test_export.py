@@ -123,6 +123,7 @@ def exported(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return run, out, document("export", run, out, "--int8")
 
 
+@pytest.mark.long
 def test_a_run_becomes_a_graph_that_was_checked(exported: tuple[Path, Path, dict], tiny_store: Path) -> None:
     run, out, report = exported
     assert (report["model"], report["bytes"]) == (str(out), out.stat().st_size)
@@ -137,6 +138,7 @@ def test_a_run_becomes_a_graph_that_was_checked(exported: tuple[Path, Path, dict
     assert not list(out.parent.glob(".*"))
 
 
+@pytest.mark.long
 def test_the_graph_takes_any_number_of_recordings_and_frames(exported: tuple[Path, Path, dict]) -> None:
     import onnxruntime
 
@@ -153,6 +155,7 @@ def test_the_graph_takes_any_number_of_recordings_and_frames(exported: tuple[Pat
     assert session.run(None, {"joints": moved})[0] == pytest.approx(found, abs=1e-4)
 
 
+@pytest.mark.long
 def test_the_metadata_says_what_it_is(exported: tuple[Path, Path, dict], tiny_store: Path) -> None:
     import onnx
 
@@ -191,6 +194,7 @@ def test_what_differs_from_pytorch_is_not_written(tiny_store: Path, tmp_path: Pa
     assert not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.long
 def test_only_an_onnx_graph_is_replaced(
     exported: tuple[Path, Path, dict], tiny_store: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -137,7 +137,9 @@ def test_convert_and_predict_find_the_same(tmp_path: Path) -> None:
     assert (~stored.any(-1)).sum() == 3
 
 
-@pytest.mark.parametrize("name", ["nw-ucla-raw.tar.gz", "sbu-raw.tar.gz", "utkinect-raw.tar.gz"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("nw-ucla-raw.tar.gz", marks=pytest.mark.long), "sbu-raw.tar.gz", "utkinect-raw.tar.gz"]
+)
 def test_nothing_is_found_in_what_sensors_recorded(name: str, tmp_path: Path) -> None:
     report = convert(real(name), tmp_path / "data.h5")
     assert not [note for note in report.notes if "missing" in note]

@@ -102,6 +102,7 @@ def test_a_pose_with_nothing_in_it_is_still_drawn(fill, tmp_path):
     assert (tmp_path / "joints.png").stat().st_size
 
 
+@pytest.mark.long
 def test_of_many_classes_sixty_bodies_are_drawn_and_said_to_be(tmp_path, drawn):
     layout, poses = load_layout("coco"), np.random.default_rng(0).random((70, 17, 2))
     names = [f"class {k}" for k in range(70)]

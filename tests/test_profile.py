@@ -98,7 +98,9 @@ def test_an_empty_split_says_nothing(tmp_path: Path) -> None:
         assert compare(profile_of(store, store.splits["train"]), clip_of(store, 0), MEDIAPIPE) == []
 
 
-@pytest.mark.parametrize("name", ["nw-ucla-raw.tar.gz", "utkinect-raw.tar.gz", "sbu-raw.tar.gz"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("nw-ucla-raw.tar.gz", marks=pytest.mark.long), "utkinect-raw.tar.gz", "sbu-raw.tar.gz"]
+)
 def test_honest_recordings_of_the_same_set_have_no_remark(name: str, tmp_path: Path) -> None:
     """Other cameras, people and pairs of them; 98 % and more."""
     convert(real(name), tmp_path / "data.h5")

@@ -532,6 +532,7 @@ def test_flat_recordings_of_a_run_without_agents(visit: Any, tmp_path: Path) -> 
     assert page.locator("#class .stage").count() == 3 and page.locator("text=Turn").count() == 0
 
 
+@pytest.mark.long
 def test_four_hundred_classes_can_be_used(visit: Any, tmp_path: Path) -> None:
     classes = [f"class {k}" for k in range(400)]
     store_path = make_store(tmp_path / "data.h5", classes, load_layout("kinect-v1"), 4, 10)
