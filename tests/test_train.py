@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -90,7 +91,7 @@ def test_the_last_of_near_equal_epochs_is_kept(
     kept = []
     for epochs in range(1, 9):
         right = iter(numbers)
-        config = small(epochs=epochs, alpha=0.0, beta=0.0)
+        config = replace(small(epochs=epochs, alpha=0.0, beta=0.0), "train", batch_size=48, repeats=1)
         run = tmp_path / str(epochs)
         report, _ = run_training(config, tiny_store, tmp_path / "none.h5", run)
         kept.append((report.best_epoch, report.val_top1))
@@ -225,10 +226,8 @@ def test_the_test_split_is_never_read(
     assert facts["fingerprint"] and not set(facts["training"]) & set(facts["validation"])
 
 
-def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
-    config = replace(small(epochs=8), "train", repeats=6)
-    run_training(config, tiny_store, dialogues, tmp_path / "run")
-    run = load_run(tmp_path / "run", CPU)
+def test_a_finished_run_is_evaluated_with_its_best_weights(tiny_store: Path, trained: Path) -> None:
+    run = load_run(trained, CPU)
     with SkeletonStore(tiny_store) as store:
         found = predict_split(run, store, "xsub_test", CPU)
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.6  # chance is 0.25
@@ -372,6 +371,7 @@ def test_learned_graphs_can_begin_as_the_skeleton(graph: str, tiny_store: Path, 
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, where it begins to compile
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # and while it does
+@pytest.mark.long
 def test_bodies_left_out_classes_balanced_and_blocks_compiled(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,38 +516,49 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
+def with_every_generator(run: Path, store_path: Path, dialogues: Path, watcher: Silent, resume: bool = False) -> None:
+    """Train with dropout and augmentation, which draw from generators of their own, and a budget of questions, which
+    is spent in the first refresh."""
+    config = small(epochs=5, alignment_scale="learned", max_questions=2)
+    config = replace(replace(config, "network", dropout=0.3), "augment", mix=True)
+    with SkeletonStore(store_path) as store, agents_of(config, store, dialogues) as agents:
+        train(store, config, run, agents, CPU, watcher, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_store: Path, tiny_dialogues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copytree(tiny_dialogues, folder, dirs_exist_ok=True)
+    with_every_generator(folder / "run", tiny_store, folder / "d.h5", Silent())
+    return folder / "run"
+
+
 @pytest.mark.parametrize(
     ("event", "count"), [("step", 1), ("step", 9), ("step", 14), ("epoch", 1), ("epoch", 4), ("refresh", 1)]
 )
 def test_a_run_that_was_interrupted_goes_on_as_if_it_never_had_been(
-    event: str, count: int, tiny_store: Path, dialogues: Path, tmp_path: Path
+    event: str, count: int, uninterrupted: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
-    """Weights, optimiser, schedule, generators, metrics, dialogues and the budget of questions, which is spent in the
-    first refresh; dropout and augmentation draw from theirs."""
-    config = small(epochs=5, alignment_scale="learned", max_questions=2)
-    config = replace(replace(config, "network", dropout=0.3), "augment", mix=True)
-
-    def run_in(run: Path, watcher: Silent, resume: bool) -> None:
-        with SkeletonStore(tiny_store) as store, agents_of(config, store, dialogues) as agents:
-            train(store, config, run, agents, CPU, watcher, resume=resume)
-
-    run_in(tmp_path / "whole", Silent(), resume=False)
+    """Weights, optimiser, schedule, generators, metrics, dialogues and the budget of questions."""
+    run, dialogues = tmp_path / "cut", tmp_path / "d.h5"
+    shutil.copy(uninterrupted.parent / "d.h5", dialogues)  # the same exchanges, with their times
     with pytest.raises(Stop):
-        run_in(tmp_path / "cut", StopsAt(event, count), resume=False)
+        with_every_generator(run, tiny_store, dialogues, StopsAt(event, count))
     torch.manual_seed(99)  # another process has other generators
-    run_in(tmp_path / "cut", Silent(), resume=True)
-    assert runs.read_lines(tmp_path / "whole" / REFRESHES)[0]["over_budget"]
-    whole, cut = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
+    with_every_generator(run, tiny_store, dialogues, Silent(), resume=True)
+    assert runs.read_lines(uninterrupted / REFRESHES)[0]["over_budget"]
+    whole, cut = (torch.load(path / "last.pt", weights_only=True) for path in (uninterrupted, run))
     whole["agents"].pop("num_asked"), cut["agents"].pop("num_asked")  # what was asked before is in the store now
     assert same(whole, cut)
-    assert same(*(torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("whole", "cut")))
+    assert same(*(torch.load(path / "best.pt", weights_only=True) for path in (uninterrupted, run)))
     for file in (runs.METRICS, REFRESHES, class_knowledge.FILE):
-        lines = [runs.read_lines(tmp_path / name / file) for name in ("whole", "cut")]
+        lines = [runs.read_lines(path / file) for path in (uninterrupted, run)]
         for line in (line for one in lines for line in one):
             for name in ("seconds", "asked", "cached"):
                 line.pop(name, None)
         assert lines[0] == lines[1]
-    assert (tmp_path / "whole" / runs.DIALOGUES).read_bytes() == (tmp_path / "cut" / runs.DIALOGUES).read_bytes()
+    assert (uninterrupted / runs.DIALOGUES).read_bytes() == (run / runs.DIALOGUES).read_bytes()
 
 
 class Gate(Silent):

@@ -114,10 +114,13 @@ def _constant(points: np.ndarray, there: np.ndarray, layout: Layout) -> np.ndarr
     frames = points.shape[1]
     if frames <= _HELD:
         return mask
-    trunk = [v for v, joint in enumerate(layout.joints[: points.shape[2]]) if joint in _let_off(layout)]
+    let_off = _let_off(layout)
+    trunk = [v for v, joint in enumerate(layout.joints[: points.shape[2]]) if joint in let_off]
     for body, seen, held in zip(points, there, mask, strict=True):
         both = seen[1:] & seen[:-1]
         same = (body[1:] == body[:-1]).all(axis=-1) & both  # T-1 V
+        if (same.sum(axis=0) < _HELD).all():
+            continue
         moving = (~same & both).sum(axis=1) >= _OTHERS_MOVE * np.maximum(both.sum(axis=1), 1)
         long = _runs(same & moving[:, None])
         throughout = same.all(axis=0)

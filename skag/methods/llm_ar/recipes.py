@@ -85,7 +85,7 @@ def small(stream: StreamName) -> LlmArConfig:
             unit_height=True,
         ),
         augment=AugmentConfig(heading=0.3, tilt=0.05, scale=0.1, mirror=0.5, shortest_part=0.9),
-        vqvae=VqVaeConfig(width=128),
+        vqvae=VqVaeConfig(width=128, supervision=0.3),
         codebook=CodebookConfig(num_codes=128, revive_every=25),
         bias=BiasConfig(),
         read=ReadConfig(),
