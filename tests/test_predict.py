@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 import skag
 from skag import runs
 from skag.errors import DataError, RunError
-from skag.inference import calibration, discriminant, evaluate, predict, recordings
+from skag.inference import calibration, discriminant, evaluate, evidence, predict, recordings
 from skag.inference.fusion import stream_weight
 from skag.inference.loaded import load_run
 from skag.inference.scores import load_predictions
@@ -165,7 +166,7 @@ def test_none_of_these_is_the_answer_below_the_threshold(run_folder: Path) -> No
 
 def test_the_moving_hand_carries_the_decision(run_folder: Path) -> None:
     run = skag.load(run_folder)
-    found = [run.predict(clip(label, seed)) for label, seed in ((0, 1), (1, 2), (2, 3))]
+    found = [run.predict(clip(label, seed), every_joint=True) for label, seed in ((0, 1), (1, 2), (2, 3))]
     assert [one.label for one in found] == CLASSES[:3]
     assert [one.evidence.joints[0].joint for one in found] == ["right hand", "right hand", "left hand"]
     for one in found:
@@ -176,6 +177,7 @@ def test_the_moving_hand_carries_the_decision(run_folder: Path) -> None:
         else:
             assert one.evidence.carried_by == ()
     assert any(one.evidence.instead for one in found)
+    assert {one.evidence.ranked_by for one in found} == {"removal"}
     without = run.predict(clip(0), evidence=False)
     assert without.evidence is None and without.to_dict()["evidence"] is None
 
@@ -185,16 +187,85 @@ def test_the_drop_of_a_joint_is_that_of_a_recording_in_which_it_stands_still(run
     predictor = opened(run_folder)
     cleaned = recordings.cleaned(Clip("x", -1, clip(0)), layout)
     (prepared,) = predictor.prepare([cleaned])
-    whole = run.predict(clip(0))
+    whole = run.predict(clip(0), every_joint=True)
     effect = {one.joint: one.drop for one in whole.evidence.joints}
     hand = layout.index["right hand"]
-    held = predict.held_still(prepared.rows, [hand], layout)
+    held = evidence.held_still(prepared.rows, [hand], layout)
     assert (held[:, 0, hand] == held[0, 0, hand]).all()
     others = np.delete(np.arange(20), hand)
     assert torch.equal(held[:, :, others], prepared.rows[:, :, others])
-    stiff = predictor.calibrated(predictor.uncalibrated([predict._copies([held], prepared)]))[0]
+    stiff = predictor.calibrated(predictor.uncalibrated([replace(prepared, rows=held)]))[0]
     drop = whole.probability - stiff[CLASSES.index(whole.label)]
     assert effect["right hand"] == pytest.approx(drop, abs=1e-6)
+    fast = run.predict(clip(0)).evidence
+    (first,) = fast.joints
+    assert fast.ranked_by == "gradient" and first.drop == pytest.approx(effect[first.joint], abs=1e-6)
+    assert first.joint == fast.ranking[0] and sorted(fast.ranking) == sorted(layout.joints)
+
+
+@pytest.mark.parametrize("kinematics", [False, True])
+def test_joints_are_ranked_by_the_slope_of_the_odds_toward_where_they_are_held_still(
+    kinematics: bool, run_folder: Path, tiny_store: Path, tmp_path: Path
+) -> None:
+    other = untrained(tiny_store, tmp_path / "b", "b", seed=3)
+    predictor = opened(run_folder, *([] if kinematics else [other]), kinematics=kinematics)
+    clips = [recordings.cleaned(Clip("x", -1, clip(label)[:, : 30 - label]), predictor.layout) for label in range(2)]
+    prepared, opinion = predictor.prepare(clips), predictor.opinion(clips)
+    together, effects = evidence.look(predictor, prepared, opinion)
+    np.testing.assert_allclose(together, predictor.uncalibrated(prepared, opinion), atol=1e-9)
+
+    def odds(share: float, joint: int) -> np.ndarray:
+        moved = []
+        for each in prepared:
+            rows = each.rows.split(each.frames.tolist())
+            held = torch.cat([evidence.held_still(one, [joint], predictor.layout) for one in rows])
+            moved.append(replace(each, rows=each.rows + share * (held - each.rows)))
+        found = predictor.calibrated(predictor.uncalibrated(moved, opinion))
+        p = found[np.arange(2), together.argmax(1)]
+        return np.log(p) - np.log1p(-p)
+
+    for joint in (predictor.layout.index["right hand"], predictor.layout.index["left knee"]):
+        slope = (odds(0.01, joint) - odds(-0.01, joint)) / 0.02
+        np.testing.assert_allclose(effects[:, joint], slope, rtol=0.05, atol=0.02)
+
+
+def test_reasons_take_few_looks_and_what_they_print_is_measured(run_folder: Path) -> None:
+    predictor = opened(run_folder)
+    clips = [recordings.cleaned(Clip("x", -1, clip(label % 4, label)), predictor.layout) for label in range(11)]
+    network, looks = predictor.runs[0].model, []
+    network.register_forward_hook(lambda _, inputs, __: looks.append(len(inputs[0])))
+    list(predictor.predict(clips, evidence=False))
+    single = sum(looks)
+    found = list(predictor.predict(clips))
+    assert sum(looks) - single == single * (1 + 3)  # and one pass back
+    assert any(one.evidence.instead for one in found)
+    for one, item in zip(found, clips, strict=True):
+        if one.evidence.instead is None:
+            continue
+        held = [predictor.layout.index[name] for name in one.evidence.carried_by]
+        (prepared,) = predictor.prepare([item])
+        rows = evidence.held_still(prepared.rows, held, predictor.layout)
+        (stiff,) = predictor.calibrated(predictor.uncalibrated([replace(prepared, rows=rows)]))
+        name, probability = one.evidence.instead
+        assert predictor.classes[int(stiff.argmax())] == name != one.likeliest
+        assert stiff.max() == pytest.approx(probability, abs=1e-5)
+
+
+def test_without_a_gradient_every_joint_is_measured(run_folder: Path) -> None:
+    predictor = opened(run_folder)
+    whole = recordings.cleaned(Clip("x", -1, clip(0)), predictor.layout)
+    (measured,) = predictor.predict([whole], every_joint=True)
+    run = predictor.runs[0]
+
+    class Silent:
+        model = run.model
+
+        def log_scores(self, x: torch.Tensor, candidates: object = None) -> torch.Tensor:
+            return run.classifier.log_scores(x).detach()
+
+    silent = replace(predictor, runs=(replace(run, classifier=Silent()),))
+    (found,) = silent.predict([whole])
+    assert found.evidence == measured.evidence
 
 
 def test_joints_that_were_not_seen_stay_unseen_when_held_still() -> None:
@@ -202,7 +273,7 @@ def test_joints_that_were_not_seen_stay_unseen_when_held_still() -> None:
     rows = torch.rand(6, 2, 17, 3) + 1
     rows[2, 0, 9] = 0
     rows[:, 1] = 0
-    held = predict.held_still(rows, [9, 10], layout)
+    held = evidence.held_still(rows, [9, 10], layout)
     assert (held[2, 0, 9] == 0).all() and (held[:, 1] == 0).all()
     assert torch.equal(held[..., 2], rows[..., 2])  # confidences
     seen = [0, 1, 3, 4, 5]
@@ -371,7 +442,7 @@ def test_json_lines_hold_everything(run_folder: Path, files: dict) -> None:
         "calibrated",
     }
     assert found["calibrated"] and sum(one["probability"] for one in found["top"]) == pytest.approx(1)
-    assert set(found["evidence"]) == {"joints", "carried_by", "instead"}
+    assert set(found["evidence"]) == {"joints", "carried_by", "instead", "ranking", "ranked_by"}
     assert found["label"] in (found["top"][0]["class"], None)
 
 
@@ -384,6 +455,7 @@ def test_usage_that_makes_no_sense_is_refused(
         (["--window", "1.5f"], "no time span"),
         (["--fps", "30"], "--window"),
         (["--abstain", "0.9"], "0.5"),
+        (["--every-joint", "--no-reasons"], "--no-reasons"),
     ):
         code, line = failure(monkeypatch, capsys, "predict", run_folder, files["good"], *options)
         assert code == 2 and words in line

@@ -17,7 +17,8 @@ from .output import Output, printable
 from .panels import InPanels
 
 if TYPE_CHECKING:
-    from ..inference.predict import Evidence, Predicted, Predictor
+    from ..inference.evidence import Evidence
+    from ..inference.predict import Predicted, Predictor
     from ..inference.recordings import Failure
     from ..inference.segmentation import Segmented
 
@@ -62,6 +63,9 @@ def predict(
     reasons: Annotated[
         bool, typer.Option("--reasons/--no-reasons", help="Measure which joints carried each decision.")
     ] = True,
+    every_joint: Annotated[
+        bool, typer.Option("--every-joint", help="Measure each joint alone: as many passes as there are joints.")
+    ] = False,
     format: Annotated[
         str | None, typer.Option("--format", help="Name of the format, see docs/formats.md.  [default: guessed]")
     ] = None,
@@ -111,6 +115,8 @@ def predict(
         raise typer.BadParameter(f"{error}.") from None
     if window is None and (stride is not None or fps is not None):
         raise typer.BadParameter("--stride and --fps belong to --window.")
+    if every_joint and not (reasons and window is None):
+        raise typer.BadParameter("--every-joint measures reasons: leave out --no-reasons and --window.")
     if classes is not None and kinematics:
         raise typer.BadParameter("--kinematics knows the trained classes alone: leave it out with --classes.")
     output = Output(as_json, quiet)
@@ -132,7 +138,9 @@ def predict(
     try:
         with output.progress("Predicting") as update:
             if span is None:
-                found = predict_recordings(predictor, recordings, abstain=abstain, evidence=reasons)
+                found = predict_recordings(
+                    predictor, recordings, abstain=abstain, evidence=reasons, every_joint=every_joint
+                )
                 for _ in failures.left_out(found, answers.add):
                     update(answers.count, None)
             else:
@@ -146,7 +154,7 @@ def predict(
         shown.close()
     seconds = time.perf_counter() - began
     if shown.count:
-        output.note(shown.throughput(seconds, where.type, reasons))
+        output.note(shown.throughput(seconds, where.type))
     if failures.count:
         raise DataError(
             f"recordings or files that could not be used: {failures.count}, predicted: {shown.count}; "
@@ -256,15 +264,11 @@ class _Answers:
         for name, sentence in self._said.items():
             self._output.line(f"  {name}: {sentence}")
 
-    def throughput(self, seconds: float, device: str, reasons: bool) -> str:
-        text = f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second"
-        if not reasons:
-            return f"{text}, reading included."
-        from ..inference.predict import MOST_CARRIERS
-
-        joints = self._predictor.layout.num_joints
-        looks = self.count * (1 + joints + min(MOST_CARRIERS, joints))
-        return f"{text}, {looks / seconds:.0f} clips per second with those in which joints are held still."
+    def throughput(self, seconds: float, device: str) -> str:
+        return (
+            f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second, "
+            "reading included."
+        )
 
 
 class _Segments:
@@ -299,7 +303,7 @@ class _Segments:
     def close(self) -> None:
         """Everything is printed already."""
 
-    def throughput(self, seconds: float, device: str, reasons: bool) -> str:
+    def throughput(self, seconds: float, device: str) -> str:
         return (
             f"{self._windows} windows of {_counted(self.count)} in {seconds:.1f} s on {device}: "
             f"{self._windows / seconds:.0f} clips per second, reading included."
@@ -315,8 +319,8 @@ def _name(item: Predicted | Segmented, several: bool) -> str:
 
 
 def _because(evidence: Evidence) -> str:
-    """`right hand, right wrist (clap hands 56 %)`, or which joint says most where no few of them decide."""
-    from ..inference.predict import MOST_CARRIERS
+    """`right hand, right wrist (clap hands 56 %)`, or what the first joint takes where no few of them decide."""
+    from ..inference.evidence import MOST_CARRIERS
 
     if evidence.instead is not None:
         name, probability = evidence.instead

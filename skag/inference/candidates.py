@@ -94,7 +94,7 @@ def check_answers(run: Run, candidates: Sequence[Candidate], device: torch.devic
 
     data = run.config.data
     shape = (2, data.num_bodies, data.num_frames, run.layout.num_joints, 3)
-    with torch.inference_mode():
+    with torch.no_grad():
         run.classifier.log_scores(torch.zeros(shape, device=device), candidates)
 
 

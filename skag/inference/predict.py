@@ -30,34 +30,16 @@ from ..skeleton.store import Clip, SkeletonStore
 from . import calibration, discriminant
 from .calibration import Calibration
 from .candidates import check_answers, make_candidates, said_of, without_descriptions
+from .evidence import AT_ONCE, MAX_BATCH_FRAMES, Evidence, by_gradient, by_removal, look, part_of
 from .familiarity import profile_of_run
 from .fusion import stream_weight
 from .loaded import Run, check_same_clips, held_out_clips, load_run, open_run
 from .opinions import Chooser, held_out_opinions, open_chooser
 from .recordings import Failure, InputRecording, cleaned, of_array
-from .scores import predict_clips, predict_prepared
+from .scores import predict_clips, probabilities
 
 T = TypeVar("T")
 NONE_OF_THESE = "none of these"
-MOST_CARRIERS = 5  # joints that are held still together
-MAX_BATCH_FRAMES = 1 << 16  # of all recordings of a batch; a longer recording is a batch of its own
-
-
-@dataclass(frozen=True)
-class JointEffect:
-    """What the class loses when a joint is held still."""
-
-    joint: str
-    drop: float  # of its probability, 1 at most; negative where the joint spoke for other classes
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Which joints carried a decision, measured by holding joints still (`held_still`) and looking again."""
-
-    joints: tuple[JointEffect, ...]  # each held still alone, the most telling first: by the odds that it takes away
-    carried_by: tuple[str, ...]  # the fewest of the first joints that, held still together, change the answer
-    instead: tuple[str, float] | None  # what is then likeliest; None where no `MOST_CARRIERS` joints change it
 
 
 @dataclass(frozen=True)
@@ -198,10 +180,19 @@ class Predictor:
         if self.chooser is not None:
             scores = self.chooser.of_network(prepared[0])
             return torch.from_numpy(scores if opinion is None else scores + opinion).softmax(1).numpy()
-        found = [
-            predict_prepared(run.classifier, clips, run.config.data, self.batch_size, self.num_views, self.candidates)
+        with torch.no_grad():
+            found = [each.cpu().numpy() for each in self.each_run(prepared)]
+        return self.together(found, opinion)
+
+    def each_run(self, prepared: Sequence[data.Clips]) -> list[torch.Tensor]:
+        """Each run's own probabilities `[N, K]` of prepared recordings."""
+        return [
+            probabilities(run.classifier, clips, run.config.data, self.batch_size, self.num_views, self.candidates)
             for run, clips in zip(self.runs, prepared, strict=True)
         ]
+
+    def together(self, found: Sequence[np.ndarray], opinion: np.ndarray | None) -> np.ndarray:
+        """The runs' probabilities fused, and multiplied with the `opinion`."""
         together = found[0].astype(np.float64)
         if len(found) > 1:
             together = metrics.fuse(found, [stream_weight(run.config.data.stream) for run in self.runs])
@@ -223,32 +214,65 @@ class Predictor:
         return self.calibration.threshold(abstain)
 
     def predict(
-        self, clips: Sequence[Clip], *, abstain: float | None = None, evidence: bool = True
+        self, clips: Sequence[Clip], *, abstain: float | None = None, evidence: bool = True, every_joint: bool = False
     ) -> Iterator[Prediction]:
         """A prediction of every recording, in order; the recordings are cleaned (`recordings.cleaned`).
 
-        `abstain` is the rate of `Calibration.threshold`. Measuring the `evidence` takes about as many looks at a
-        recording as it has joints. Raises `RunError` as `threshold` does.
+        `abstain` is the rate of `Calibration.threshold`. The `evidence` costs as much as about four looks at a
+        recording; with `every_joint`, or where a method has no gradient, about as many as it has joints. Raises
+        `RunError` as `threshold` does.
         """
         threshold = self.threshold(abstain)
-        prepared, opinion = self.prepare(clips), self.opinion(clips)
-        uncalibrated = self.uncalibrated(prepared, opinion)
-        told = self.told(prepared[0], uncalibrated.argmax(1)) if len(clips) else []
-        for n, (raw, probabilities) in enumerate(zip(uncalibrated, self.calibrated(uncalibrated), strict=True)):
-            likeliest, reasons = int(probabilities.argmax()), None
+        if not len(clips):
+            return
+        prepared, opinion, effects = self.prepare(clips), self.opinion(clips), None
+        if evidence and not every_joint:
+            uncalibrated, effects = look(self, prepared, opinion)
+        else:
+            uncalibrated = self.uncalibrated(prepared, opinion)
+        calibrated = self.calibrated(uncalibrated)
+        told = self.told(prepared[0], uncalibrated.argmax(1))
+        for start in range(0, len(clips), AT_ONCE):
+            reasons: Sequence[Evidence | None] = [None] * AT_ONCE
+            some = slice(start, start + AT_ONCE)
             if evidence:
-                own = None if opinion is None else opinion[n : n + 1]
-                reasons = self.evidence([one_of(batch, n) for batch in prepared], probabilities, own)
-            yield Prediction(
-                classes=self.classes,
-                probabilities=probabilities,
-                uncalibrated=raw,
-                threshold=threshold,
-                sentence=told[n] or self.sentences.get(self.classes[likeliest]),
-                evidence=reasons,
-                odd=tuple(compare(self.profile, clips[n], self.layout)) if self.profile else (),
-                no_action=shows_no_action(clips[n], self.layout),
+                part = [part_of(batch, some.start, some.stop) for batch in prepared]
+                own = None if opinion is None else opinion[some]
+                reasons = self.evidence(part, calibrated[some], None if effects is None else effects[some], own)
+            for n, reason in zip(range(len(clips))[some], reasons, strict=False):
+                name = self.classes[int(calibrated[n].argmax())]
+                yield Prediction(
+                    classes=self.classes,
+                    probabilities=calibrated[n],
+                    uncalibrated=uncalibrated[n],
+                    threshold=threshold,
+                    sentence=told[n] or self.sentences.get(name),
+                    evidence=reason,
+                    odd=tuple(compare(self.profile, clips[n], self.layout)) if self.profile else (),
+                    no_action=shows_no_action(clips[n], self.layout),
+                )
+
+    def evidence(
+        self,
+        prepared: Sequence[data.Clips],
+        calibrated: np.ndarray,
+        effects: np.ndarray | None = None,
+        opinion: np.ndarray | None = None,
+    ) -> list[Evidence]:
+        """Which joints carried the decision on each of a few prepared recordings with `calibrated` probabilities `[N,
+        K]`: the network's, with the `opinion` `[N, K]` of measured motion as it is. `effects` `[N, V]` are those of
+        `evidence.look`; without them each joint alone is held still."""
+        if effects is not None:
+            return by_gradient(self, prepared, calibrated, effects, opinion)
+        return [
+            by_removal(
+                self,
+                [part_of(clips, n, n + 1) for clips in prepared],
+                calibrated[n],
+                None if opinion is None else opinion[n : n + 1],
             )
+            for n in range(len(calibrated))
+        ]
 
     def told(self, clips: data.Clips, chosen: np.ndarray) -> list[str]:
         """What the first run says of prepared recordings, taken for the `chosen` classes `[N]`; empty where it has
@@ -263,76 +287,6 @@ class Predictor:
                 found += run.classifier.describe(x[:, 0], some, self.candidates)
         return found
 
-    def evidence(
-        self, prepared: Sequence[data.Clips], probabilities: np.ndarray, opinion: np.ndarray | None = None
-    ) -> Evidence:
-        """Which joints carried the decision on one prepared recording with calibrated `probabilities` `[K]`: the
-        network's, with the `opinion` `[1, K]` of measured motion as it is."""
-        k = int(probabilities.argmax())
-        each = [(v,) for v in range(self.layout.num_joints)]
-        alone = self._held_still(prepared, each, opinion)[:, k]
-        order = np.argsort(np.log(alone) - np.log1p(-alone), kind="stable").tolist()
-        prefixes = [tuple(order[: count + 1]) for count in range(min(MOST_CARRIERS, len(order)))]
-        together = self._held_still(prepared, prefixes, opinion)
-        changed = np.flatnonzero(together.argmax(1) != k)
-        carriers = prefixes[changed[0]] if len(changed) else ()
-        other = together[changed[0]] if len(changed) else None
-        return Evidence(
-            joints=tuple(JointEffect(self.layout.joints[v], float(probabilities[k] - alone[v])) for v in order),
-            carried_by=tuple(self.layout.joints[v] for v in carriers),
-            instead=None if other is None else (self.classes[int(other.argmax())], float(other.max())),
-        )
-
-    def _held_still(
-        self, prepared: Sequence[data.Clips], which: Sequence[tuple[int, ...]], opinion: np.ndarray | None
-    ) -> np.ndarray:
-        """Calibrated probabilities `[n, K]` of one prepared recording with each of `which` joints held still."""
-        found = []
-        longest = max(len(clips.rows) for clips in prepared)
-        size = max(1, min(self.batch_size, MAX_BATCH_FRAMES // longest))
-        for start in range(0, len(which), size):
-            some = which[start : start + size]
-            varied = [_copies([held_still(clips.rows, v, self.layout) for v in some], clips) for clips in prepared]
-            found.append(self.calibrated(self.uncalibrated(varied, opinion)))
-        return np.clip(np.concatenate(found), 1e-15, 1 - 1e-15)
-
-
-def one_of(clips: data.Clips, number: int) -> data.Clips:
-    """One of several prepared recordings."""
-    start, frames = int(clips.first_row[number]), int(clips.frames[number])
-    return _copies([clips.rows[start : start + frames]], clips, number)
-
-
-def _copies(rows: Sequence[torch.Tensor], like: data.Clips, number: int = 0) -> data.Clips:
-    """Several versions of one prepared recording, rows `[T, M, V, C]` of each."""
-    frames = torch.full((len(rows),), len(rows[0]), device=rows[0].device)
-    return data.Clips(
-        rows=torch.cat(list(rows)),
-        first_row=frames.cumsum(0) - frames,
-        frames=frames,
-        labels=like.labels[number].expand(len(rows)),
-        widths=None if like.widths is None else like.widths[number].expand(len(rows)),
-        layout=like.layout,
-    )
-
-
-def held_still(rows: torch.Tensor, joints: Sequence[int], layout: Layout) -> torch.Tensor:
-    """A prepared recording `[T, M, V, C]` in which some joints stay at their mean place of the recording.
-
-    Frames in which a joint was not seen stay as they are, and so do confidences. Compared were, on the test clips of
-    UTKinect and SBU with trained networks, how much holding the three most telling joints still takes from the class's
-    probability, and how much any three do: mean place 21 and 1 points (UTKinect), 21 and 3 (SBU); coordinates at 0,
-    the sign of a joint not seen, 22 and 2, 92 and 58, which measures how odd such a body is; the place of the joint
-    that it hangs on 9 and 1, 67 and 14; carried along rigidly by that joint 3 and 0, 17 and 1.
-    """
-    held = rows.clone()
-    for joint in joints:
-        points = rows[..., joint, : layout.dims]  # T M C
-        seen = points.any(-1, keepdim=True)
-        mean = (points * seen).sum(0) / seen.sum(0).clamp(min=1)
-        held[..., joint, : layout.dims] = torch.where(seen, mean, points)
-    return held
-
 
 def predict_recordings(
     predictor: Predictor,
@@ -340,6 +294,7 @@ def predict_recordings(
     *,
     abstain: float | None = None,
     evidence: bool = True,
+    every_joint: bool = False,
 ) -> Iterator[Predicted | Failure]:
     """Predict recordings as they come (`recordings.each_recording`), a batch of them in memory at a time; the results
     are in their order. Arguments and errors as for `Predictor.predict`."""
@@ -347,7 +302,8 @@ def predict_recordings(
     batch: list[InputRecording] = []
 
     def predicted() -> Iterator[Predicted | Failure]:
-        found = predictor.predict([item.clip for item in batch], abstain=abstain, evidence=evidence)
+        clips = [item.clip for item in batch]
+        found = predictor.predict(clips, abstain=abstain, evidence=evidence, every_joint=every_joint)
         for item, prediction in zip(batch, found, strict=True):
             clip = item.clip
             if np.isfinite(prediction.probabilities).all():
@@ -385,10 +341,11 @@ def predict_array(
     *,
     abstain: float | None = None,
     evidence: bool = True,
+    every_joint: bool = False,
 ) -> Prediction:
     """Predict one recording, see `recogniser.TrainedRecogniser.predict`. Raises `DataError` and `RunError`."""
     item = InputRecording(Path(), of_array(keypoints, confidence, predictor.layout))
-    (found,) = predict_recordings(predictor, [item], abstain=abstain, evidence=evidence)
+    found = next(predict_recordings(predictor, [item], abstain=abstain, evidence=evidence, every_joint=every_joint))
     if isinstance(found, Failure):
         raise DataError(f"{found.name} {found.reason}.")
     return found.prediction

@@ -40,18 +40,29 @@ def predict_prepared(
     num_views: int = 1,
     candidates: Sequence[Candidate] | None = None,
 ) -> np.ndarray:
+    """`probabilities` as an array."""
+    with torch.no_grad():
+        return probabilities(classifier, clips, config, batch_size, num_views, candidates).cpu().numpy()
+
+
+def probabilities(
+    classifier: Classifier,
+    clips: Clips,
+    config: DataConfig,
+    batch_size: int,
+    num_views: int = 1,
+    candidates: Sequence[Candidate] | None = None,
+) -> torch.Tensor:
     """Probabilities `[n, K]` of all clips among the trained classes, or `candidates`: softmax per view, averaged over
     `num_views` parts of each clip (and, where the recipe says so, their mirror images). The network sees `batch_size`
-    views at a time."""
+    views at a time. To be differentiated, unless gradients are off: so nothing that a classifier keeps for the next
+    call may come from `torch.inference_mode`."""
     classifier.model.eval()
     found = []
-    with torch.inference_mode():
-        for x in test_batches(clips, config, batch_size, num_views):
-            scores = torch.cat(
-                [classifier.log_scores(views, candidates) for views in x.flatten(0, 1).split(batch_size)]
-            )
-            found.append(scores.softmax(1).unflatten(0, x.shape[:2]).mean(1))
-    return torch.cat(found).cpu().numpy()
+    for x in test_batches(clips, config, batch_size, num_views):
+        scores = torch.cat([classifier.log_scores(views, candidates) for views in x.flatten(0, 1).split(batch_size)])
+        found.append(scores.softmax(1).unflatten(0, x.shape[:2]).mean(1))
+    return torch.cat(found)
 
 
 def candidate_scores(
@@ -66,7 +77,7 @@ def candidate_scores(
     candidates is 0."""
     classifier.model.eval()
     found = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for x in test_batches(clips, config, batch_size, num_views):
             parts = x.flatten(0, 1).split(batch_size)
             scores = torch.cat([classifier.log_scores(views, candidates) for views in parts])
