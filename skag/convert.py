@@ -16,6 +16,7 @@ import numpy as np
 
 from .errors import DataError
 from .parallel import Workers
+from .plural import counted
 from .readers import OWN, known_formats, read, reader
 from .readers.archives import Files, printable
 from .readers.chosen_classes import classes_from as read_classes_from
@@ -29,6 +30,7 @@ from .readers.split_names import RULE, is_part, unknown_parts
 from .skeleton import timing
 from .skeleton.layouts import Layout, load_layout
 from .skeleton.missing import Missing, mark_missing
+from .skeleton.offsets import clip_of_offsets
 from .skeleton.sides import Sides
 from .skeleton.splitting import SPLIT_BY, SplitBy, SplitRecording, make_splits
 from .skeleton.splitting import split_by as read_split_by
@@ -194,6 +196,7 @@ class _Tally:
         self._splits: dict[str, tuple[str, ...]] = {}  # that recordings bring, by name
         self._bodies = self._frames = self._mended = 0
         self._sides = Sides(opened.layout)
+        self._offsets = 0  # recordings whose joints look like offsets from their parent joint
         self._nobody: list[str] = []  # recordings with frames in which nobody is, and how many
 
     def take(self, item: Clip | Skipped, writer: StoreWriter) -> None:
@@ -218,6 +221,7 @@ class _Tally:
         self._bodies = max(self._bodies, len(clip.keypoints))
         self._frames += clip.keypoints.shape[1]
         self._sides.add(clip.keypoints)
+        self._offsets += self._opened.layout.dims == 3 and clip_of_offsets(clip.keypoints, self._opened.layout)
         if nobody := int((~clip.keypoints.any(axis=(0, 2, 3))).sum()):
             self._nobody.append(f"{name} {nobody} of {clip.keypoints.shape[1]}")
 
@@ -271,18 +275,26 @@ class _Tally:
         count = Counter(split for each in splits for split in each)
         in_no_split = sum(not each for each in splits)
         if self._mended:
-            notes.append(f"{self._mended} recordings hold NaN or infinite values; those joints are now 0 (missing).")
+            notes.append(
+                f"{counted(self._mended, 'recording', 'holds/hold')} NaN or infinite values; those joints are now 0 "
+                "(missing)."
+            )
         notes += self._missing.notes() + self._times.notes()
         if own := len(self._own_rates):
-            whose = "1 recording has its" if own == 1 else f"{own} recordings have their"
+            whose = counted(own, "recording", "has its/have their")
             rates = timing.in_words(np.array(self._own_rates))
             notes.append(f"--fps {self._fps:g} is for recordings that say no rate: {whose} own, {rates}.")
         if self._nobody:
             notes.append(_nobody_note(self._nobody))
         if sides := self._sides.note():
             notes.append(sides)
+        if self._offsets > len(self.recordings) / 2:
+            notes.append(
+                f"In {counted(self._offsets, 'recording')} joints look like offsets from their parent joint, not "
+                "places: add to every joint the place of its parent, and convert again (`skag check` says more)."
+            )
         if in_no_split and count:
-            notes.append(f"{in_no_split} recordings are in no split.")
+            notes.append(f"{counted(in_no_split, 'recording', 'is/are')} in no split.")
         classes = self._opened.classes
         clips = Counter(classes[recording.label] for recording in self.recordings.values())
         return ConvertReport(
@@ -303,7 +315,7 @@ class _Tally:
 
 def _nobody_note(counts: list[str], most: int = 5) -> str:
     """A note on frames in which nobody is; `counts` are like "walk/001 3 of 40", of every recording that has some."""
-    some = "1 recording has" if len(counts) == 1 else f"{len(counts)} recordings have"
+    some = counted(len(counts), "recording", "has/have")
     more = f" and {len(counts) - most} more" if len(counts) > most else ""
     return f"{some} frames without anybody ({', '.join(counts[:most])}{more}); they stay where they are, as missing."
 

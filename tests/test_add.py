@@ -58,10 +58,11 @@ def test_the_new_class_is_predicted_and_the_old_ones_stay(
     for label in range(4):
         np.save(tmp_path / f"old-{label}.npy", clip(label, 30 + label))
     files = [*sorted(recordings.glob("kick-[4-7].npy")), *sorted(tmp_path.glob("old-*.npy"))]
-    lines = invoke("predict", out, *files, "--no-reasons", "--json", "--quiet").splitlines()
+    lines = invoke("predict", out, *files, "--json", "--quiet").splitlines()
     found = [json.loads(line)["top"][0]["class"] for line in lines]
     assert found == [NEW] * 4 + CLASSES
-    assert json.loads(lines[0])["sentence"] == "The right foot is thrown up."
+    first = json.loads(lines[0])
+    assert first["sentence"] == "The right foot is thrown up." and first["evidence"]["ranked_by"] == "gradient"
 
 
 def test_old_classes_have_among_themselves_what_they_had(trained: Path, extended: tuple[Path, dict]) -> None:

@@ -537,5 +537,6 @@ def test_the_offsets_of_ui_prmd_are_recognised(tmp_path):
     data = next(case("ui_prmd").glob("*.gz")).read_bytes()
     source = as_folder({f"{label}/{n}.txt.gz": data for label in ("a", "b") for n in range(2)}, tmp_path / "x")
     assert "66 numbers a row (22 joints of 3 or 33 joints of 2?)" in refusal(source, tmp_path)
-    _, store = converted(source, tmp_path, layout=str(layout))
+    report, store = converted(source, tmp_path, layout=str(layout))
     assert [finding.clips for finding in check(store).findings if finding.kind == "offsets"] == [4]
+    assert any("In 4 recordings joints look like offsets" in note for note in report.notes)

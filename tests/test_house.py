@@ -29,8 +29,8 @@ FLOORS: tuple[frozenset[str], ...] = (
 # What shared code knows of methods: their names, and the protocols.
 KNOWN_OF_METHODS = {"skag.methods", "skag.methods.base"}
 GROUND = {
-    "checks", "config", "device", "errors", "hub", "metrics", "parallel", "recipes", "runs", "suggestions", "targets",
-    "version", "weights",
+    "checks", "config", "device", "errors", "hub", "metrics", "parallel", "plural", "recipes", "runs", "suggestions",
+    "targets", "version", "weights",
 }  # fmt: skip
 TORCH_FREE = ("config", "recipes", "rows", "script", "agents", "questioner", "selector", "class_knowledge")
 

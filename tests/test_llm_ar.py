@@ -282,7 +282,7 @@ def test_commands_from_training_to_prediction(base_model: Path, store: Path, tmp
     assert found["clips"] == 16 and 0 <= found["top1"] <= 100
     np.save(tmp_path / "clip.npy", clip(2)[0])
     predicted = document("predict", run, tmp_path / "clip.npy", "--device", "cpu")
-    assert predicted
+    assert predicted["evidence"]["ranked_by"] == "removal"  # sentences have no gradient
     analysed = document("analyze-confusion", run, "--device", "cpu")
     assert sum(analysed["codebook"]["shares"]) == pytest.approx(1, abs=1e-4)
     used = analysed["codebook"]["used"]

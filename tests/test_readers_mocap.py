@@ -53,6 +53,21 @@ def test_a_folder_of_amc_files_with_their_asf(tmp_path: Path) -> None:
     assert 1.0 < heights[layout.index["head"]] < 2 and heights[layout.index["left toes"]] < 0.2, "metres, y up"
 
 
+def test_names_of_hdm05_say_who_does_what_and_at_which_rate(tmp_path: Path) -> None:
+    folder = case("hdm05")
+    amc, asf = (next(folder.glob(pattern)).read_bytes() for pattern in ("*.amc", "*.asf"))
+    names = [
+        f"HDM_{who}_{what}_{take}_120.amc" for who in ("mm", "bd") for what in ("clap", "jog") for take in ("001",)
+    ]
+    members = {"HDM_mm.asf": asf, "HDM_bd.asf": asf, **dict.fromkeys(names, amc)}
+    report, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert store.classes == ["clap", "jog"] and set(store.frame_rates) == {120} and len(set(store.subjects)) == 2
+    assert "{label}" in report.classes_from and not any("offsets" in note for note in report.notes)
+    in_folders = {f"{name.split('_')[2]}ping/{name}": amc for name in names} | {"HDM_mm.asf": asf, "HDM_bd.asf": asf}
+    _, store = converted(as_folder(in_folders, tmp_path / "y"), tmp_path)
+    assert store.classes == ["clapping", "jogping"] and len(set(store.subjects)) == 2
+
+
 def test_amc_without_or_with_a_damaged_skeleton(tmp_path: Path) -> None:
     folder = hdm05_folder(tmp_path)
     asf = (folder / "HDM_mm.asf").read_bytes()

@@ -107,7 +107,7 @@ def test_values_that_are_no_numbers_become_missing_joints(tmp_path: Path) -> Non
     wanted = np.ones((1, 2, 20, 3), "f4")
     wanted[0, [0, 1, 1], [4, 7, 8]] = 0
     assert (store.keypoints(0) == wanted).all()
-    assert any("1 recordings hold NaN" in note for note in report.notes)
+    assert any("1 recording holds NaN" in note for note in report.notes)
 
 
 def test_own_class_names_and_labels(tmp_path: Path) -> None:

@@ -68,6 +68,6 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         "0002-M": "has labels that cannot be used: it has no class, start and end on line 1",
         **{f"0291-R_00{n}": "has 3 values on line 1, not 150" for n in (1, 2, 3)},
     }
-    assert any("1 recordings have labels and no skeletons here, such as 0400-L" in note for note in report.notes)
+    assert any("1 recording has labels and no skeletons here, such as 0400-L" in note for note in report.notes)
     only = {name: data for name, data in members().items() if "Label" not in name}
     assert "a folder of labels" in refusal(as_folder(only, tmp_path / "y"), tmp_path / "y1", format="pku-mmd")

@@ -146,7 +146,7 @@ def test_splits_that_name_absent_recordings(tmp_path: Path) -> None:
     report, store = converted(dumped(data, tmp_path), tmp_path)
     assert report.splits == {"train": 1, "val": 1, "a_b": 1, "__": 1}
     assert any("Split train names 2 recordings" in note for note in report.notes)
-    assert any("1 recordings are in no split" in note for note in report.notes)
+    assert any("1 recording is in no split" in note for note in report.notes)
     assert store.protocols() == {"default": ("train", "val")}
 
 

@@ -243,7 +243,8 @@ def test_nearest_texts_of_candidates(aligned: Path, folder: Path) -> None:
 def test_predict_shows_what_the_language_model_says(run: Path, folder: Path) -> None:
     predictor = opened(run, store=folder / "t.h5")
     recording = Clip("new", 0, clip(0), subject=9, splits=())
-    (found,) = predictor.predict([recording], evidence=False)
+    (found,) = predictor.predict([recording])
+    assert found.evidence.ranked_by == "gradient"  # it goes through the language model
     assert isinstance(found.sentence, str) and found.label in CLASSES
 
 

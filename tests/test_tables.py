@@ -7,7 +7,8 @@ import re
 import pytest
 
 from skag.cli.evaluate import _print_refreshes
-from skag.cli.output import Output, counted
+from skag.cli.output import Output
+from skag.plural import counted
 
 COLUMNS = ["run", "state", "data", "val %", "remark"]
 ROWS = [

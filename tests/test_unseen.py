@@ -413,7 +413,7 @@ def test_a_run_is_asked_about_a_store_with_other_classes(
 def test_predict_answers_with_classes_never_trained(run: Path, tiny_store: Path, tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text(f"{UNSEEN}\tThe left hand goes up.\nstep\nbow\n")
-    arguments = ("predict", run, tiny_store, "--split", "xsub_test", "--classes", file, "--no-reasons")
+    arguments = ("predict", run, tiny_store, "--split", "xsub_test", "--classes", file)
     lines = [json.loads(line) for line in invoke(*arguments, "--abstain", "0.3", "--json").splitlines()]
     assert len(lines) == 16 and all(line["calibrated"] for line in lines)
     for line in lines:
@@ -421,6 +421,7 @@ def test_predict_answers_with_classes_never_trained(run: Path, tiny_store: Path,
         assert sum(each["probability"] for each in line["top"]) == pytest.approx(1)
         unsure = line["top"][0]["probability"] < line["threshold"]
         assert line["label"] == (None if unsure else line["top"][0]["class"])
+        assert line["evidence"]["ranked_by"] == "gradient" and len(line["evidence"]["joints"]) == 1
     said = {line["top"][0]["class"]: line["sentence"] for line in lines}
     assert said.get(UNSEEN, "The left hand goes up.") == "The left hand goes up." and not said.get("bow")
     trained = invoke("predict", run, tiny_store, "--split", "xsub_test", "--no-reasons", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -76,8 +77,11 @@ class ClassStatistics:
         return attributes[: -len(BODY_FEATURES)].reshape(-1, len(JOINT_FEATURES))
 
 
-def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
-    """Read at most `CLIPS_PER_CLASS` clips per class of a split, evenly chosen, and measure them.
+def measure(
+    store: SkeletonStore, train_split: str, progress: Callable[[int, int], None] | None = None
+) -> ClassStatistics:
+    """Read at most `CLIPS_PER_CLASS` clips per class of a split, evenly chosen, and measure them; `progress(done,
+    total)` counts classes.
 
     Raises `DataError` where none of them holds a joint.
     """
@@ -94,6 +98,8 @@ def measure(store: SkeletonStore, train_split: str) -> ClassStatistics:
     everyone = np.concatenate(chosen)
     viewpoint = Viewpoint(store, anatomy, everyone, per_second=True) if len(everyone) else None
     for label, clips in enumerate(chosen):
+        if progress is not None:
+            progress(label, len(chosen))
         if (motion := viewpoint.motion(clips) if viewpoint is not None and len(clips) else None) is None:
             continue
         rows, right_busy = attributes(motion, anatomy)

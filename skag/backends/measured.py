@@ -18,6 +18,8 @@ from .class_statistics import measure
 from .wording import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..skeleton.store import SkeletonStore
     from .base import Answer, Message, Topic
 
@@ -38,6 +40,7 @@ class MeasuredBackend:
         self._store, self._split = store, train_split
         self._lock = threading.Lock()
         self._teller: Teller | None = None
+        self.progress: Callable[[int, int], None] | None = None  # told of classes, done and in all, while it measures
 
     def identity(self) -> dict:
         """What shapes the answers: the recordings, the split, and the classes where others of it are left out."""
@@ -50,7 +53,7 @@ class MeasuredBackend:
     def teller(self) -> Teller:
         with self._lock:
             if self._teller is None:
-                self._teller = Teller(measure(self._store, self._split), self._store.classes)
+                self._teller = Teller(measure(self._store, self._split, self.progress), self._store.classes)
             return self._teller
 
     def ask(self, messages: list[Message], topic: Topic, schema: dict | None = None) -> Answer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import (
     DIALOGUES,
@@ -192,5 +193,5 @@ def _facts(document: dict[str, Any], results: list[CellResult]) -> str:
     took = f", {min(minutes):.1f} to {max(minutes):.1f} minutes a run" if minutes else ""
     return (
         f"{document['classes']} classes, {' + '.join(map(str, tests.values()))} test clips, recipe "
-        f"{document['recipe']}, answers by {document['llm']}; {len(results)} runs{took}."
+        f"{document['recipe']}, answers by {document['llm']}; {counted(len(results), 'run')}{took}."
     )

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import Device, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption
-from .output import Output, counted
+from .output import Output
 
 
 @app.command(epilog="Example: skag add runs/ucla-j runs/ucla-wave --class wave wave-1.json wave-2.json")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import DIALOGUES, Device, DeviceOption, JsonOption, QuietOption, SeedOption, StoreOption
-from .output import Output, counted
+from .output import Output
 
 
 @app.command(epilog="Example: skag baseline nw-ucla.h5 --unseen nw-ucla-2 --text-encoder hf:FOLDER")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .completion import layout_names
 from .options import (
@@ -28,7 +29,7 @@ from .options import (
     StoreOption,
     TimeoutOption,
 )
-from .output import Output, counted
+from .output import Output
 from .panels import InPanels
 from .pictures import choose_pictures, describe_pictures
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import DIALOGUES, JsonOption, MethodOption, QuietOption, StoreOption
-from .output import Output, counted
+from .output import Output
 from .terminal import as_typed
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .completion import run_folders
 from .options import Device, DeviceOption, JsonOption, KinematicsOption, QuietOption, RunArgument, SeedOption
-from .output import Output, counted
+from .output import Output
 
 RunsArgument = Annotated[
     list[Path],

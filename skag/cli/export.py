@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import JsonOption, QuietOption, RunArgument, SeedOption
 from .output import Output
@@ -64,13 +65,14 @@ def export(
         f"{report.milliseconds:.1f} ms a clip on one CPU thread"
     )
     output.line(
-        f"equals PyTorch within {report.largest_difference:.0e} on {report.checked_clips} clips ({report.checked_on})"
+        f"equals PyTorch within {report.largest_difference:.0e} on {counted(report.checked_clips, 'clip')} "
+        f"({report.checked_on})"
     )
     if report.int8 is not None:
         found = report.int8
         top1 = "" if found.top1 is None else f"top-1 {found.top1:.2f} % instead of {found.top1_float:.2f} %, "
         output.line(
-            f"{found.model}: {top1}the same answer for {found.same_answer:.2f} % of {found.clips} clips "
+            f"{found.model}: {top1}the same answer for {found.same_answer:.2f} % of {counted(found.clips, 'clip')} "
             f"({report.checked_on}), {found.bytes / 1e6:.1f} MB, {found.milliseconds:.1f} ms a clip"
         )
     for remark in report.outside:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .completion import run_folders
 from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption
-from .output import Output, counted
+from .output import Output
 from .terminal import as_typed
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA.h5", help="Skeleton store made by `skag convert`.")]

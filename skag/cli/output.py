@@ -32,11 +32,6 @@ def _carries(text: str) -> bool:
     return True
 
 
-def counted(number: int | str, noun: str) -> str:
-    """`1 class`, `2 classes`, `no clips`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith(('s', 'sh')) else 's'}"
-
-
 def terminal_width() -> int | None:
     """Columns of the terminal that stdout is, None where it is a file or another program."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .output import Output, counted
+from ..plural import counted
+from .output import Output
 
 if TYPE_CHECKING:
     from ..backends.base import Picture

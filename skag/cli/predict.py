@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .options import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption
 from .output import Output, printable
@@ -255,8 +256,8 @@ class _Answers:
         if not self._rows:
             return
         calibrated = self._predictor.calibration
-        title = f"{_counted(self.count)}, probabilities in percent"
-        title += f", calibrated on {calibrated.fitted_on} clips" if calibrated else ", not calibrated"
+        title = f"{counted(self.count, 'recording')}, probabilities in percent"
+        title += f", calibrated on {counted(calibrated.fitted_on, 'clip')}" if calibrated else ", not calibrated"
         columns = ["recording", "class", "%", "next", "carried by (held still together: what it would be)"]
         self._output.table(title, columns[: len(self._rows[0])], self._rows)
         if self._said:
@@ -265,10 +266,8 @@ class _Answers:
             self._output.line(f"  {name}: {sentence}")
 
     def throughput(self, seconds: float, device: str) -> str:
-        return (
-            f"{_counted(self.count)} in {seconds:.1f} s on {device}: {self.count / seconds:.1f} per second, "
-            "reading included."
-        )
+        many, rate = counted(self.count, "recording"), self.count / seconds
+        return f"{many} in {seconds:.1f} s on {device}: {rate:.1f} per second, reading included."
 
 
 class _Segments:
@@ -297,7 +296,7 @@ class _Segments:
             percent = "" if segment.probability is None else f"{100 * segment.probability:.1f}"
             rows.append([*span, answer, percent])
         unit = "s" if item.frame_rate else "frame"
-        title = f"{_name(item, self._several)}: {item.frames} frames, {item.num_windows} windows"
+        title = f"{_name(item, self._several)}: {counted(item.frames, 'frame')}, {counted(item.num_windows, 'window')}"
         self._output.table(title, [f"from {unit}", f"to {unit}", "class", "%"], rows)
 
     def close(self) -> None:
@@ -305,13 +304,9 @@ class _Segments:
 
     def throughput(self, seconds: float, device: str) -> str:
         return (
-            f"{self._windows} windows of {_counted(self.count)} in {seconds:.1f} s on {device}: "
+            f"{counted(self._windows, 'window')} of {counted(self.count, 'recording')} in {seconds:.1f} s on {device}: "
             f"{self._windows / seconds:.0f} clips per second, reading included."
         )
-
-
-def _counted(recordings: int) -> str:
-    return "1 recording" if recordings == 1 else f"{recordings} recordings"
 
 
 def _name(item: Predicted | Segmented, several: bool) -> str:

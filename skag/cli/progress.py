@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..plural import counted
 from .output import Output
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Terminal:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
+    def before(self, what: str, done: int, total: int) -> None:
+        """How far something is that comes before the first epoch; may be called from any thread."""
+        if self._task is None:
+            self._task = self._bar.add_task(what)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
         self._began, self._waited = time.monotonic(), self._seconds_waited()
         self._epochs, self._epoch = epochs, f"epoch {epoch}/{epochs}"
@@ -81,8 +88,8 @@ class Terminal:
 
     def asking(self, epoch: int, classes: int) -> None:
         if not self._state:
-            self._say(f"  refresh: asking about {classes} classes while training goes on")
-        self._state = f"  asking about {classes} classes since epoch {epoch}"
+            self._say(f"  refresh: asking about {counted(classes, 'class')} while training goes on")
+        self._state = f"  asking about {counted(classes, 'class')} since epoch {epoch}"
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         self._best = max(self._best, metrics.get("val_top1", 0.0))

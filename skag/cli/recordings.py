@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .completion import layout_names, recipe_names
 from .options import Device, DeviceOption, JsonOption, QuietOption, SeedOption, Stream
-from .output import Output, counted
+from .output import Output
 
 if TYPE_CHECKING:
     from ..convert import ConvertReport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..plural import counted
 from .app import app
 from .completion import run_folders
 from .interruption import resumable
@@ -34,7 +36,7 @@ from .options import (
     Streams,
     TimeoutOption,
 )
-from .output import Output, command, counted
+from .output import Output, command
 from .panels import InPanels
 
 if TYPE_CHECKING:
@@ -416,6 +418,7 @@ def _train_one(
     from .progress import Terminal
 
     with resumable(run), Terminal(output, where) as watcher:
+        source = dataclasses.replace(source, progress=watcher.before)
         report, missing = train_run(clips, config, run, source, where, watcher, output.note, resume=resume, start=start)
     found = report.to_dict()
     if not distributed.leads():

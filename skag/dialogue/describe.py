@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..backends import Backend, Message, Topic
+from ..backends.measured import MeasuredBackend
 from ..errors import BackendError, DialogueError
+from ..plural import counted
 from ..skeleton.layouts import Layout
 from .exchanges import Conversation, Exchange, Usage, exchange_key, label_set_id, spec_of
 from .formats import FormatProblem
@@ -103,16 +106,26 @@ def describe(
 
 
 def describe_measured(
-    backend: Backend, store: DialogueStore, classes: Sequence[str], layout: Layout, prompts: Prompts, jobs: int = 1
+    backend: Backend,
+    store: DialogueStore,
+    classes: Sequence[str],
+    layout: Layout,
+    prompts: Prompts,
+    jobs: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
     """Have `measured` answer the rounds before training that nobody has asked it for yet: it takes seconds and no
-    server. What was done in one line, or "" where every answer was there."""
-    report = describe(backend, store, classes, layout, prompts, jobs=jobs)
+    server. What was done in one line, or "" where every answer was there; `progress(what, done, total)` tells of it."""
+    asked = None
+    if progress is not None:
+        asked = partial(progress, "describing the classes")
+        if isinstance(backend, MeasuredBackend):
+            backend.progress = partial(progress, "measuring the classes' motion")
+    report = describe(backend, store, classes, layout, prompts, jobs=jobs, progress=asked)
     if not report.asked:
         return ""
-    return (
-        f"{len(classes)} classes described by `measured`, from their training clips: {report.asked} questions answered."
-    )
+    described, questions = counted(len(classes), "class"), counted(report.asked, "question")
+    return f"{described} described by `measured`, from their training clips: {questions} answered."
 
 
 # ---- from the store alone

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .. import metrics, runs
+from ..plural import counted
 from . import discriminant
 from .fusion import Fusion, fuse_streams, stream_weight
 from .loaded import check_same_clips, choose_split, held_out_clips, open_run, split_clips, unknown_classes
@@ -112,7 +113,7 @@ def evaluate_runs(
             kept = [held_out_clips(run, of) for run, of in opened]
             check_same_clips(folders, kept)
             fitted_on = len(kept[0].names)
-            note(f"Fitting weights on {fitted_on} clips held out from training.")
+            note(f"Fitting weights on {counted(fitted_on, 'clip')} held out from training.")
             held_out = [
                 predict_clips(run, of, clips, device, batch_size, num_views)
                 for (run, of), clips in zip(opened, kept, strict=True)

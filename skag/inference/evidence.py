@@ -83,7 +83,9 @@ def _look(
     with torch.enable_grad():
         odds = _log_odds(predictor, found, None if predictor.chooser is not None else opinion, chosen)
     effects = np.zeros((len(together), predictor.layout.num_joints))
-    for clips, gradient in zip(prepared, torch.autograd.grad(odds.sum(), rows), strict=True):
+    for clips, gradient in zip(prepared, torch.autograd.grad(odds.sum(), rows, allow_unused=True), strict=True):
+        if gradient is None:  # it ends at parameters
+            return together, None
         lengths = clips.frames.tolist()
         held = [held_still(each, range(each.shape[2]), clips.layout) for each in clips.rows.split(lengths)]
         change = (gradient * (torch.cat(held) - clips.rows)).sum((1, 3))  # R V

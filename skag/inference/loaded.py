@@ -16,6 +16,7 @@ from ..config import Config
 from ..errors import DataError, RunError
 from ..methods import DEFAULT, method
 from ..methods.base import Classifier
+from ..plural import counted
 from ..skeleton.class_choice import as_trained
 from ..skeleton.layouts import Layout
 from ..skeleton.store import SkeletonStore
@@ -140,7 +141,7 @@ def unknown_classes(store: SkeletonStore, clips: ClipSet) -> str:
         return ""
     labels = dict.fromkeys(store.labels[left_out].tolist())
     names = [store.classes[label] for label in labels if 0 <= label < len(store.classes)]
-    count = "1 clip" if len(left_out) == 1 else f"{len(left_out)} clips"
+    count = counted(len(left_out), "clip")
     named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"Note: {count} of classes that the run was not trained on left out of {clips.split}: {named}."
 

@@ -21,6 +21,7 @@ from .. import metrics, runs
 from ..errors import DataError, RunError, SkagError
 from ..methods import method
 from ..methods.base import Candidate, Describer
+from ..plural import counted
 from ..readers.archives import printable
 from ..readers.source import Unusable
 from ..skeleton import clips as data
@@ -493,7 +494,7 @@ def _calibrate(
                 "are at hand; give the store of the training with --data."
             )
             return None
-        note(f"Calibrating on {len(clips[0].names)} clips held out from training.")
+        note(f"Calibrating on {counted(len(clips[0].names), 'clip')} held out from training.")
         predictions = [
             predict_clips(run, of, held_out, device, batch_size, num_views, trained).probabilities
             for run, of, held_out in zip(loaded, stores, clips, strict=True)

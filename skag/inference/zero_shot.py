@@ -17,6 +17,7 @@ import torch
 from .. import metrics
 from ..errors import DataError, RunError
 from ..methods.base import Candidate
+from ..plural import counted
 from ..skeleton.class_choice import matching
 from ..skeleton.splitting import occurring_classes
 from ..skeleton.store import SkeletonStore
@@ -133,7 +134,7 @@ def evaluate_classes(
             note=note,
         )
         mixing = chooser.mixing
-        note(f"Predicting {len(numbers)} clips of {split} with {folder} on {device}.")
+        note(f"Predicting {counted(len(numbers), 'clip')} of {split} with {folder} on {device}.")
         found = chooser.judge.scores(whole, numbers)
         if transductive:
             found = {name: each - each.mean(0) for name, each in found.items()}

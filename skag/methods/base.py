@@ -83,6 +83,7 @@ class KnowledgeSource:
     base_url: str | None = None
     timeout: float = 600.0
     jobs: int = 4
+    progress: Callable[[str, int, int], None] | None = None  # (what is done, how far, of how much) before training
 
     _KEPT: ClassVar[tuple[str, ...]] = ("llm", "dialogues", "prompts", "fallback", "text_weights", "offline")
     _SELDOM: ClassVar[tuple[str, ...]] = ("asks_again", "shuffled", "repeat")  # kept where they are not as usual

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import DataConfig, StreamName
+from ..plural import counted
 from ..skeleton.store import SkeletonStore
 
 
@@ -49,6 +50,6 @@ class FromData:
     def reasons(self, num_frames: int) -> list[str]:
         """Those of `num_frames` and `bodies`."""
         return [
-            f"{num_frames} frames: training clips have {self.median:.0f} in the middle",
+            f"{counted(num_frames, 'frame')}: training clips have {self.median:.0f} in the middle",
             f"{self.bodies} bod{'y' if self.bodies == 1 else 'ies'}: the most in a training clip, up to 2",
         ]

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from ..errors import DataError
+from ..plural import counted
 from ..suggestions import did_you_mean
 
 MAX_MEMBER = 64 << 20
@@ -342,9 +343,11 @@ def _list_tar(path: Path, shown: str) -> Iterator[_Entry]:
     except (EOFError, tarfile.ReadError) as error:
         if not opened and not isinstance(error, EOFError):
             raise DataError(f"{shown} holds no tar archive ({_brief(error)}): give what was packed into it.") from None
-        raise DataError(f"{shown} is truncated after {complete} recordings; copy it again.") from None
+        raise DataError(f"{shown} is truncated after {counted(complete, 'recording')}; copy it again.") from None
     except Exception as error:  # parsers of foreign bytes raise nearly anything
-        raise DataError(f"{shown} is damaged after {complete} recordings ({_brief(error)}); copy it again.") from None
+        raise DataError(
+            f"{shown} is damaged after {counted(complete, 'recording')} ({_brief(error)}); copy it again."
+        ) from None
 
 
 def _read_tar(path: Path, shown: str, stored: list[_Entry], ordered: list[_Entry]) -> Iterator[Member]:
@@ -372,7 +375,9 @@ def _read_tar(path: Path, shown: str, stored: list[_Entry], ordered: list[_Entry
     except DataError:
         raise
     except Exception as error:  # the listing has read it whole before: it changed meanwhile
-        raise DataError(f"{shown} cannot be read after {turn} recordings ({_brief(error)}); copy it again.") from None
+        raise DataError(
+            f"{shown} cannot be read after {counted(turn, 'recording')} ({_brief(error)}); copy it again."
+        ) from None
 
 
 def _most_held(stored: list[_Entry], ordered: list[_Entry]) -> int:

@@ -12,15 +12,18 @@ ends there: the femur ends at the knee.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from . import mocap
 from .archives import MAX_MEMBER, Files, Member, printable
+from .label_tables import find_labels
 from .mocap import Motion
+from .name_patterns import name_pattern
 from .source import Options, Source, Unusable
 
 INCH = 0.0254  # metres
@@ -28,6 +31,8 @@ _ENDS = {  # of bones whose ends have a name in the field
     "hipjoint": "hip", "femur": "knee", "tibia": "ankle", "foot": "foot", "toes": "toes", "clavicle": "shoulder",
     "humerus": "elbow", "radius": "wrist", "wrist": "hand", "hand": "knuckles", "fingers": "fingers", "thumb": "thumb",
 }  # fmt: skip
+_HDM05 = "HDM_{subject}_{label}_{take}_{rate}"  # how that data set calls its files
+_HDM05_NAME = re.compile(r"HDM_[a-z]+_[A-Za-z][^_/]*_[0-9]+_([1-9][0-9]{1,3})\.amc", re.IGNORECASE)
 _DOFS = {"rx": "x", "ry": "y", "rz": "z"}
 
 
@@ -65,8 +70,17 @@ def paths(files: Files) -> list[str]:
 
 
 def read(files: Files, options: Options) -> Source:
-    """Recordings in the order of their names."""
-    return mocap.read(files, options, paths(files), lambda: _motions(files), "asf-amc")
+    """Recordings in the order of their names. Those of HDM05 say in their names who does what, and at which rate."""
+    found = paths(files)
+    if options.labels is None and options.pattern is None and not options.to_predict and all(map(_named, found)):
+        folders = {PurePosixPath(path).parent for path in found}
+        own = len(folders) == 1 and options.classes_from is None and find_labels(files) is None
+        options = replace(options, pattern=name_pattern(_HDM05 if own else _HDM05.replace("{label}", "*")))
+    return mocap.read(files, options, found, lambda: _motions(files), "asf-amc")
+
+
+def _named(path: str) -> re.Match[str] | None:
+    return _HDM05_NAME.fullmatch(PurePosixPath(path).name)
 
 
 def _is_amc(name: str) -> bool:
@@ -86,7 +100,8 @@ def _motions(files: Files) -> Iterator[tuple[str, Motion | Unusable]]:
             found = skeletons[name]
             if isinstance(found, Unusable):
                 raise Unusable(f"has the skeleton {printable(name, 60)}, which {found}")
-            yield member.name, motion(found, member)
+            made, hdm05 = motion(found, member), _named(member.name)
+            yield member.name, made if hdm05 is None else replace(made, rate=float(hdm05[1]))
         except Unusable as unusable:
             yield member.name, unusable
 

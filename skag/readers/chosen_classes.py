@@ -8,6 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from ..errors import DataError
+from ..plural import counted
 from ..skeleton.store import Clip
 from .source import ClassesFrom, Skipped, Source, numbered
 
@@ -73,4 +74,4 @@ def _chosen(source: Source, kept: dict[int, int]) -> Iterator[Clip | Skipped]:
         else:
             others += 1
     if others:
-        source.notes.append(f"{others} recordings are of classes that --classes leaves out.")
+        source.notes.append(f"{counted(others, 'recording', 'is/are')} of classes that --classes leaves out.")

@@ -16,9 +16,9 @@ _WORDS = {
     CLIP: "clip recording file filename name video sequence",
     FRAME: "frame",
     BODY: "body track",
-    PERSON: "person",  # the body where several people are in a recording, else its subject
+    PERSON: "person pid",  # the body where several people are in a recording, else its subject
     TAKE: "take trial repetition rep attempt episode",
-    SUBJECT: "subject participant patient user performer actor signer dancer athlete volunteer player",
+    SUBJECT: "subject participant patient user performer actor signer dancer athlete volunteer player proband",
     CAMERA: "camera cam view viewpoint",
     SPLIT: "split subset partition",
     "width": "width",

@@ -17,6 +17,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from ..errors import DataError
+from ..plural import counted
 from ..skeleton.layouts import Layout
 from ..skeleton.store import UNKNOWN, Clip
 from .archives import Files, printable
@@ -392,7 +393,7 @@ def _absent(labels: Labels, names: list[str]) -> list[str]:
     if not absent:
         return []
     example = printable(absent[0], 60)
-    return [f"{labels.where} names {len(absent)} files that are not here, such as {example}."]
+    return [f"{labels.where} names {counted(len(absent), 'file', 'that is/that are')} not here, such as {example}."]
 
 
 def _nearest(label: str, classes: list[str]) -> str:

@@ -108,7 +108,7 @@ def _clips(files: Files, number: int, notes: list[str], workers: Workers) -> Ite
         found += isinstance(item, Clip)
     if found != PUBLISHED_CLIPS[number]:
         notes.append(
-            f"NTU RGB+D {number} has {PUBLISHED_CLIPS[number]} recordings with complete skeletons; here are {found}."
+            f"NTU RGB+D {number} has {PUBLISHED_CLIPS[number]} recordings with complete skeletons; here: {found}."
         )
 
 

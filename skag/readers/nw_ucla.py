@@ -59,7 +59,7 @@ def _clips(files: Files, published: bool, notes: list[str], workers: Workers) ->
         yield item
         found += isinstance(item, Clip)
     if published and found != PUBLISHED_CLIPS:
-        notes.append(f"NW-UCLA was published with {PUBLISHED_CLIPS} recordings; here are {found} usable ones.")
+        notes.append(f"NW-UCLA was published with {PUBLISHED_CLIPS} recordings; usable here: {found}.")
 
 
 def _clip(member: Member, published: bool) -> Clip:

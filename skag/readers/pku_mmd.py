@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..errors import DataError
+from ..plural import counted
 from ..skeleton.layouts import Layout, load_layout
 from ..skeleton.store import Clip
 from .archives import Files, Member, printable
@@ -55,7 +56,9 @@ def read(files: Files, options: Options) -> Source:
     total = sum(len(found) for key, found in segments.items() if key in told)
     notes = [] if splits else ["There is no cross-subject.txt nor cross-view.txt here."]
     if absent := sorted(set(segments) - told):
-        notes.append(f"{len(absent)} recordings have labels and no skeletons here, such as {absent[0]}.")
+        notes.append(
+            f"{counted(len(absent), 'recording', 'has/have')} labels and no skeletons here, such as {absent[0]}."
+        )
     work = partial(_clips_of, layout=layout, segments=segments, splits=splits)
     parts = options.workers.map(work, files.read(_is_skeleton, later=True), lambda member: member.size)
     clips = (clip for found in parts for clip in found)

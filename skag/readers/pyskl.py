@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import DataError
+from ..plural import counted
 from ..skeleton.layouts import Layout, load_layout
 from ..skeleton.store import Clip
 from . import pickles
@@ -120,9 +121,11 @@ def _entries(annotations: list[Any], size: int, shown: str, notes: list[str]) ->
         if held > 4 * size:
             raise DataError(f"{shown} uses the same arrays for many recordings ({number} so far): write it anew.")
     if cut:
-        notes.append(f"{cut} recordings were cut to their total_frames; the rest of their arrays is padding.")
+        notes.append(f"{counted(cut, 'recording', 'was/were')} cut to total_frames; the rest of the array is padding.")
     if longer:
-        notes.append(f"{longer} recordings have fewer frames than their total_frames says; all there are were taken.")
+        notes.append(
+            f"{counted(longer, 'recording', 'has/have')} fewer frames than total_frames says; all there are were taken."
+        )
     return entries
 
 
@@ -198,7 +201,7 @@ def splits_of(
         absent = [name for name in dict.fromkeys(members) if name not in there]
         if absent:
             example = printable(absent[0], 60)
-            notes.append(f"Split {split} names {len(absent)} recordings that are not in the file, such as {example}.")
+            notes.append(f"Split {split} names {counted(len(absent), 'recording')} not in the file, such as {example}.")
         for name in set(members):
             found[name] += (split,)
     labelled = [clip for clip in clips if clip.label >= 0]

@@ -15,6 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
+from ..plural import counted
 from .archives import printable
 
 Row = dict[str, str]  # fact -> text
@@ -102,7 +103,7 @@ class Cuts:
 
 
 def _recordings(count: int) -> str:
-    return "1 recording has" if count == 1 else f"{count} recordings have"
+    return counted(count, "recording", "has/have")
 
 
 class Cutter:

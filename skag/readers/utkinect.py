@@ -136,7 +136,7 @@ def _clips(
     for recording in sorted(set(segments) - seen):
         yield Skipped(recording, f"has {len(segments[recording])} labels and no joints_{recording}.txt")
     if options.classes is None and found != PUBLISHED_CLIPS:
-        notes.append(f"UTKinect-Action3D was published with {PUBLISHED_CLIPS} clips; here are {found} usable ones.")
+        notes.append(f"UTKinect-Action3D was published with {PUBLISHED_CLIPS} clips; usable here: {found}.")
 
 
 def _frames_or_why(member: Member) -> tuple[str, tuple[np.ndarray, np.ndarray] | str]:

@@ -52,6 +52,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import DataError
+from ..plural import counted
 from .duplicates import COPY, copies, projections_of, signature
 from .layouts import Layout
 from .missing import missing_as_number
@@ -195,8 +196,10 @@ def _splits(store: SkeletonStore) -> tuple[dict[str, np.ndarray], list[Finding]]
         inside = (numbers >= 0) & (numbers < len(store))
         splits[name] = numbers[inside]
         if not inside.all():
-            what = f"Split {name} names {np.sum(~inside)} clips that are not there (the store has {len(store)})."
-            found.append(Finding("split-range", "error", what, int(np.sum(~inside)), (name,), "Convert again."))
+            absent = int(np.sum(~inside))
+            those = counted(absent, "clip", "that is/that are")
+            what = f"Split {name} names {those} not there (the store has {len(store)})."
+            found.append(Finding("split-range", "error", what, absent, (name,), "Convert again."))
     if not store.protocols():
         what = f"No training split with its test split; the store has {', '.join(store.splits) or 'no splits'}."
         advice = "Convert again with --split-by subject, camera or random, or name splits with --labels."
@@ -224,7 +227,7 @@ def _class_findings(
     def about(kind: str, level: str, classes: np.ndarray, clips: int, what: str, advice: str) -> None:
         if len(classes):
             listed = tuple(store.classes[k] for k in classes[:EXAMPLES])
-            count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+            count = counted(len(classes), "class")
             found.append(Finding(kind, level, f"{count} {what}", clips, listed, advice))
 
     overall = per_class(np.arange(len(store)))

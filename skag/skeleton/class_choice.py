@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import DataError
+from ..plural import counted
 from ..suggestions import nearest_name
 from .splitting import occurring_classes
 from .store import SkeletonStore
@@ -94,7 +95,7 @@ def occurring(
         )
     if absent := [name for name in wanted if name not in there]:
         named = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else "")
-        count = "1 class" if len(absent) == 1 else f"{len(absent)} classes"
+        count = counted(len(absent), "class")
         note(f"Note: {count} without a {where} left out: {named}.")
     return store if len(kept) == len(store.classes) else store.of_classes(kept)
 

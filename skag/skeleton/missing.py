@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..plural import counted
 from .layouts import Layout
 from .store import Clip
 
@@ -194,4 +195,4 @@ class Missing:
 
 
 def _recordings(count: int) -> str:
-    return "1 recording has" if count == 1 else f"{count} recordings have"
+    return counted(count, "recording", "has/have")

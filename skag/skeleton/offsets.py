@@ -18,6 +18,15 @@ _ABOUT = 1.5  # times the joints' spread, within which their middle lies about t
 _FARTHER = 0.4  # rank correlation of distance from the origin and from the root, above which they are places
 
 
+def clip_of_offsets(keypoints: np.ndarray, layout: Layout, frames: int = 64) -> bool:
+    """Whether the first body of a clip `[M, T, V, C]` looks so, by evenly chosen frames."""
+    length = keypoints.shape[1]
+    chosen = np.unique(np.linspace(0, length - 1, min(length, frames)).round().astype(int))
+    body = np.asarray(keypoints[0, chosen], np.float64)
+    there = (body != 0).any(axis=-1)
+    return bool(there.any()) and look_like_offsets(body[there.any(axis=1)], there[there.any(axis=1)], layout)
+
+
 def look_like_offsets(body: np.ndarray, there: np.ndarray, layout: Layout) -> bool:
     """Whether the joints of a 3-D body `[T, V, 3]`, where they are `there` `[T, V]`, hug the origin and keep their
     distance from it (the length of a bone), which joints of a real body far from its root do not.

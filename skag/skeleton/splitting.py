@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import DataError
+from ..plural import counted
 from .store import UNKNOWN, SkeletonStore
 
 SPLIT_BY = ("subject", "camera", "setup", "random")
@@ -85,7 +86,7 @@ def _random(recordings: list[SplitRecording]) -> tuple[dict[str, str], str]:
     if not tests:
         return {}, "No class has two recordings to make a test split of: add some, or name splits with --labels FILE."
     return found, (
-        f"{len(found) - tests} recordings are in random_train and {tests} in random_test, "
+        f"{counted(len(found) - tests, 'recording', 'is/are')} in random_train and {tests} in random_test, "
         f"chosen per class by a hash of their names.{_people_on_both_sides(recordings, found)}"
     )
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..plural import counted
 from .store import Clip
 
 _EVEN = 0.5  # of the median step, by which others may differ; one left out makes a step of two
@@ -150,10 +151,10 @@ class Tally:
         """Sentences on frames that were moved, stamps that cannot be right, and rates that differ."""
         notes = []
         if moved := self._done["moved"]:
-            whose = "1 recording lie" if moved == 1 else f"{moved} recordings lie"
+            whose = counted(moved, "recording", "lie/lie")
             notes.append(f"The frames of {whose} at uneven times; they are now an even time apart.")
         if unusable := self._done["unusable"]:
-            whose = "1 recording" if unusable == 1 else f"{unusable} recordings"
+            whose = counted(unusable, "recording")
             notes.append(f"The time stamps of {whose} do not rise evenly enough to be right and are left out.")
         if are_mixed(np.array(self._rates)):
             notes.append(f"Frame rates differ: {in_words(np.array(self._rates))}.")

@@ -11,6 +11,7 @@ import numpy as np
 from ...config import AugmentConfig, DataConfig, StreamName, TrainConfig, flat, replace
 from ...errors import RunError
 from ...lm.config import BaseModelConfig
+from ...plural import counted
 from ...skeleton.store import SkeletonStore
 from ..base import Card
 from ..from_data import FromData
@@ -184,7 +185,8 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
         frames,
         f"{num_codes} codes: training clips have {tokens} tokens",
         most_bodies,
-        f"codebook: {config.train.epochs} epochs of {passes} over {clips} clips; base model: {tune_epochs} epochs",
+        f"codebook: {config.train.epochs} epochs of {passes} over {counted(clips, 'clip')}; "
+        f"base model: {tune_epochs} epochs",
     ]
     if sided:
         reasons.append("no mirroring: class names tell left from right")

@@ -355,12 +355,10 @@ def open_agents(
     with DialogueStore(source.dialogues) as kept:
         texts = load_prompts(SCRIPT, source.prompts)
         answering = _Answering.open(config, store, source, kept, note)
-        if (
-            answering.llm == "measured"
-            and answering.backend is not None
-            and (did := describe_measured(answering.backend, kept, classes, layout, texts, source.jobs))
-        ):
-            note(did)
+        if answering.llm == "measured" and (measures := answering.backend) is not None:
+            did = describe_measured(measures, kept, classes, layout, texts, source.jobs, source.progress)
+            if did:
+                note(did)
         load_stored = load_imported if answering.imported and source.asks_again else load
         command = _describing(answering.llm, config, store, source)
         conversations = load_stored(kept, classes, layout, SCRIPT, identity=answering.identity, command=command)

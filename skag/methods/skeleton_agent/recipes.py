@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...config import AugmentConfig, DataConfig, StreamName, TrainConfig, flat, replace
+from ...plural import counted
 from ...skeleton.store import SkeletonStore
 from ..base import Card
 from ..from_data import FromData
@@ -349,8 +350,8 @@ def derived(
     reasons = [
         f"{kind} for {device}",
         *found.reasons(num_frames),
-        f"{epochs} epochs of {repeats} {'pass' if repeats == 1 else 'passes'} over {clips} clips, "
-        f"{len(store.classes)} classes",
+        f"{epochs} epochs of {counted(repeats, 'pass')} over {counted(clips, 'clip')}, "
+        f"{counted(len(store.classes), 'class')}",
     ]
     if upright:
         reasons.append("clips turned to face one way, and rotated about the vertical at random: 3-D layout")

@@ -300,7 +300,9 @@ class _Asking:
         if LanguageModel.parse(self.llm).is_measured and not source.offline:
             protocol, prompts = config.data.protocol, load_prompts(SCRIPT, source.prompts)
             backend = open_backend(self.llm, store=store, protocol=protocol, tell=note)
-            if did := describe_measured(backend, kept, store.classes, store.layout, prompts, source.jobs):
+            if did := describe_measured(
+                backend, kept, store.classes, store.layout, prompts, source.jobs, source.progress
+            ):
                 note(did)
 
     def _by_default(self) -> str:

@@ -117,8 +117,7 @@ class Sugar(nn.Module):
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the base model reads of clips `[N, M, T, V, C]`: vectors `[N, k, W]`, and which of them count."""
-        with torch.no_grad():
-            tokens, mask = self.encoder.tokens(x), self.encoder.token_mask(x)
+        tokens, mask = self.encoder.tokens(x), self.encoder.token_mask(x)  # frozen: no gradients but those of `x`
         each = self.encoder.config.token_bodies == "each"
         return self.bridge(tokens, mask if each else None)
 

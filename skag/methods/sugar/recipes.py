@@ -13,6 +13,7 @@ import numpy as np
 from ...config import AugmentConfig, DataConfig, StreamName, TrainConfig, flat, replace
 from ...errors import RunError
 from ...lm.config import BaseModelConfig
+from ...plural import counted
 from ...skeleton.store import SkeletonStore
 from ..base import Card
 from ..from_data import FromData
@@ -197,7 +198,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
     reasons = [
         f"{'the small encoder' if on_cpu else 'CTR-GCN'} ({len(network.channels)} blocks) for {device}",
         *found.reasons(num_frames),
-        f"{epochs} epochs of {repeats} {'pass' if repeats == 1 else 'passes'} over {clips} clips for the encoder, "
+        f"{epochs} epochs of {counted(repeats, 'pass')} over {counted(clips, 'clip')} for the encoder, "
         f"{tuning} for the language model",
         "texts of the motion alone: of what is seen there is nothing without pictures (texts.knowledge)",
     ]
