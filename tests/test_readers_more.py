@@ -167,6 +167,18 @@ def test_arrays_of_st_gcn_in_the_image(tmp_path: Path) -> None:
     assert "no names and labels" in refusal(as_folder(members, tmp_path / "z"), tmp_path / "z1")
 
 
+def test_arrays_of_st_gcn_of_one_body_with_classes_alone(tmp_path: Path) -> None:
+    values = st_gcn(25, 3)[0][..., :1]
+    members = {"train_data.npy": npy(values), "train_label.npy": npy(np.array([1, 0, 1]))}
+    _, store = converted(as_folder(members, tmp_path / "x"), tmp_path)
+    assert store.names == ["train/0", "train/1", "train/2"] and store.labels.tolist() == [1, 0, 1]
+    assert np.array_equal(store.keypoints(1), values[1, :, :4].transpose(3, 1, 2, 0))
+    members["train_label.npy"] = npy(np.array([0.5, 1, 2]))
+    assert "every recording a class from 0" in refusal(as_folder(members, tmp_path / "y"), tmp_path / "y1")
+    lone = as_folder({"x.npy": npy(values)}, tmp_path / "z")
+    assert "as ST-GCN's arrays [N, C, T, V, M]: call it train_data.npy" in refusal(lone, tmp_path / "z1")
+
+
 # Kinetics-Skeleton
 
 

@@ -9,6 +9,7 @@ name a split, and a level of folders such as P01, P02 the subjects.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -268,6 +269,8 @@ class Catalogue:
         if guessed := guess(self._paths):
             pattern, counts = guessed
             why += f"; or take it out of file names, --label-from '{pattern.text}' ({listed(counts, 4)})"
+        if columns := (*self._own.maybe, *self._own.unused):
+            why += f"; or take a column, such as --classes-from {shlex.quote(printable(columns[0], 60))}"
         return why
 
     # ---- the source

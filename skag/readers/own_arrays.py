@@ -35,6 +35,7 @@ from .source import NoneUsable, Options, Skipped, Source, Unusable, begin_at_1, 
 
 KEYS = ("keypoints", "keypoint", "data")
 MAX_CLASSES = 100_000
+_MOST_BODIES = 10  # that an array of ST-GCN has
 _FARTHEST = 8  # metres from the origin that a body may be; farther away are pixels
 _BY_RECORDING = ("names", "subjects", "cameras", "splits")
 
@@ -94,6 +95,11 @@ def _layout(shape: tuple[int, ...]) -> Layout:
     """The layout of an array `[T, V, C]`, or of several. Raises `Unusable`."""
     if len(shape) < 3:
         raise Unusable(_no_recording(shape))
+    if len(shape) == 5 and shape[1] in (2, 3) and shape[4] <= _MOST_BODIES:
+        raise Unusable(
+            f"has the shape {shape}, as ST-GCN's arrays [N, C, T, V, M]: call it train_data.npy, and put the classes "
+            "beside it, train_label.pkl or train_label.npy (docs/formats.md)"
+        )
     return joints.layout_of_shape(shape[-2], 3 if shape[-1] == 4 else shape[-1])
 
 

@@ -2,6 +2,7 @@
 
     train_data.npy, or train_data_joint.npy    float [N, C, T, V, M], shorter recordings filled up with zeros
     train_label.pkl                            ([name of every recording], [its class from 0])
+    train_label.npy                            or the classes alone
     val_data.npy, val_label.pkl                the recordings that test
 
 The folders that hold them may be named by protocol (`ntu/xsub/`, `ntu/xview/`). Recordings are streamed. The zeros at
@@ -22,11 +23,11 @@ from ..errors import DataError
 from ..skeleton.layouts import Layout, load_layout
 from ..skeleton.store import Clip
 from .archives import Files, printable
-from .arrays import Header, npy_header, npy_rows
+from .arrays import Header, npy_header, npy_rows, read_npy
 from .joints import layout_of_shape
 from .label_names import known_names
 from .pyskl import load
-from .source import Options, Skipped, Source, Unusable, groups, numbered
+from .source import Options, Skipped, Source, Unusable, groups, numbered, streams
 
 MAX_CLASSES = 100_000
 _DATA = re.compile(r"(train|val|test)_data(?:_joint)?\.npy", re.IGNORECASE)
@@ -36,7 +37,7 @@ _PROTOCOL = re.compile(r"(?:^|[^a-z])(xsub|xview|xset|xsetup)(?:[^a-z]|$)", re.I
 
 def recognises(files: Files) -> bool:
     """Whether an array of such a name has labels beside it."""
-    return any(_labels_of(name) in files.names for name in filter(_is_data, files.names))
+    return any(_labels_of(name, files) in files.names for name in filter(_is_data, files.names))
 
 
 def read(files: Files, options: Options) -> Source:
@@ -44,7 +45,7 @@ def read(files: Files, options: Options) -> Source:
     names = sorted(filter(_is_data, files.names), key=lambda name: ("train" not in name.lower(), name))
     if not names:
         raise DataError(f"{files.shown} has no train_data.npy, nor one of val or test: leave --format out.")
-    told = {name: _labels(files, _labels_of(name)) for name in names}
+    told = {name: _labels(files, _labels_of(name, files)) for name in names}
     try:
         headers = {name: npy_header(files, name) for name in names}
         shapes = {header.shape[1::2] for header in headers.values()}
@@ -69,17 +70,20 @@ def _is_data(name: str) -> bool:
     return _DATA.fullmatch(PurePosixPath(name).name) is not None
 
 
-def _labels_of(name: str) -> str:
-    """The labels beside an array."""
+def _labels_of(name: str, files: Files) -> str:
+    """The labels beside an array, a pickle where both are there."""
     path = PurePosixPath(name)
     part = groups(_DATA, path.name)[0]
-    return str(path.with_name(f"{part}_label.pkl"))
+    pickled, plain = (str(path.with_name(f"{part}_label{ending}")) for ending in (".pkl", ".npy"))
+    return plain if plain in files.names and pickled not in files.names else pickled
 
 
 def _labels(files: Files, name: str) -> tuple[list[str], list[int]]:
     """Names and classes of the recordings. Raises `DataError`."""
     if name not in files.names:
         raise DataError(f"{files.shown} has no {printable(name, 100)}: put the labels beside the array.")
+    if name.endswith(".npy"):
+        return _plain_labels(files, name)
     data: Any = load(files, name)[0]
     if not isinstance(data, list | tuple) or len(data) != 2:
         raise DataError(f"{printable(name, 100)} holds no names and labels of recordings: write it anew.")
@@ -89,6 +93,19 @@ def _labels(files: Files, name: str) -> tuple[list[str], list[int]]:
     if not good or not all(isinstance(label, int | np.integer) and -1 <= int(label) < 1 << 31 for label in labels):
         raise DataError(f"{printable(name, 100)} does not give every name a class from 0: write it anew.")
     return [printable(str(one), 255) for one in names], [int(label) for label in labels]
+
+
+def _plain_labels(files: Files, name: str) -> tuple[list[str], list[int]]:
+    """The same of an array of classes alone: recordings are called after its part and numbered. Raises `DataError`."""
+    try:
+        (labels,) = [read_npy(stream) for _, stream in streams(files, name.__eq__)]
+    except Unusable as unusable:
+        raise DataError(f"{printable(name, 100)} {unusable}.") from None
+    whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+    if not whole or (len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < 1 << 31):
+        raise DataError(f"{printable(name, 100)} does not give every recording a class from 0: write it anew.")
+    part = PurePosixPath(name).name.removesuffix("_label.npy")
+    return [f"{part}/{number}" for number in range(len(labels))], labels.tolist()
 
 
 def _check(header: Header, name: str, labels: int) -> None:
