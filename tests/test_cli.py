@@ -388,6 +388,7 @@ def test_a_run_that_waits_for_cores_says_so_once(threads, notes, monkeypatch, ca
     metrics = {"epoch": 1, "val_top1": 50.0, "train_top1": 40.0, "seconds": 1.0, "loss": 1.0}
     metrics |= {f"loss_{name}": 0.5 for name in ("cls", "con", "align", "mix")}
     with Terminal(Output(as_json=False, quiet=False), torch.device("cpu")) as terminal:
+        terminal.before("measuring", 1, 4)
         for epoch in (1, 2):
             terminal.epoch_started(epoch, 2, 1)
             now += 8

@@ -109,6 +109,7 @@ def test_a_table_of_all_people_and_takes_is_cut_by_them(tmp_path: Path) -> None:
         "subjectID",
         "USERID",
         "Subject No",
+        "proband",
     ],
 )
 def test_columns_of_people_are_subjects(tmp_path: Path, name: str) -> None:
@@ -119,6 +120,11 @@ def test_columns_of_people_are_subjects(tmp_path: Path, name: str) -> None:
     assert dict(zip(store.names, store.subjects.tolist(), strict=True)) == {
         path: int(who[1:]) for path, who in rows.items()
     }
+
+
+def test_a_refusal_names_a_column_that_could_be_the_class(tmp_path: Path) -> None:
+    source = as_folder({f"{n}.csv": table(["motion"], [["sit"]] * 2) for n in range(2)}, tmp_path / "x")
+    assert "or take a column, such as --classes-from motion" in refusal(source, tmp_path)
 
 
 def test_a_random_split_with_a_person_on_both_sides_says_so() -> None:

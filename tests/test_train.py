@@ -190,12 +190,16 @@ def test_classes_that_nobody_described_are_named(tiny_store: Path, tmp_path: Pat
 
 
 def test_measured_describes_the_classes_where_nobody_has(tiny_store: Path, tmp_path: Path) -> None:
-    source, notes = KnowledgeSource(tmp_path / "new.h5"), []
+    told: list[tuple[str, int, int]] = []
+    source = KnowledgeSource(tmp_path / "new.h5", progress=lambda *far: told.append(far))
+    notes: list[str] = []
     with SkeletonStore(tiny_store) as store:
         for _ in range(2):
             with open_agents(small(), store, source, "cpu", notes.append) as agents:
                 assert agents.llm == "measured" and len(agents.conversations) == 4
     assert notes == ["4 classes described by `measured`, from their training clips: 20 questions answered."]
+    measuring = [far[1:] for far in told if "measuring" in far[0]]
+    assert measuring == [(done, 4) for done in range(4)] and told[-1] == ("describing the classes", 20, 20)
 
 
 def test_a_dialogue_that_another_model_began_is_not_replaced(tiny_store: Path, dialogues: Path, tmp_path: Path) -> None:
