@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_CARRIERS = 4  # joints that are held still together
 _TOGETHER = (1, 2, MOST_CARRIERS)  # the first joints of the ranking by gradient, as many as are looked at together
-AT_ONCE = 8  # recordings that are differentiated at a time: their layers stay in memory
+AT_ONCE = 8  # views of recordings that are differentiated at a time: what layers gave for them stays in memory
 MAX_BATCH_FRAMES = 1 << 16  # of all recordings of a batch; a longer recording is a batch of its own
 _LEAST = 1e-30  # of a probability, before its logarithm
 
@@ -57,9 +57,10 @@ def look(
     class change if each joint is held still, to first order, `[N, V]`, or None where no gradient reaches the joints).
 
     One pass of the network, and one back."""
-    sizes = range(0, len(prepared[0]), AT_ONCE)
-    parts = [[part_of(clips, start, start + AT_ONCE) for clips in prepared] for start in sizes]
-    opinions = [None if opinion is None else opinion[start : start + AT_ONCE] for start in sizes]
+    at_once = max(1, AT_ONCE // predictor.num_views)
+    starts = range(0, len(prepared[0]), at_once)
+    parts = [[part_of(clips, start, start + at_once) for clips in prepared] for start in starts]
+    opinions = [None if opinion is None else opinion[start : start + at_once] for start in starts]
     found = [_look(predictor, part, said) for part, said in zip(parts, opinions, strict=True)]
     effects = [each for _, each in found if each is not None]
     together = np.concatenate([each for each, _ in found])
@@ -90,7 +91,7 @@ def _look(
         held = [held_still(each, range(each.shape[2]), clips.layout) for each in clips.rows.split(lengths)]
         change = (gradient * (torch.cat(held) - clips.rows)).sum((1, 3))  # R V
         effects += np.stack([each.sum(0).cpu().numpy() for each in change.split(lengths)])
-    return together, effects if np.isfinite(effects).all() else None
+    return together, effects
 
 
 def _log_odds(

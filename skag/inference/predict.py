@@ -262,8 +262,8 @@ class Predictor:
     ) -> list[Evidence]:
         """Which joints carried the decision on each of a few prepared recordings with `calibrated` probabilities `[N,
         K]`: the network's, with the `opinion` `[N, K]` of measured motion as it is. `effects` `[N, V]` are those of
-        `evidence.look`; without them each joint alone is held still."""
-        if effects is not None:
+        `evidence.look`; without them, and where they overflow, each joint alone is held still."""
+        if effects is not None and np.isfinite(effects).all():
             return by_gradient(self, prepared, calibrated, effects, opinion)
         return [
             by_removal(
