@@ -228,7 +228,7 @@ def import_(
     from ..dialogue import transfer
     from ..dialogue.class_texts import read_texts
     from ..dialogue.store import DialogueStore
-    from ..dialogue.text_folders import read_folder
+    from ..dialogue.text_folders import SAME_QUESTION, read_folder
     from ..methods import DEFAULT, script_of
     from ..skeleton.store import SkeletonStore
 
@@ -261,6 +261,10 @@ def import_(
         if repaired:
             were = "answer was" if repaired == 1 else "answers were"
             output.note(f"{repaired} {were} mended to fit; `skag dialogues verify --llm {llm}` says how.")
+        for exchange in exchanges:
+            for told in exchange.notes:
+                if told.startswith(SAME_QUESTION):
+                    output.note(f"Note: {exchange.class_name!r} {told}.")
         if missing:
             named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
             output.note(

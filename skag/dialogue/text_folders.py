@@ -31,6 +31,7 @@ from .script import Round, Script
 from .store import DialogueStore
 from .transfer import RULE
 
+SAME_QUESTION = "has the question of"  # begins the note on a class whose first question another class has too
 _LARGEST_FILE = 1 << 20  # bytes; the published ones have four thousand
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 _FILE = re.compile(r"([0-9]{3,6})_(.+)\.txt", re.DOTALL)
@@ -78,7 +79,7 @@ def read_folder(
             for asked, block in blocks.items():
                 answer, repaired, notes = _usable(asked, block.answer, joints, layout)
                 if asked is script.all[0] and other != class_name:
-                    notes += (f"asks what it asks of {other!r}: told apart by the number of its file",)
+                    notes += (f"{SAME_QUESTION} {other!r}: told apart by the number of its file",)
                 messages = (*history, {"role": "user", "content": block.question})
                 exchange = Exchange(
                     key=exchange_key(identity, messages),
