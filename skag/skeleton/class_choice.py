@@ -94,9 +94,9 @@ def occurring(
             "more, split them again, or choose others."
         )
     if absent := [name for name in wanted if name not in there]:
-        named = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else "")
+        named = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else ".")
         count = counted(len(absent), "class")
-        note(f"Note: {count} without a {where} left out: {named}.")
+        note(f"Note: {count} without a {where} left out: {named}")
     return store if len(kept) == len(store.classes) else store.of_classes(kept)
 
 
