@@ -96,7 +96,7 @@ def test_what_was_given_in_another_things_place_is_named(folder: Path, monkeypat
         (["check", "runs/ucla-j"], "is a run folder, no skeleton store: `skag eval runs/ucla-j` evaluates it"),
         (["check", "runs"], "`skag runs runs` lists them"),
         (["eval", "squat.csv"], "`skag predict RUN squat.csv` recognises them"),
-        (["predict", "real.h5", "runs/ucla-j"], "the run comes first, as in `skag predict RUN real.h5`"),
+        (["predict", "real.h5", "runs/ucla-j"], "the run comes first: `skag predict runs/ucla-j real.h5`"),
         (["eval", "runs"], "is a folder of runs: give one of them"),
         (["convert", "real.h5", "again.h5"], "is a skeleton store already"),
         (["convert", "runs", "again.h5"], "is a folder of runs and holds no recordings"),

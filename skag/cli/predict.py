@@ -14,7 +14,7 @@ import typer
 from ..plural import counted
 from .app import app
 from .options import Device, DeviceOption, KinematicsOption, QuietOption, SeedOption
-from .output import Output, printable
+from .output import Output, command, printable
 from .panels import InPanels
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def predict(
     from ..inference.predict import open_predictor, predict_recordings
     from ..inference.recordings import each_recording
     from ..inference.segmentation import Duration, segment_recordings
+    from ..suggestions import what_is
     from ..training.allocator import keep_freed_memory
 
     try:
@@ -120,6 +121,8 @@ def predict(
         raise typer.BadParameter("--every-joint measures reasons: leave out --no-reasons and --window.")
     if classes is not None and kinematics:
         raise typer.BadParameter("--kinematics knows the trained classes alone: leave it out with --classes.")
+    if len(files) == 1 and what_is(files[0]) == "run" and what_is(run_folder) != "run":
+        raise DataError(f"the run comes first: `{command('predict', files[0], run_folder)}`.")
     output = Output(as_json, quiet)
     keep_freed_memory()
     where = choose_device(device.value)
