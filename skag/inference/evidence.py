@@ -102,7 +102,7 @@ def _log_odds(
     fused = torch.stack([weight * each for weight, each in zip(weights, found, strict=True)]).sum(0) / sum(weights)
     logs = fused.clamp(min=_LEAST).log()
     if opinion is not None:
-        logs = logs + torch.from_numpy(np.log(np.maximum(opinion, _LEAST))).to(logs)
+        logs = logs + torch.from_numpy(np.log(np.maximum(opinion, _LEAST)).astype(np.float32)).to(logs.device)
     if predictor.calibration is not None:
         logs = logs / predictor.calibration.temperature
     others = torch.nn.functional.one_hot(chosen, logs.shape[1]).bool()

@@ -31,7 +31,7 @@ _LABEL_ENDS = _ENDS | {"label", "class", "type"}
 _IMAGE = {"image", "img", "frame", "video"}  # "image_width"
 _MAYBE_LABEL = {
     "pose", "posture", "state", "phase", "target", "task", "event", "type", "status", "annotation", "activity", "y",
-    "motion", "skill", "stage", "emotion", "condition", "group",
+    "motion", "skill", "stage", "emotion",
 }  # fmt: skip
 _NOTHING = {
     "time", "timestamp", "timestamps", "timestep", "date", "datetime", "fps", "rate", "index", "idx", "unnamed", "row",
