@@ -46,7 +46,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "predict": {
         "Options": ("--with", "--abstain", "--window", "--reasons", "--json"),
         "Recordings": (*_DATA, "--stride"),
-        "Recogniser": ("--kinematics", "--classes"),
+        "Recogniser": ("--kinematics", "--classes", "--every-joint"),
         "Output and device": _OUTPUT,
     },
     "ablate": {
