@@ -52,6 +52,9 @@ class DataConfig:
     # Seen classes that a second training, the run's rehearsal, leaves out too: it says how far scores of seen classes
     # are to be lowered, and how much measured motion counts, when unseen classes are asked for (0: no rehearsal).
     rehearse: int = 0
+    # Where prepared clips are kept while a run lasts: memory, or a file under cache/prepared that all processes of a
+    # machine share (`skeleton.mapped`). auto: in a file where they would take more than a quarter of the memory.
+    prepared: Literal["auto", "memory", "file"] = "auto"
 
     def __post_init__(self) -> None:
         within(self, 1, MANY, "num_frames", "num_bodies", "test_views")

@@ -125,13 +125,11 @@ def device() -> Diagnosis:
 
 def memory() -> Diagnosis:
     """The machine's memory, or what this process may have of it."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+    from .parallel import usable_memory
+
+    total = usable_memory()
+    if total is None:
         return Diagnosis("Memory", "ok", "not known on this system", facts={"bytes": None})
-    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
-    if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
-        total = min(total, int(text))
     if total < _LITTLE_MEMORY:
         advice = "train with small batches, --set train.batch_size=8, and a recipe such as nw-ucla-small."
         return Diagnosis("Memory", "missing", _size(total), advice, {"bytes": total})
@@ -264,8 +262,10 @@ def optional_packages(extra: str) -> Diagnosis:
 
 
 def caches(cache: Path) -> Diagnosis:
-    """What lies in the working folder's cache and in the hub's."""
+    """What lies in the working folder's cache, the prepared clips of it, and in the hub's."""
     sizes = {str(cache): _folder_size(cache)}
+    if (prepared := cache / "prepared").is_dir():  # `skeleton.mapped`, which imports torch
+        sizes[str(prepared)] = _folder_size(prepared)
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
 

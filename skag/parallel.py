@@ -6,6 +6,7 @@ They end with the process that started them, also where that one was killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +34,38 @@ BATCHES_PER_JOB = 2
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_memory() -> int | None:
+    """Bytes of memory that this process may have: the machine's, less where a control group (of a container, or of a
+    job on a cluster) or `ulimit -d` sets a limit. None where it cannot be told."""
+    try:
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    limits += _limits_of_groups()
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    return min(limit for limit in limits if limit >= 0)  # -1: none
+
+
+def _limits_of_groups(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Of the control groups that this process is in, and of those around them; of both versions of Linux's."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in groups.read_text().splitlines():
+            _, kinds, group = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            folder, file = (mounted / "memory", "memory.limit_in_bytes") if kinds else (mounted, "memory.max")
+            inner = folder / group.strip("/")
+            for place in [inner, *inner.parents]:
+                if place.is_relative_to(folder):
+                    with contextlib.suppress(OSError, ValueError):  # "max", or not to be seen from a container
+                        found.append(int((place / file).read_text()))
+    return found
 
 
 class Workers:

@@ -136,8 +136,9 @@ def compare_gradients() -> None:
 
 
 def test_without_synchronised_batch_norm_each_part_has_its_own(pair: Pair, described: Path, tiny_store: Path) -> None:
-    """And clips can be mixed, nobody asked, and the run gone on with."""
+    """And clips can be mixed, nobody asked, and the run gone on with; prepared clips lie in one file."""
     settings = (
+        "data.prepared=file",
         "train.batch_size=7",
         "agents.alpha=0",
         "agents.beta=0",
@@ -150,6 +151,7 @@ def test_without_synchronised_batch_norm_each_part_has_its_own(pair: Pair, descr
     assert done.codes == [0, 0], done.stderr
     found = json.loads(done.stdout)
     assert (found["epochs"], found["refreshes"]) == (4, 0)
+    assert len(list((described / "cache" / "prepared").glob("*.clips"))) == 1
     metrics = runs.read_lines(described / "run" / runs.METRICS)
     assert metrics[-1]["loss_cls"] < metrics[0]["loss_cls"] and metrics[0]["loss_mix"] > 0
     last = torch.load(described / "run" / "last.pt", weights_only=True)

@@ -131,6 +131,10 @@ def test_caches_and_disk_are_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "dialogues.h5").write_bytes(b"0" * 5000)
     assert doctor.caches(Path("cache")).facts["cache"] == 5000
+    (tmp_path / "cache" / "prepared").mkdir()
+    (tmp_path / "cache" / "prepared" / "a.clips").write_bytes(b"0" * 2000)
+    found = doctor.caches(Path("cache"))
+    assert found.facts["cache"] == 7000 and "cache/prepared 2 KB" in found.found
     usage = type(shutil.disk_usage("/"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 99, 1))
     assert doctor.disk().found == "1 B" and "make room" in doctor.disk().advice

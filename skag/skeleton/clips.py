@@ -1,9 +1,16 @@
-"""Clips ready for the network: read once from the store, kept in memory, sampled in batches on the device."""
+"""Clips ready for the network: read once from the store, kept in memory or a file, sampled in batches on the device."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +19,18 @@ from torch import Tensor
 
 from ..config import AugmentConfig, DataConfig
 from ..device import send
-from . import preparation, transforms
+from ..errors import DataError
+from ..parallel import usable_memory
+from . import mapped, preparation, transforms
 from .layouts import Layout
+from .store import SkeletonStore
 
 _READ_AT_A_TIME, _FRAMES_AT_A_TIME = 128, 2048  # clips read, padded frames normalised
 TEST_PART = 0.85  # share of the clip that each of several test views sees
+_NOT_OF_THE_FRAMES = {  # fields that say which clips, or what becomes of prepared ones; new fields count as the others
+    "protocol", "stream", "num_frames", "sampling", "bone_confidence", "test_views", "mirror_views", "val_fraction",
+    "unseen", "rehearse", "prepared",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Clips:
     labels: Tensor  # [n], on the device
     widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
     layout: Layout
+    file: mapped.ClipFile | None = None  # that the rows lie in, where they are not in memory
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +55,11 @@ class Clips:
     def device(self) -> torch.device:
         """Where batches arrive."""
         return self.labels.device
+
+    def read_ahead(self, chosen: Tensor) -> None:
+        """Have clips `[N]` read that are wanted next, where they lie in a file; returns at once."""
+        if self.file is not None:
+            self.file.read_ahead(self.first_row[chosen], self.frames[chosen])
 
     def at(self, places: np.ndarray) -> Clips:
         """Some of the clips; the frames are shared."""
@@ -75,31 +95,101 @@ class ClipSource(Protocol):
 
 
 def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: torch.device) -> Clips:
-    """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there."""
+    """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there.
+
+    As `config.prepared` says, the frames of a store's clips wait in memory or in a file, with the same values. Raises
+    `DataError` where there is no room for them.
+    """
+    shape, file = _shape(store, numbers, config), None
+    if isinstance(store, SkeletonStore) and belongs_in_a_file(4 * math.prod(shape), config):
+        file = _file_of(store, config)
+        places, every = store.in_file(numbers), file.frames
+        rows, lengths = file.rows, torch.from_numpy(every[places])
+        first_row = torch.from_numpy((every.cumsum() - every)[places])
+        widths = None if file.widths is None else file.widths[places].tolist()
+    else:
+        rows, lengths, widths = _in_memory(shape, _made(store, numbers, config))
+        first_row = lengths.cumsum(0) - lengths
+    home = device if fits(rows.nbytes, device) else torch.device("cpu")
+    if home.type != "cpu":
+        rows, file = rows.to(home), None
+    return Clips(
+        rows=rows,
+        first_row=first_row.to(home),
+        frames=lengths.to(home),
+        labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+        widths=torch.tensor(widths, device=device) if widths is not None else None,
+        layout=store.layout,
+        file=file,
+    )
+
+
+def belongs_in_a_file(num_bytes: int, config: DataConfig) -> bool:
+    """Whether prepared clips of that size are to lie in a file. By themselves they do where those of all processes
+    that torchrun started on this machine would take more than a quarter of the memory."""
+    if config.prepared != "auto":
+        return config.prepared == "file"
+    total = usable_memory()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return total is not None and num_bytes * processes > total // 4
+
+
+def _file_of(store: SkeletonStore, config: DataConfig) -> mapped.ClipFile:
+    """All clips of a store's file, also of those of which it is a part: runs of any split, seed and choice of classes
+    share them. What comes of a clip does not depend on others."""
+
+    def make() -> tuple[tuple[int, ...], Iterator[tuple[np.ndarray, float | None]]]:
+        every = np.arange(len(whole))
+        return _shape(whole, every, config), _made(whole, every, config)
+
+    with SkeletonStore(store.path) as whole:
+        return mapped.opened(mapped.PREPARED / f"{key(store, config)}.clips", make)
+
+
+def key(store: SkeletonStore, config: DataConfig) -> str:
+    """A hash of all that the prepared clips of a store come from: the recordings, what the configuration does to them,
+    and the code and the kind of processor that do it."""
+    made_of = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_OF_THE_FRAMES}
+    folder = Path(__file__).parent
+    code = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("clips.py", "preparation.py")]
+    machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), sys.byteorder]
+    facts = [store.fingerprint, store.layout.to_json(), made_of, code, machine]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _shape(store: ClipSource, numbers: np.ndarray, config: DataConfig) -> tuple[int, ...]:
+    """Of the rows `[R, M, V, C]` of some clips; there may be fewer, since empty frames are left out."""
+    return int(store.frames[numbers].sum()), config.num_bodies, store.layout.num_joints, 3
+
+
+def _in_memory(
+    shape: tuple[int, ...], clips: Iterator[tuple[np.ndarray, float | None]]
+) -> tuple[Tensor, Tensor, list[float] | None]:
+    """Rows, frames and widths of all clips, as `mapped.opened` has them in a file."""
+    try:
+        rows, end = np.empty(shape, np.float32), 0
+    except MemoryError:
+        needed = f"{4 * math.prod(shape) / 1e9:.1f} GB"
+        raise DataError(f"no memory for {needed} of clips: keep them in a file by --set data.prepared=file.") from None
     frames, widths = [], []
+    for clip, width in clips:
+        rows[end : end + len(clip)] = clip
+        end += len(clip)
+        frames.append(len(clip))
+        widths += [] if width is None else [width]
+    return torch.from_numpy(rows[:end]), torch.tensor(frames), widths or None
+
+
+def _made(store: ClipSource, numbers: np.ndarray, config: DataConfig) -> Iterator[tuple[np.ndarray, float | None]]:
+    """The normalised frames `[T, num_bodies, V, 3]` of the clips, one after another; where joints lie in pixels, with
+    the width of their image."""
     in_pixels = store.layout.dims == 2 and config.pixels
-    most = int(store.frames[numbers].sum())  # empty frames are left out
-    rows, end = np.empty((most, config.num_bodies, store.layout.num_joints, 3), np.float32), 0
     for start in range(0, len(numbers), _READ_AT_A_TIME):
         some = numbers[start : start + _READ_AT_A_TIME]
         recordings = [(store.keypoints(number), store.confidence(number)) for number in some]
         for number, clip in zip(some, _prepared(recordings, store.layout, config), strict=True):
-            places = rows[end : end + len(clip)]
-            places[:, : clip.shape[1]], places[:, clip.shape[1] :] = clip, 0
-            end += len(clip)
-            frames.append(len(clip))
-            if in_pixels:
-                widths.append(_width(places, int(store.widths[number])))
-    lengths, joined = torch.tensor(frames), torch.from_numpy(rows[:end])
-    home = device if fits(joined.nbytes, device) else torch.device("cpu")
-    return Clips(
-        rows=joined.to(home),
-        first_row=(lengths.cumsum(0) - lengths).to(home),
-        frames=lengths.to(home),
-        labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
-        widths=torch.tensor(widths, device=device) if in_pixels else None,
-        layout=store.layout,
-    )
+            whole = _with_absent_bodies(clip, config)
+            yield whole, _width(whole, int(store.widths[number])) if in_pixels else None
 
 
 def _prepared(
@@ -151,6 +241,11 @@ def prepare_clip(
     2-D recordings get their confidence as third coordinate.
     """
     (clip,) = _prepared([(keypoints, confidence)], layout, config)
+    return _with_absent_bodies(clip, config)
+
+
+def _with_absent_bodies(clip: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Frames `[T, at most num_bodies, V, 3]` with as many bodies as the network has, the absent ones zero."""
     bodies = np.zeros((len(clip), config.num_bodies, *clip.shape[2:]), np.float32)
     bodies[:, : clip.shape[1]] = clip
     return bodies
@@ -211,6 +306,8 @@ def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig)
     x = transforms.gather_frames(clips.rows, first, frames, positions)
     if _follows_recording(config):
         x = torch.cat([x, transforms.gather_frames(clips.rows, first, frames, positions, ahead=1)], 1)
+    if clips.file is not None:
+        clips.file.was_read(frames)
     return send(x, clips.device)
 
 
@@ -237,7 +334,8 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
     device = clips.rows.device
     share = 1.0 if num_views == 1 else TEST_PART
     starts = torch.linspace(0, 1 - share, num_views, device=device)
-    for chosen in torch.arange(len(clips), device=device).split(batch_size):
+    parts = torch.arange(len(clips), device=device).split(batch_size)
+    for chosen, following in zip(parts, [*parts[1:], parts[0][:0]], strict=True):
         frames = clips.frames[chosen]
         if config.sampling == "stretch":
             bounds = [(start.expand(len(chosen)), start.expand(len(chosen)) + share) for start in starts]
@@ -248,6 +346,7 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
             every = np.stack([transforms.test_positions(length, *options) for length in lengths], 1)
             positions = list(torch.from_numpy(every).to(device))
         views = [_joints(clips, chosen, position, config) for position in positions]
+        clips.read_ahead(following)
         if config.mirror_views:
             widths = None if clips.widths is None else clips.widths[chosen.to(clips.device)]
             views += [transforms.mirror(view, clips.layout, widths=widths) for view in views]

@@ -67,13 +67,14 @@ def training_batches(
     clips of this process's part (`distributed.part_of`).
     """
     order = epoch_order(clips.labels.cpu(), repeats, balance, generator)
-    for chosen in order.split(batch_size * distributed.size()):
-        if len(chosen) >= 2 * distributed.size():
-            part = distributed.part_of(len(chosen))
-            draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
-            torch.randint(2**62, (1,), generator=generator)  # used by nobody; without it seeds would come to other runs
-            x = augmented(clips, chosen[part], config, augment, draw[part])
-            yield Batch(x, clips.labels[send(chosen, clips.device)])
+    every = [chosen for chosen in order.split(batch_size * distributed.size()) if len(chosen) >= 2 * distributed.size()]
+    for chosen, following in zip(every, [*every[1:], order[:0]], strict=True):
+        part = distributed.part_of(len(chosen))
+        draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
+        torch.randint(2**62, (1,), generator=generator)  # used by nobody; without it seeds would come to other runs
+        x = augmented(clips, chosen[part], config, augment, draw[part])
+        clips.read_ahead(following[distributed.part_of(len(following))])
+        yield Batch(x, clips.labels[send(chosen, clips.device)])
 
 
 def num_batches(clips: int, settings: TrainConfig) -> int:
