@@ -1,6 +1,6 @@
 """What one training step costs: skag's against a plain one, and what each part of the difference is worth.
 
-    python benchmarks/train_step.py [--batch 16] [--device cpu|cuda] [--threads 1] [--variants plain skag ...]
+    python benchmarks/train_step.py [--batch 16] [--device cpu|cuda] [--threads 1] [--variants plain skag ...] [--toy]
 
 NTU RGB+D's shape: 25 joints, 60 classes, 100 frames, two bodies of which the second is absent in 82 % of the clips; the
 published network, all three loss terms, no mixing. Every variant runs in a process of its own, because what an
@@ -14,10 +14,12 @@ ViT-B/32's size (random weights) that trains along. The other variants are skag:
     all-bodies      as "skag", absent bodies computed: the published numbers
     skag-malloc     as "skag", with the C library's allocator as it comes
     plain-kept      as "plain", with the allocator as skag sets it
+    skag-compiled   as "skag", its blocks compiled (train.compile); only where it is named, or on a GPU
 
 On a GPU all of skag is in bf16 and "plain" in float32, and the share of the bf16 rate of the card (a large matrix
 product in the same process) is printed too. Seconds are the fastest step's: processor time on the CPU, where other
-processes share the machine, wall time on a GPU. Writes benchmarks/results/train-step-DEVICE.json.
+processes share the machine, wall time on a GPU. `--toy` makes network and text tower tiny, and traces what is to be
+compiled without generating code, to try the script. Writes benchmarks/results/train-step-DEVICE.json.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from skag.methods.skeleton_agent.network import ModelConfig, NetworkOutput, Reco
 from skag.training.allocator import keep_freed_memory, without_small_caches
 from skag.weights import mend_torchvision
 
-VARIANTS = ("plain", "plain-kept", "skag", "skag-bf16", "all-bodies", "skag-malloc")
+VARIANTS = ("plain", "plain-kept", "skag", "skag-bf16", "all-bodies", "skag-malloc", "skag-compiled")
 AS_IT_COMES = ("plain", "skag-malloc")  # the C library's allocator
 K, V, M, T, D = 60, 25, 2, 100, 512
 SINGLE = 0.82  # share of the clips with one person (NTU RGB+D 60)
@@ -115,12 +117,15 @@ class Plain(Recogniser):
         return NetworkOutput(self.class_head(pooled), constraint, self.embedding_head(pooled))
 
 
-def text_tower() -> nn.Module:
-    """A text tower of ViT-B/32's size with random weights."""
+def text_tower(toy: bool) -> nn.Module:
+    """A text tower of ViT-B/32's size with random weights, or a tiny one."""
     mend_torchvision()
     import logging
 
     import open_clip
+
+    if toy:
+        return open_clip.transformer.TextTransformer(width=64, heads=2, layers=1, output_dim=D)
 
     logging.disable(logging.WARNING)  # that the weights are random is wanted here
     tower = open_clip.create_model("ViT-B-32", pretrained=None)
@@ -128,23 +133,28 @@ def text_tower() -> nn.Module:
     return tower
 
 
-def one(variant: str, batch: int, steps: int, device: torch.device) -> dict:
+def one(variant: str, batch: int, steps: int, device: torch.device, toy: bool) -> dict:
     """Run one variant in this process: seconds and peak memory of a step, multiplications per clip."""
     if variant not in AS_IT_COMES:
         keep_freed_memory()
     torch.manual_seed(0)
     on_gpu, plain = device.type == "cuda", variant.startswith("plain")
-    config = ModelConfig(K, V, M, embedding_dim=D, present_bodies_only=not plain and variant != "all-bodies")
+    shape: dict = {"channels": (16, 16), "strides": (1, 2)} if toy else {}
+    config = ModelConfig(K, V, M, embedding_dim=D, present_bodies_only=not plain and variant != "all-bodies", **shape)
     model = (Plain if plain else Recogniser)(config)
     model.bf16 = variant == "skag-bf16" or (on_gpu and not plain)
     model.critical_joints.copy_(torch.rand(K, V) < 0.3)
     model.to(device)
-    x, labels = torch.randn(batch, M, T, V, 3), torch.randint(0, K, (batch,), device=device)
+    if variant == "skag-compiled":  # as `train.compile` does it
+        torch._dynamo.config.recompile_limit = 64
+        for block in model.blocks:
+            block.compile(dynamic=True, backend="eager" if toy else "inductor")
+    x, labels = torch.randn(batch, M, 16 if toy else T, V, 3), torch.randint(0, K, (batch,), device=device)
     x[: round(SINGLE * batch), 1] = 0
     x = x.to(device)
     parameters = list(model.parameters())
     if plain:
-        tower = text_tower().to(device)
+        tower = text_tower(toy).to(device)
         parameters += tower.parameters()
         text = torch.randint(1, 49000, (K, 77), device=device)
         text[:, -1] = 49407  # the end token, whose place holds the sentence's vector
@@ -155,7 +165,7 @@ def one(variant: str, batch: int, steps: int, device: torch.device) -> dict:
 
     def forward() -> Tensor:
         out = model(x)
-        sentences = tower.encode_text(text[labels]) if plain else text[labels]
+        sentences = getattr(tower, "encode_text", tower)(text[labels]) if plain else text[labels]
         loss = F.cross_entropy(out.class_logits.float(), labels)
         loss = loss + ALPHA * F.cross_entropy(out.constraint_logits.float(), labels)
         return loss + BETA * alignment_loss(out.embedding.float(), sentences, labels)
@@ -179,7 +189,8 @@ def one(variant: str, batch: int, steps: int, device: torch.device) -> dict:
         wall.append(time.perf_counter() - began)
         cpu.append(time.process_time() - used)
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with FlopCounterMode(display=False) as counter:  # last: counting takes memory of its own
+    # Last: counting takes memory of its own, and does not see into what is compiled.
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         loss = forward()
         forward_macs = counter.get_total_flops() / 2
         step(loss)
@@ -217,24 +228,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps, after one that is not")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that the device is made for")
+    parser.add_argument("--toy", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file instead of benchmarks/results/train-step-DEVICE.json")
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)  # the processes this one starts
     args = parser.parse_args()
     device = torch.device(args.device)
     if args.one:
         torch.set_num_threads(args.threads)
-        print(json.dumps(one(args.one, args.batch, args.steps, device)))
+        print(json.dumps(one(args.one, args.batch, args.steps, device, args.toy)))
         return
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))
     }
     environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": str(args.threads)}
     options = ["--batch", args.batch, "--steps", args.steps, "--device", args.device, "--threads", args.threads]
+    options += ["--toy"] if args.toy else []
+    variants = args.variants or [each for each in VARIANTS if args.device == "cuda" or each != "skag-compiled"]
     path = args.out or RESULTS / f"train-step-{args.device}.json"
     found: dict[str, dict] = {}
     print(f"{'variant':<12}{'seconds':>9}{'clips/s':>9}{'peak GiB':>10}{'GMAC/clip':>11}  (forward and backward)")
-    for variant in args.variants:
+    for variant in variants:
         command = [sys.executable, __file__, "--one", variant, *map(str, options)]
         as_it_comes = variant in AS_IT_COMES
         own = environment if as_it_comes else without_small_caches(environment)
