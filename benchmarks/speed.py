@@ -185,7 +185,7 @@ def predict(args: argparse.Namespace) -> dict[str, Any]:
     plain = [spent(lambda clip=clip: recogniser.predict(clip, evidence=False), device) for clip in recordings]
     evidence = [spent(lambda clip=clip: recogniser.predict(clip), device) for clip in recordings]
     live, silent, answers = recogniser.stream(30.0), [], []
-    for clip in recordings:
+    for clip in recordings * (10 if args.toy else 1):  # short clips fill no window of two seconds
         for frame in np.swapaxes(clip, 0, 1):
             began = clock(device)
             answered = live.push(frame) is not None
