@@ -12,7 +12,7 @@ import torch
 from skag.errors import ModelError
 from skag.lm import generate as generation
 from skag.lm.causal import CausalModel
-from skag.lm.generate import BySchema, answer_freely, choose, generate, guide
+from skag.lm.generate import ByCandidates, BySchema, answer_freely, choose, generate, guide
 from skag.lm.prompts import Inputs, assemble, compose, forward
 from skag.lm.score import Candidates, candidate_log_likelihoods
 
@@ -60,6 +60,15 @@ def test_an_answer_does_not_depend_on_its_neighbours(model: CausalModel) -> None
             alone = Inputs(*(getattr(together, name)[n : n + 1, there]
                              for name in ("embeds", "mask", "positions", "targets")))  # fmt: skip
             assert generate(model, alone, max_tokens=5, temperature=temperature, seeds=[seeds[n]]) == [answers[n]]
+
+
+def test_answers_are_those_of_transformers_own_loop(model: CausalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix, rules = inputs(model, 4), [None, *[ByCandidates(Candidates.of(model, NAMES), 3)] * 3]
+    for options in ({}, {"temperature": 1.0}, {"rules": rules}, {"max_tokens": [2, 6, 1, 4]}):
+        own = generate(model, prefix, **({"max_tokens": 6} | options))
+        with monkeypatch.context() as patched:
+            patched.setattr(CausalModel, "attends", lambda *a: False)
+            assert generate(model, prefix, **({"max_tokens": 6} | options)) == own
 
 
 def test_draws_follow_the_softmax(model: CausalModel) -> None:
@@ -138,15 +147,6 @@ def test_the_real_model_answers_by_a_schema() -> None:
         told = json.loads(answered.text)
         assert set(told) == {"joints"} and 1 <= len(told["joints"]) <= 4
         assert all(1 <= joint <= 20 for joint in told["joints"])
-
-
-def test_a_list_of_numbers_from_a_range_has_an_end() -> None:
-    joint = {"type": "integer", "minimum": 3, "maximum": 5}
-    lists = {"free": {"type": "array", "items": joint}, "bound": {"type": "array", "items": joint, "maxItems": 2}}
-    schema = {"type": "object", "properties": lists | {"words": {"type": "array", "items": {"type": "string"}}}}
-    found = generation._ending(schema)["properties"]
-    assert found["free"]["maxItems"] == 3 and found["bound"]["maxItems"] == 2 and "maxItems" not in found["words"]
-    assert "maxItems" not in lists["free"]
 
 
 @needs_smollm2()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Backend", "BackendDown", "Message", "OllamaBackend", "OpenAIBackend", "Patience", "Price", "Topic",
-    "open_backend", "open_fallback", "pull_model", "takes_schema",
+    "holds_exactly", "open_backend", "open_fallback", "pull_model", "takes_schema",
 ]  # fmt: skip
 
 
@@ -141,3 +141,8 @@ def takes_schema(identity: dict) -> bool:
     """Whether a JSON schema is sent to the backend of this identity; others would ignore or refuse it."""
     name = identity.get("backend")
     return name in ("ollama", "local") or (name in PROVIDERS and "schema" not in PROVIDERS[name].lacks)
+
+
+def holds_exactly(identity: dict) -> bool:
+    """Whether the backend of this identity holds a model to every keyword of a schema while it writes."""
+    return identity.get("backend") == "local"

@@ -1,7 +1,7 @@
 """`local/NAME`: a base model inside this process answers; no server. `skag.lm.names` says what NAME can be.
 
-Questions that wait at the same time are answered as one batch. What the weights are goes into every question's key,
-and is told without loading them.
+Questions that wait at the same time are answered as one batch, and what was read of a conversation is not read again
+for its next question. What the weights are goes into every question's key, and is told without loading them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from .base import CUT, IMPORTING, Answer, BackendDown, Message, Price, Topic, de
 
 if TYPE_CHECKING:
     from ..lm.causal import CausalModel, Precision
+    from ..lm.reuse import Kept
 
-MAX_TOKENS = 512  # of an answer; the longest one asked for has about 300
+MAX_TOKENS = 512  # of an answer that no schema ends; the longest one asked for has about 300
 MAX_TOKENS_THINKING = 4096
 TEMPERATURE = 0.7  # where a seed is given and no temperature: without chance a seed would change nothing
 GATHER = 0.1  # seconds without a further question before a batch is begun
+LATE = 0.2, 2.0  # as many questions as last time are waited for: this share of its time, and no more seconds
 AT_ONCE = 16  # questions in a batch
 
 
@@ -52,6 +54,7 @@ class LocalBackend:
     _waiting: list[_Question] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held by whoever answers for all
+    _last: tuple[int, float] = field(default=(1, 0.0), repr=False)  # questions of the last batch, and its seconds
 
     @property
     def spec(self) -> str:
@@ -109,6 +112,12 @@ class LocalBackend:
             raise BackendDown(str(error)) from None
 
     @cached_property
+    def _kept(self) -> Kept:
+        from ..lm.reuse import Kept
+
+        return Kept()
+
+    @cached_property
     def _guide(self) -> Any:
         from ..lm.generate import guide
 
@@ -130,8 +139,11 @@ class LocalBackend:
 
     def _batch(self, first: _Question) -> list[_Question]:
         """The questions to answer now: `first`, and those that others have come with."""
-        seen = 0
-        while (count := len(self._waiting)) > seen and count < AT_ONCE:
+        seen, expected, share = 0, *self._last
+        until = time.monotonic() + min(share * LATE[0], LATE[1])
+        while (count := len(self._waiting)) < AT_ONCE and (
+            count > seen or (count < expected and time.monotonic() < until)
+        ):
             seen = count
             time.sleep(GATHER)
         with self._lock:
@@ -150,6 +162,7 @@ class LocalBackend:
             self._fail(batch, BackendDown(str(error)))
         except (RuntimeError, MemoryError) as error:  # of PyTorch; out of memory among them
             full = isinstance(error, MemoryError) or "out of memory" in str(error)
+            self._kept.forget()
             step = "ask fewer questions at a time with --jobs 1, or take a smaller model" if full else "try again"
             self._fail(batch, BackendError(f"{self.spec} failed ({line(error)}): {step}."))
         except BaseException as error:
@@ -163,24 +176,23 @@ class LocalBackend:
 
     def _answer_together(self, batch: list[_Question]) -> None:
         model = self._loaded
-        from ..lm.generate import BySchema, generate
-        from ..lm.prompts import assemble
+        from ..lm.generate import BySchema, reply
 
-        texts = [model.converse(question.messages, enable_thinking=self.think) for question in batch]
-        tokens = [len(model.encode(text, first=True)) for text in texts]
-        fitting = []
-        for question, text, count in zip(batch, texts, tokens, strict=True):
-            if count + self._limit > model.context:
+        fitting: list[tuple[_Question, list[int], int]] = []  # with the tokens of the conversation, and the limit
+        for question in batch:
+            tokens = model.encode(model.converse(question.messages, enable_thinking=self.think), first=True)
+            if len(tokens) + self._limit > model.context:
                 question.error = self._too_long(model.context)
             else:
-                fitting.append((question, text, count))
+                fitting.append((question, tokens, self._most_tokens(question, model.context - len(tokens))))
         if not fitting:
             return
         start = time.monotonic()
-        answers = generate(
+        answers = reply(
             model,
-            assemble(model, [[text] for _, text, _ in fitting]),
-            max_tokens=self._limit,
+            [tokens for _, tokens, _ in fitting],
+            self._kept,
+            max_tokens=[limit for _, _, limit in fitting],
             temperature=self._temperature,
             seeds=[self.options.get("seed", 0)] * len(fitting),
             rules=[
@@ -188,15 +200,23 @@ class LocalBackend:
                 for question, _, _ in fitting
             ],
         )
-        seconds = (time.monotonic() - start) / len(fitting)
-        for (question, _, count), answered in zip(fitting, answers, strict=True):
+        passed = time.monotonic() - start
+        self._last, seconds = (len(fitting), passed), passed / len(fitting)
+        for (question, tokens, _), answered in zip(fitting, answers, strict=True):
             text, thoughts = without_thoughts(answered.text, None)
             details: dict[str, Any] = {"done_reason": "stop" if answered.finished else "length", "batch": len(fitting)}
             details["device"] = self._device
             if self.price:
-                details |= self.price.cost(count, len(answered.tokens))
+                details |= self.price.cost(len(tokens), len(answered.tokens))
             refused = CUT if not answered.finished else declined(text) if text else "it is empty"
-            question.answer = Answer(text, thoughts, count, len(answered.tokens), seconds, details, refused)
+            question.answer = Answer(text, thoughts, len(tokens), len(answered.tokens), seconds, details, refused)
+
+    def _most_tokens(self, question: _Question, room: int) -> int:
+        """Of an answer: what its schema can need, so that none is cut; where that sets no end, the usual limit."""
+        from ..lm.grammar import longest
+
+        needed = None if question.schema is None else longest(question.schema)
+        return self._limit if needed is None else min(needed + 1, room)
 
     def _too_long(self, context: int) -> BackendError:
         return BackendError(

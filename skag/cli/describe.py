@@ -93,8 +93,13 @@ def describe(
     ] = None,
     think: Annotated[bool, typer.Option("--think", help="Let a thinking model think before it answers.")] = False,
     structured: Annotated[
-        bool, typer.Option("--structured", help="Have the server hold the model to a JSON schema, where it can.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--structured/--no-structured",
+            help="Have the model held to a JSON schema, where it can be.  [default: with local/NAME]",
+            show_default=False,
+        ),
+    ] = None,
     pull: Annotated[bool, typer.Option("--pull", help="Have Ollama fetch the model, if it lacks it.")] = False,
     price_in: Annotated[
         float | None, typer.Option("--price-in", min=0, help="Price of a million tokens sent, to sum up the cost.")

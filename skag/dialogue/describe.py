@@ -57,7 +57,7 @@ def describe(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     fallback: Respondent | None = None,
-    structured: bool = False,
+    structured: bool | None = None,
 ) -> DescribeReport:
     """Ask the rounds before training of every class, `jobs` classes at a time.
 

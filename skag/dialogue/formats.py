@@ -49,6 +49,7 @@ class Format:
     read: Callable[[str, Layout], object] | None = None  # raises `FormatProblem`; None: it must only say something
     mend: Callable[[str, Layout], tuple[str, str] | None] | None = None  # (text to use, what was done)
     properties: Callable[[Layout], dict[str, Any]] | None = None  # of the JSON object that says the same
+    exact: Callable[[Layout], dict[str, Any]] | None = None  # the same with all limits, of which not all servers know
     write: Callable[[dict[str, Any]], str] | None = None  # such an object as text
     names_joints: bool = False  # it can only be checked by a list of joints
 
@@ -70,9 +71,13 @@ class Format:
             return None
         return found
 
-    def schema(self, layout: Layout) -> dict[str, Any] | None:
-        """The JSON schema of an answer; None for free text."""
-        return None if self.properties is None else _object(**self.properties(layout))
+    def schema(self, layout: Layout, exact: bool = False) -> dict[str, Any] | None:
+        """The JSON schema of an answer; None for free text.
+
+        All that keeps to the `exact` one fits the format. Its keywords are those of `skag.lm.grammar`.
+        """
+        properties = self.exact if exact and self.exact is not None else self.properties
+        return None if properties is None else _object(**properties(layout))
 
     def as_text(self, answer: str) -> str | None:
         """An answer by the schema, as the plain text that was asked for; None for anything else."""
@@ -292,16 +297,42 @@ def _numbers_properties(layout: Layout) -> dict[str, Any]:
     return {"joints": {"type": "array", "items": joint, "minItems": 1}}
 
 
-def _lines_properties(layout: Layout) -> dict[str, Any]:
+def _exact_numbers(layout: Layout) -> dict[str, Any]:
+    return {"joints": {**_numbers_properties(layout)["joints"], "uniqueItems": True}}
+
+
+def _lines_properties(layout: Layout, **movement: Any) -> dict[str, Any]:
     line = _object(
         joint={"type": "string", "enum": layout.numbered().split("\n")},
-        movement={"type": "string"},
+        movement={"type": "string", **movement},
     )
     return {"joints": {"type": "array", "items": line, "minItems": 1, "maxItems": MAX_JOINTS}}
 
 
-def _parts_properties(layout: Layout) -> dict[str, Any]:
-    return {part: {"type": "string"} for part in BODY_PARTS}
+def _exact_lines(layout: Layout) -> dict[str, Any]:
+    return {"joints": {**_lines_properties(layout, **_PHRASE)["joints"], "uniqueItems": True}}
+
+
+def _parts_properties(layout: Layout, **words: Any) -> dict[str, Any]:
+    return {part: {"type": "string", **words} for part in BODY_PARTS}
+
+
+# Letters and signs beyond ASCII without the spaces among them; a character takes up to three bytes.
+_OTHER = "\u00a1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u2fff\u3001-\ud7ff"
+_WORD = f"[A-Za-z0-9,.;:'()/%+{_OTHER}-]{{1,16}}"  # of prose: a small model would write move_right_hand_up
+# What a joint or a part of the body does: at most 20 words. A model that knows no end would go on for ever.
+_PHRASE = {"pattern": f"^{_WORD}(?: {_WORD}){{0,19}}$", "maxLength": 339}
+# One sentence of which `token_bound` counts at most `MAX_TOKENS` tokens: three words, pieces that are a token each,
+# other letters of up to three bytes that count as four, a full stop. No digits, and so no numbers of joints.
+_SENTENCE = {
+    "maxLength": 480,
+    "x-pieces": {
+        "first": "[A-Za-z]{1,18} [A-Za-z]{1,18} [A-Za-z]{1,18}",
+        "parts": {" ?[A-Za-z]{1,6}|[,;:'\\-]": 1, f" ?[{_OTHER}]": 4},
+        "last": "\\.",
+        "most": MAX_TOKENS - 10,  # 3 * 3 of the words, and the full stop
+    },
+}
 
 
 def _parts_text(found: dict[str, Any]) -> str:
@@ -333,17 +364,22 @@ def _a(kind: type, value: Any) -> Any:
 
 FREE_TEXT = Format()  # read by people, and by language models as history
 JOINT_NUMBERS = Format(
-    read_joint_numbers, _repair_numbers, _numbers_properties, _numbers_text, names_joints=True
+    read_joint_numbers, _repair_numbers, _numbers_properties, _exact_numbers, _numbers_text, names_joints=True
 )  # `8, 12, 24`
 JOINT_MOVEMENTS = Format(
-    read_critical_joints, _repair_lines, _lines_properties, _lines_text, names_joints=True
+    read_critical_joints, _repair_lines, _lines_properties, _exact_lines, _lines_text, names_joints=True
 )  # `12-right hand: moves forward and up`, one line per joint
 PARTS = Format(
-    lambda text, layout: read_body_parts(text), _repair_parts, _parts_properties, _parts_text
+    lambda text, layout: read_body_parts(text),
+    _repair_parts,
+    _parts_properties,
+    lambda layout: _parts_properties(layout, **_PHRASE),
+    _parts_text,
 )  # `head: tilts back slightly`, a line for each of the six parts
 SENTENCE = Format(
     _read_sentence,
     _repair_sentence,
     lambda layout: {"sentence": {"type": "string"}},
+    lambda layout: {"sentence": {"type": "string", **_SENTENCE}},
     lambda found: _words(found["sentence"]),
 )  # one plain sentence that a text encoder reads to its end

@@ -16,7 +16,7 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from ..backends import Answer, Backend, BackendDown, Message, Topic, takes_schema
+from ..backends import Answer, Backend, BackendDown, Message, Topic, holds_exactly, takes_schema
 from ..errors import BackendError
 from ..skeleton.layouts import Layout
 from .exchanges import Exchange, Usage, exchange_key, spec_of
@@ -92,7 +92,8 @@ class Interview:
     label_set: str
     progress: Callable[[], None] | None = None  # called after every round that is answered
     fallback: Respondent | None = None  # asked what the first one refuses, or answers unusably
-    structured: bool = False  # ask servers to hold the model to a JSON schema
+    # Have the model held to a JSON schema; None: where that is certain to make an answer fit.
+    structured: bool | None = None
     jobs: int = 1  # questions asked at the same time
     anew: int = 0  # times that questions are put anew whose answers in the store cannot be used
     budget: int | None = None  # questions that may be put, to the store or a backend, those put again included
@@ -288,7 +289,9 @@ class Interview:
             raise
 
     def _schema(self, identity: dict, form: Format) -> dict | None:
-        return form.schema(self.layout) if self.structured and takes_schema(identity) else None
+        exact = holds_exactly(identity)
+        structured = exact if self.structured is None else self.structured
+        return form.schema(self.layout, exact) if structured and takes_schema(identity) else None
 
     def _counted(self, exchange: Exchange, asked: bool) -> Exchange:
         with self._lock:

@@ -64,7 +64,7 @@ def replay(
     prompts: Prompts,
     *,
     fallback: Respondent | None = None,
-    structured: bool = False,
+    structured: bool | None = None,
 ) -> DescribeReport:
     """The rounds before training of all classes from the store alone, by the one identity that answered most of them.
 

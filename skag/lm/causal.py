@@ -56,6 +56,16 @@ class CausalModel:
         """The most tokens of prompt and answer together."""
         return int(getattr(self.config, "max_position_embeddings", 0) or 1 << 20)
 
+    def attends(self, longest: int = 0) -> bool:
+        """Whether the network is attention alone, with no window of fewer than `longest` tokens: it needs nothing but
+        keys and values to go on, and sees all that a mask lets it see."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = set(getattr(self.config, "layer_types", None) or ["full_attention"])
+        is_attention = getattr(self.config, "num_attention_heads", None) is not None
+        return (
+            is_attention and kinds <= {"full_attention", "sliding_attention"} and (window is None or longest < window)
+        )
+
     def words(self) -> Any:
         """The word vectors `[V, D]`, frozen: what LLM-AR's codes are drawn to."""
         return self.base.get_input_embeddings().weight.detach()

@@ -1,4 +1,4 @@
-"""Answers of a base model: free, or held to candidates or to a JSON schema. Built on transformers' `generate`.
+"""Answers of a base model: free, or held to candidates or to a JSON schema.
 
 Chance is drawn for every prompt by itself, from its own seed: what a prompt is answered does not depend on which
 others are answered with it, but for rounding.
@@ -6,11 +6,10 @@ others are answered with it, but for rounding.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +18,10 @@ from torch import Tensor
 from ..errors import ModelError
 from ..weights import one_line
 from .causal import CausalModel
-from .prompts import Inputs, matched
+from .grammar import grammar
+from .prompts import Inputs, assemble, matched
+from .reuse import Begun, Kept, begin
 from .score import Candidates
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,10 @@ class BySchema:
     """The answer is JSON by a schema, by llguidance. Raises `ModelError` where that is missing or knows better."""
 
     def __init__(self, tokeniser: Any, schema: dict) -> None:
-        """`tokeniser` is llguidance's, of `guide`."""
+        """`tokeniser` is llguidance's, of `guide`; keywords of `schema` are those of `skag.lm.grammar` too."""
         from llguidance import LLMatcher
 
-        style: JsonCompileOptions = {
-            "whitespace_flexible": False,
-            "item_separator": ", ",
-            "key_separator": ": ",
-        }  # as Python writes it
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_ending(schema)), overrides=style)
-        self._matcher = LLMatcher(tokeniser, grammar, log_level=0)
+        self._matcher = LLMatcher(tokeniser, grammar(schema), log_level=0)
         self._seen = 0
         self._check()
 
@@ -81,20 +73,6 @@ class BySchema:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise ModelError(f"an answer cannot be held to this JSON schema ({one_line(self._matcher.get_error())}).")
-
-
-def _ending(schema: Any) -> Any:
-    """The schema with an end to its lists of whole numbers from a range, which a small model would go on and on with:
-    they hold no more than there are numbers in the range."""
-    if isinstance(schema, list):
-        return [_ending(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    schema = {name: _ending(part) for name, part in schema.items()}
-    items = schema.get("items")
-    if schema.get("type") == "array" and isinstance(items, dict) and {"minimum", "maximum"} <= items.keys():
-        schema.setdefault("maxItems", items["maximum"] - items["minimum"] + 1)
-    return schema
 
 
 def guide(model: CausalModel) -> Any:
@@ -115,7 +93,7 @@ def generate(
     model: CausalModel,
     prefix: Inputs,
     *,
-    max_tokens: int,
+    max_tokens: int | Sequence[int],
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
     rules: Sequence[Rule | None] | None = None,
@@ -123,29 +101,39 @@ def generate(
 ) -> list[Answered]:
     """An answer to each prompt, whose padding is on the left; greedy at temperature 0.
 
-    `seeds` and `rules` are those of each prompt. `stopped` is asked between tokens whether to leave off.
+    `seeds` and `rules` are those of each prompt, `max_tokens` of all or of each. `stopped` is asked between tokens
+    whether to leave off.
     """
-    from transformers import LogitsProcessorList, StoppingCriteriaList
-
-    if len(prefix.mask) > 1 and not bool(prefix.mask[:, -1].all()):
+    num = len(prefix.mask)
+    if num > 1 and not bool(prefix.mask[:, -1].all()):
         raise ValueError("prompts to be answered are padded on the left")
-    processors = LogitsProcessorList()
-    if rules is not None:
-        processors.append(_Hold(rules))
-    if temperature > 0:
-        processors.append(_Draw(temperature, seeds or range(len(prefix.mask)), model.device))
-    criteria = StoppingCriteriaList()
-    if stopped is not None:
-        criteria.append(lambda tokens, logits, **_: torch.full((len(tokens),), bool(stopped()), device=tokens.device))
-    with torch.inference_mode(), _greedy(model):
-        found = model.base.generate(
-            inputs_embeds=prefix.embeds,
-            attention_mask=prefix.mask,
-            max_new_tokens=max_tokens,
-            logits_processor=processors,
-            stopping_criteria=criteria,
-        )
-    return [_answered(model, row) for row in found.tolist()]
+    limits = [max_tokens] * num if isinstance(max_tokens, int) else max_tokens
+    choose_next = _Choice(rules or [None] * num, temperature, seeds or range(num))
+    with torch.inference_mode():
+        if not model.attends():
+            return _by_transformers(model, prefix, limits, choose_next, stopped)
+        return _continue(model, begin(model, prefix), limits, choose_next, stopped)
+
+
+def reply(
+    model: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    kept: Kept,
+    *,
+    max_tokens: Sequence[int],
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    rules: Sequence[Rule | None] | None = None,
+) -> list[Answered]:
+    """As `generate`, for prompts that are tokens: what `kept` has read of them is not read again, and it keeps what is
+    read now."""
+    longest = max(len(tokens) + limit for tokens, limit in zip(prompts, max_tokens, strict=True))
+    if not model.attends(longest):
+        prefix = assemble(model, [[list(tokens)] for tokens in prompts])
+        return generate(model, prefix, max_tokens=max_tokens, temperature=temperature, seeds=seeds, rules=rules)
+    choose_next = _Choice(rules or [None] * len(prompts), temperature, seeds or range(len(prompts)))
+    with torch.inference_mode():
+        return _continue(model, kept.begin(model, prompts), max_tokens, choose_next, keep=(kept, prompts))
 
 
 def choose(model: CausalModel, prefix: Inputs, candidates: Candidates) -> list[int]:
@@ -165,6 +153,64 @@ def answer_freely(
     """What each prompt is answered with no rule, as one of `names`, None where it is none; and the share of None."""
     found = [matched(answer.text, names) for answer in generate(model, prefix, max_tokens=max_tokens)]
     return found, found.count(None) / len(found)
+
+
+def _continue(
+    model: CausalModel,
+    begun: Begun,
+    limits: Sequence[int],
+    choose_next: _Choice,
+    stopped: Callable[[], bool] | None = None,
+    keep: tuple[Kept, Sequence[Sequence[int]]] | None = None,
+) -> list[Answered]:
+    """Token after token; a row that has ended takes no further part, and is kept."""
+    given: list[list[int]] = [[] for _ in limits]
+    rows = list(range(len(limits)))
+    while rows:
+        tokens = choose_next(rows, [given[n] for n in rows], begun.logits).argmax(-1)
+        over = stopped is not None and stopped()
+        going = []
+        for place, (n, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+            if not over and token not in model.ends and len(given[n]) + 1 < limits[n]:
+                going.append(place)
+            elif keep is not None:
+                keep[0].add([*keep[1][n], *given[n]], begun.row(place))
+            given[n].append(token)
+        rows = [rows[place] for place in going]
+        if not rows:
+            break
+        if len(going) < len(tokens):
+            begun.keep(going)
+        begun.advance(model, tokens[torch.tensor(going, device=tokens.device)])
+    return [_answered(model, tokens) for tokens in given]
+
+
+def _by_transformers(
+    model: CausalModel,
+    prefix: Inputs,
+    limits: Sequence[int],
+    choose_next: _Choice,
+    stopped: Callable[[], bool] | None,
+) -> list[Answered]:
+    """The same by transformers' own loop, for networks that remember more than keys and values."""
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+
+    def process(tokens: Tensor, logits: Tensor) -> Tensor:
+        given = [_before_ends(model, row) for row in tokens.tolist()]
+        return choose_next(range(len(given)), given, logits)
+
+    criteria = StoppingCriteriaList()
+    if stopped is not None:
+        criteria.append(lambda tokens, logits, **_: torch.full((len(tokens),), bool(stopped()), device=tokens.device))
+    with _greedy(model):
+        found = model.base.generate(
+            inputs_embeds=prefix.embeds,
+            attention_mask=prefix.mask,
+            max_new_tokens=max(limits),
+            logits_processor=LogitsProcessorList([process]),
+            stopping_criteria=criteria,
+        )
+    return [_answered(model, row[:limit]) for row, limit in zip(found.tolist(), limits, strict=True)]
 
 
 @contextmanager
@@ -190,40 +236,39 @@ def _greedy(model: CausalModel) -> Iterator[None]:
 
 
 def _answered(model: CausalModel, row: list[int]) -> Answered:
-    end = next((number for number, token in enumerate(row) if token in model.ends), None)
-    tokens = tuple(row[:end])
-    return Answered(model.decode(tokens), tokens, end is not None)
+    tokens = tuple(_before_ends(model, row))
+    return Answered(model.decode(tokens), tokens, len(tokens) < len(row))
+
+
+def _before_ends(model: CausalModel, row: list[int]) -> list[int]:
+    return row[: next((number for number, token in enumerate(row) if token in model.ends), None)]
 
 
 def _before_end(model: CausalModel, tokens: tuple[int, ...]) -> tuple[int, ...]:
     return tokens[:-1] if tokens[-1] in model.ends else tokens
 
 
-class _Hold:
-    """A logits processor: tokens that a prompt's rule does not allow are out."""
+class _Choice:
+    """Logits of which the largest is the next token: those that a row's rule forbids are out, and where chance has a
+    say, the largest of logits / temperature + Gumbel noise is a draw from the softmax."""
 
-    def __init__(self, rules: Sequence[Rule | None]) -> None:
-        self._rules = rules
-        self._over = [False] * len(rules)
-
-    def __call__(self, tokens: Tensor, logits_NV: Tensor) -> Tensor:
-        out = torch.full_like(logits_NV, -torch.inf)
-        for n, (rule, given) in enumerate(zip(self._rules, tokens.tolist(), strict=True)):
-            if rule is None or self._over[n]:
-                out[n] = logits_NV[n]
-                continue
-            allowed = torch.as_tensor(np.asarray(rule.allowed(given)), device=logits_NV.device)
-            out[n, allowed] = logits_NV[n, allowed]
-        return out
-
-
-class _Draw:
-    """A logits processor: the largest of logits / temperature + Gumbel noise is a draw from the softmax."""
-
-    def __init__(self, temperature: float, seeds: Sequence[int], device: torch.device) -> None:
-        self._temperature = temperature
+    def __init__(self, rules: Sequence[Rule | None], temperature: float, seeds: Sequence[int]) -> None:
+        self._rules, self._temperature = rules, temperature
         self._chances = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same on any device
 
-    def __call__(self, tokens: Tensor, logits_NV: Tensor) -> Tensor:
-        noise = [torch.empty(logits_NV.shape[1]).exponential_(generator=chance) for chance in self._chances]
+    def __call__(self, rows: Sequence[int], given: Sequence[Sequence[int]], logits_NV: Tensor) -> Tensor:
+        """`rows` are the numbers of the prompts that are left, `given` their tokens so far."""
+        if any(self._rules[n] is not None for n in rows):
+            logits_NV = torch.stack([self._held(n, *each) for n, *each in zip(rows, given, logits_NV, strict=True)])
+        if self._temperature <= 0:
+            return logits_NV
+        size = logits_NV.shape[1]
+        noise = [torch.empty(size).exponential_(generator=self._chances[n]) for n in rows]
         return logits_NV.float() / self._temperature - torch.stack(noise).log().to(logits_NV.device)
+
+    def _held(self, n: int, given: Sequence[int], logits_V: Tensor) -> Tensor:
+        rule = self._rules[n]
+        if rule is None:
+            return logits_V
+        allowed = torch.as_tensor(np.asarray(rule.allowed(given)), device=logits_V.device)
+        return torch.full_like(logits_V, -torch.inf).index_copy(0, allowed, logits_V[allowed])

@@ -18,7 +18,7 @@ from torch.nn import functional
 from .causal import CausalModel
 
 IGNORE = -100  # where nothing is to be learned
-Part = str | Tensor
+Part = str | Tensor | list[int]  # text, vectors, or tokens, which are taken as they are
 _SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -99,6 +99,10 @@ def _row(model: CausalModel, prompt: Sequence[Part], answer: str | None) -> tupl
             tokens = model.encode(part, first=number == 0)
             parts.append(tokens)
             length += len(tokens)
+            continue
+        if isinstance(part, list):
+            parts.append(part)
+            length += len(part)
             continue
         if part.dim() != 2 or part.shape[1] != model.width:
             raise ValueError(f"vectors {tuple(part.shape)} in a prompt for word vectors of width {model.width}")

@@ -106,14 +106,9 @@ def _normalised(scores_NK: Tensor, candidates: Candidates, by_token: bool) -> Te
 
 
 def _takes_tree(model: CausalModel, prefix: Inputs, candidates: Candidates) -> bool:
-    """Whether the network sees all that a mask lets it see: it has attention alone, and no window that is too short."""
-    config = model.config
+    """Whether the network sees all that a mask lets it see."""
     longest = prefix.embeds.shape[1] + max(map(len, candidates.tokens))
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if not kinds <= {"full_attention", "sliding_attention"}:
-        return False
-    return config._attn_implementation in ("sdpa", "eager") and (window is None or longest < window)
+    return model.attends(longest) and model.config._attn_implementation in ("sdpa", "eager")
 
 
 def _prefix(model: CausalModel, prefix: Inputs) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:

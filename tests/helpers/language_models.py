@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from skag.dialogue.prompts import prompt_folder
 from skag.hub import quiet
 from skag.lm.causal import CausalModel, import_transformers, load_causal
 from skag.lm.names import embedded
+from skag.methods.skeleton_agent.script import SCRIPT
+from skag.skeleton.layouts import load_layout
 
 NAMES = ("drink water", "eat meal", "brush teeth", "brush hair", "sit down", "stand up", "wave")
 _OTHERS = "the action is of a person in from list answer given sequence tokens predict { } . , : one two"
@@ -53,6 +56,38 @@ def tiny_folder(folder: Path, *, bos: bool = False, seed: int = 0, words: str = 
 def tiny(folder: Path, **changes: object) -> CausalModel:
     """The model of `tiny_folder`, loaded."""
     return load_causal(str(tiny_folder(folder, **changes)))
+
+
+def talking_folder(folder: Path, *, seed: int = 0) -> Path:
+    """As `tiny_folder`, with a tokeniser of bytes and pieces of words, which can write anything, and a chat template
+    that marks the turns."""
+    transformers = import_transformers()
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokeniser = Tokenizer(models.BPE())
+    tokeniser.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokeniser.decoder = decoders.ByteLevel()
+    marks = ["<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
+    words = [path.read_text() for path in sorted(prompt_folder(SCRIPT).glob("*.txt"))]
+    tokeniser.train_from_iterator([*words, *NAMES, *load_layout("kinect-v1").joints], trainer)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokeniser, eos_token=marks[1])
+    fast.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] + '\n' + m['content'] }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    )
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(tokeniser.get_vocab()), max_position_embeddings=16384, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=fast.eos_token_id, pad_token_id=None, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    network = transformers.LlamaForCausalLM(config)
+    with quiet():
+        network.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
 
 
 def edit_config(folder: Path, **values: object) -> None:
