@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from skag.errors import ModelError
 from skag.hub import quiet
 from skag.lm import gguf as gguf_files
-from skag.lm.causal import fits, import_transformers, load_causal
+from skag.lm.causal import _in_4bit, fits, import_transformers, load_causal
 from skag.lm.names import embedded, locate
 from skag.lm.prompts import answer_loss, assemble, compose
 from skag.lm.score import Candidates, candidate_log_likelihoods, naive_log_likelihoods
@@ -153,9 +155,42 @@ def test_random_weights_are_drawn_from_the_seed(tmp_path: Path) -> None:
     assert one.std() == pytest.approx(0.2, rel=0.1)  # the config's initializer_range
 
 
-def test_four_bits_need_cuda(tmp_path: Path) -> None:
+def test_four_bits_need_cuda_and_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tiny_folder(tmp_path))
     with pytest.raises(ModelError, match="CUDA"):
-        load_causal(str(tiny_folder(tmp_path)), quantisation="4bit")
+        load_causal(folder, quantisation="4bit")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes") as caught:
+        load_causal(folder, quantisation="4bit", device="cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_in_four_bits_are_all_linear_layers_but_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for bitsandbytes: which layers are taken, with which settings, and that the weights go along."""
+
+    class Linear4bit(torch.nn.Linear):
+        def __init__(self, wide: int, narrow: int, bias: bool, **settings: object) -> None:
+            super().__init__(wide, narrow, bias)
+            self.settings = settings
+
+    class Params4bit(torch.nn.Parameter):
+        def __new__(cls, data: torch.Tensor, requires_grad: bool, **settings: object) -> Params4bit:
+            made = super().__new__(cls, data, requires_grad)
+            made.settings = settings
+            return made
+
+    nn = SimpleNamespace(Linear4bit=Linear4bit, Params4bit=Params4bit)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(nn=nn))
+    plain = load_causal(str(tiny_folder(tmp_path))).network
+    before = {name: weight.clone() for name, weight in plain.named_parameters()}
+    network = _in_4bit(plain, torch.float32, "cpu")
+    kinds = {name: type(module) for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert {name for name, kind in kinds.items() if kind is not Linear4bit} == {"lm_head"} and len(kinds) == 15
+    for name, module in network.named_modules():
+        if isinstance(module, Linear4bit):
+            assert module.settings == {"compute_dtype": torch.float32, "quant_type": "nf4"}
+            assert torch.equal(module.weight, before[f"{name}.weight"]) and not module.weight.requires_grad
+    assert network.is_loaded_in_4bit
 
 
 def test_missing_packages_are_one_line(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import threading
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from skag.backends import BackendDown, Topic, open_backend, takes_schema
 from skag.backends import local as local_backend
 from skag.backends.local import LocalBackend
+from skag.dialogue.describe import DescribeReport, describe
+from skag.dialogue.exchanges import Exchange
+from skag.dialogue.formats import PARTS
+from skag.dialogue.prompts import load_prompts
+from skag.dialogue.script import Script
+from skag.dialogue.store import DialogueStore
 from skag.errors import BackendError, RunError
+from skag.methods.skeleton_agent.script import SCRIPT
+from skag.methods.sugar.script import SCRIPT as PARTS_ALONE
+from skag.skeleton.layouts import load_layout
 
-from .helpers.language_models import edit_config, model_cache, needs_smollm2, tiny_folder
+from .helpers.language_models import edit_config, model_cache, needs_smollm2, talking_folder, tiny_folder
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] + ' . ' }}{% endfor %}the answer :"
 ASKED = [{"role": "system", "content": "the action"}, {"role": "user", "content": "a person in the list"}]
 TOPIC = Topic(0, "wave", 1, "overview")
+CLASSES = ["wave", "sit down", "drink water", "carry"]
+LAYOUT = load_layout("kinect-v1")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.test_lm_local"])
 
 
 @pytest.fixture
@@ -167,11 +184,75 @@ def test_names_that_stand_for_nothing(tmp_path: Path, monkeypatch) -> None:
         open_backend("local/smollm2").identity()
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "cause"),
+    [(GatedRepoError, 403, "is gated: accept its terms at .* and set HF_TOKEN"),
+     (RepositoryNotFoundError, 404, "the hub has no model meta-llama/None that is open to you")],
+)  # fmt: skip
+def test_models_that_the_hub_does_not_give(monkeypatch, kind: type[HfHubHTTPError], status: int, cause: str) -> None:
+    def refuse(self: object, name: str, **options: object) -> None:
+        raise kind("no", response=httpx.Response(status, request=httpx.Request("GET", "https://hub/")))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(BackendDown, match=cause) as caught:
+        open_backend("local/meta-llama/None").identity()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr("skag.lm.estimate.available", lambda device: 1000.0)
     monkeypatch.setattr("skag.lm.causal.read_weights", lambda *a: pytest.fail("read the weights"))
     with pytest.raises(BackendDown, match="needs about 0.0 GB and there are 0.0 GB free"):
         backend(folder).ask(ASKED, TOPIC)
+
+
+def told(
+    folder: Path, store: Path, classes: list[str] = CLASSES, script: Script = PARTS_ALONE, **options: object
+) -> tuple[DescribeReport, list[Exchange]]:
+    """What the model of a folder tells of some classes, and all that the store then holds."""
+    asked = LocalBackend(str(folder), device="cpu", cache=model_cache())
+    with DialogueStore(store) as dialogues:
+        report = describe(asked, dialogues, classes, LAYOUT, load_prompts(script), jobs=4, **options)
+        return report, dialogues.find()
+
+
+def test_without_being_asked_to_it_is_held_to_the_exact_schema(tmp_path: Path) -> None:
+    folder = talking_folder(tmp_path / "model")
+    report, found = told(folder, tmp_path / "d.h5")
+    assert report.failed == () and report.asked == len(found) == 4
+    for each in found:
+        assert each.schema == PARTS.schema(LAYOUT, exact=True) != PARTS.schema(LAYOUT)
+        assert (each.attempt, each.notes) == (0, ("read: from JSON",))
+    assert told(folder, tmp_path / "d.h5")[0].cached == 4
+    report, found = told(folder, tmp_path / "free.h5", CLASSES[:1], structured=False)
+    assert {each.schema for each in found} == {None}
+
+
+def told_by_one(folder: Path, store: Path, asked: SimpleQueue) -> None:
+    asked.put(told(folder, store)[0].asked)
+
+
+def test_two_processes_that_share_a_store_answer_no_question_twice(tmp_path: Path) -> None:
+    folder = talking_folder(tmp_path / "model")
+    asked = PROCESSES.SimpleQueue()
+    both = [PROCESSES.Process(target=told_by_one, args=(folder, tmp_path / "d.h5", asked)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert asked.get() + asked.get() == 4
+    with DialogueStore(tmp_path / "d.h5") as store:
+        assert sorted(each.class_name for each in store.find()) == sorted(CLASSES)
+
+
+@needs_smollm2()
+@pytest.mark.long
+def test_the_real_model_tells_all_of_a_class_in_the_formats_at_once(tmp_path: Path) -> None:
+    report, found = told(Path("smollm2"), tmp_path / "d.h5", ["sit down"], SCRIPT)
+    assert report.failed == () and [each.round for each in found] == [1, 2, 3, 4, 5]
+    assert [each.notes for each in found] == [(), (), *[("read: from JSON",)] * 3]
 
 
 @needs_smollm2()

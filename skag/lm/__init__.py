@@ -8,6 +8,8 @@
     prompts.py    text with slots for vectors, in batches; cross-entropy on the answers
     lora.py       adapt with LoRA; save, load and merge adapters
     score.py      log-likelihoods of candidates after a prefix that is computed once
+    grammar.py    JSON schemas as grammars                                                                (no torch)
+    reuse.py      prompts that were read, and conversations kept so that they are not read again
     generate.py   answers, free or held to candidates or to a JSON schema
     spread.py     several processes: gradients added up, weights in shards
 
