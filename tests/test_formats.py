@@ -27,7 +27,7 @@ def test_round_3_reads_numbers(text: str, joints: tuple[int, ...]) -> None:
     [
         ("26", "not in the list, which ends at 25"),
         ("0, 1", "not in the list"),
-        ("8, 8", "twice"),
+        ("8, 8, 12, 3, 12", "twice: 8-left hand, 12-right hand$"),
         ("8\n12", "not one line"),
         ("Joints 8, 12", "not one line"),
         ("8, twelve", "not one line"),

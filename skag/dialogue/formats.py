@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +97,7 @@ def read_joint_numbers(text: str, layout: Layout) -> tuple[int, ...]:
     if not _NUMBERS.fullmatch(line):
         raise FormatProblem("it is not one line of joint numbers separated by commas")
     joints = tuple(_joint(number, layout) for number in re.findall(r"[0-9]+", line))
-    if len(set(joints)) < len(joints):
-        raise FormatProblem("it names a joint twice")
+    _refuse_repeated(joints, layout)
     return joints
 
 
@@ -106,8 +106,7 @@ def read_critical_joints(text: str, layout: Layout, most: int = MAX_JOINTS) -> t
     found = [_critical_joint(line, layout) for line in text.split("\n") if line.strip()]
     if not 1 <= len(found) <= most:
         raise FormatProblem(f"it names {len(found)} joints, and must name 1 to {most}")
-    if len({joint.joint for joint in found}) < len(found):
-        raise FormatProblem("it names a joint twice")
+    _refuse_repeated([each.joint for each in found], layout)
     return tuple(found)
 
 
@@ -177,6 +176,12 @@ def _joint(number: str, layout: Layout) -> int:
     if not 1 <= int(number) <= layout.num_joints:
         raise FormatProblem(f"joint number {number} is not in the list, which ends at {layout.num_joints}")
     return int(number) - 1
+
+
+def _refuse_repeated(joints: Sequence[int], layout: Layout) -> None:
+    if repeated := [joint for joint, count in Counter(joints).items() if count > 1]:
+        labels = ", ".join(f"{joint + 1}-{layout.joints[joint]}" for joint in repeated)
+        raise FormatProblem(f"it names a joint twice: {labels}")
 
 
 def _critical_joint(line: str, layout: Layout) -> CriticalJoint:
