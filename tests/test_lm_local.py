@@ -113,7 +113,7 @@ def test_out_of_memory_is_one_line(folder: Path, monkeypatch) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n20 GiB")
 
-    monkeypatch.setattr(generate, "generate", full)
+    monkeypatch.setattr(generate, "reply", full)
     with pytest.raises(BackendError, match="--jobs 1") as caught:
         backend(folder).ask(ASKED, TOPIC)
     assert "\n" not in str(caught.value) and not isinstance(caught.value, BackendDown)
@@ -208,10 +208,10 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder: Pat
 
 
 def told(
-    folder: Path, store: Path, classes: list[str] = CLASSES, script: Script = PARTS_ALONE, **options: object
+    folder: Path, store: Path, classes: list[str], script: Script = PARTS_ALONE, most: int = 8, **options: object
 ) -> tuple[DescribeReport, list[Exchange]]:
     """What the model of a folder tells of some classes, and all that the store then holds."""
-    asked = LocalBackend(str(folder), device="cpu", cache=model_cache())
+    asked = LocalBackend(str(folder), device="cpu", cache=model_cache(), max_tokens=most)
     with DialogueStore(store) as dialogues:
         report = describe(asked, dialogues, classes, LAYOUT, load_prompts(script), jobs=4, **options)
         return report, dialogues.find()
@@ -219,20 +219,21 @@ def told(
 
 def test_without_being_asked_to_it_is_held_to_the_exact_schema(tmp_path: Path) -> None:
     folder = talking_folder(tmp_path / "model")
-    report, found = told(folder, tmp_path / "d.h5")
-    assert report.failed == () and report.asked == len(found) == 4
+    report, found = told(folder, tmp_path / "d.h5", CLASSES[:2])
+    assert report.failed == () and report.asked == len(found) == 2
     for each in found:
         assert each.schema == PARTS.schema(LAYOUT, exact=True) != PARTS.schema(LAYOUT)
         assert (each.attempt, each.notes) == (0, ("read: from JSON",))
-    assert told(folder, tmp_path / "d.h5")[0].cached == 4
+    assert told(folder, tmp_path / "d.h5", CLASSES[:2])[0].cached == 2
     report, found = told(folder, tmp_path / "free.h5", CLASSES[:1], structured=False)
     assert {each.schema for each in found} == {None}
 
 
 def told_by_one(folder: Path, store: Path, asked: SimpleQueue) -> None:
-    asked.put(told(folder, store)[0].asked)
+    asked.put(told(folder, store, CLASSES)[0].asked)
 
 
+@pytest.mark.long
 def test_two_processes_that_share_a_store_answer_no_question_twice(tmp_path: Path) -> None:
     folder = talking_folder(tmp_path / "model")
     asked = PROCESSES.SimpleQueue()
@@ -250,7 +251,7 @@ def test_two_processes_that_share_a_store_answer_no_question_twice(tmp_path: Pat
 @needs_smollm2()
 @pytest.mark.long
 def test_the_real_model_tells_all_of_a_class_in_the_formats_at_once(tmp_path: Path) -> None:
-    report, found = told(Path("smollm2"), tmp_path / "d.h5", ["sit down"], SCRIPT)
+    report, found = told(Path("smollm2"), tmp_path / "d.h5", ["sit down"], SCRIPT, most=512)
     assert report.failed == () and [each.round for each in found] == [1, 2, 3, 4, 5]
     assert [each.notes for each in found] == [(), (), *[("read: from JSON",)] * 3]
 

@@ -40,6 +40,8 @@ def longest(schema: dict[str, Any]) -> int | None:
     if kind == "string":
         bytes_each = 4 if "pattern" in schema or "x-pieces" in schema else _LONGEST_ESCAPE
         return bytes_each * schema["maxLength"] + 2 if "maxLength" in schema else None
+    if kind == "boolean":
+        return len("false")
     if kind == "integer" and {"minimum", "maximum"} <= schema.keys():
         return max(len(_json(schema[end])) for end in ("minimum", "maximum"))
     if kind == "array":
