@@ -196,7 +196,7 @@ def _by_transformers(
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
     def process(tokens: Tensor, logits: Tensor) -> Tensor:
-        given = [_before_ends(model, row) for row in tokens.tolist()]
+        given = [_before_end(model, row) for row in tokens.tolist()]
         return choose_next(range(len(given)), given, logits)
 
     criteria = StoppingCriteriaList()
@@ -236,16 +236,13 @@ def _greedy(model: CausalModel) -> Iterator[None]:
 
 
 def _answered(model: CausalModel, row: list[int]) -> Answered:
-    tokens = tuple(_before_ends(model, row))
+    tokens = _before_end(model, row)
     return Answered(model.decode(tokens), tokens, len(tokens) < len(row))
 
 
-def _before_ends(model: CausalModel, row: list[int]) -> list[int]:
+def _before_end(model: CausalModel, row: Sequence[int]) -> tuple[int, ...]:
+    row = tuple(row)
     return row[: next((number for number, token in enumerate(row) if token in model.ends), None)]
-
-
-def _before_end(model: CausalModel, tokens: tuple[int, ...]) -> tuple[int, ...]:
-    return tokens[:-1] if tokens[-1] in model.ends else tokens
 
 
 class _Choice:
