@@ -18,7 +18,7 @@ from torch.nn import functional
 from .causal import CausalModel
 
 IGNORE = -100  # where nothing is to be learned
-Part = str | Tensor | list[int]  # text, vectors, or tokens, which are taken as they are
+Part = str | Tensor
 _SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -59,7 +59,7 @@ def compose(template: str, values: Mapping[str, str | Tensor]) -> tuple[Part, ..
 
 def assemble(
     model: CausalModel,
-    prompts: Sequence[Sequence[Part]],
+    prompts: Sequence[Sequence[Part | list[int]]],
     answers: Sequence[str] | None = None,
     *,
     side: Literal["left", "right"] = "left",
@@ -67,8 +67,8 @@ def assemble(
 ) -> Inputs:
     """A batch of prompts, each followed by its answer and the token that ends it where `answers` are given.
 
-    `side` is the side of the padding; the numbers are the same (to rounding), and answers stand closer together on
-    the left. `until` are texts of the answers that are not learned, such as what they all begin with: each has to be
+    Parts that are tokens are taken as they are. `side` is the side of the padding; the numbers are the same (to
+    rounding), and answers stand closer together on the left. `until` are texts of the answers that are not learned, such as what they all begin with: each has to be
     the beginning of its answer. Raises `ValueError` for vectors of another width than D.
     """
     rows = [_row(model, prompt, None if answers is None else answers[n]) for n, prompt in enumerate(prompts)]
@@ -90,7 +90,7 @@ def assemble(
     return Inputs(torch.stack(embeds), mask, positions, torch.stack(targets_NL).to(model.device))
 
 
-def _row(model: CausalModel, prompt: Sequence[Part], answer: str | None) -> tuple[Tensor, list[int]]:
+def _row(model: CausalModel, prompt: Sequence[Part | list[int]], answer: str | None) -> tuple[Tensor, list[int]]:
     """Vectors `[l, D]` of a prompt and its answer, and the targets at their positions."""
     parts: list[list[int] | Tensor] = []
     length = 0
