@@ -262,8 +262,13 @@ def told(class_name: str, number: int, answer: str) -> Exchange:
 
 # ---- the files that come with skag
 
+KINDER_GATOR = [
+    entry["name"] for entry in tomllib.loads(find_file("kinder-gator").read_text(encoding="utf-8"))["class"]
+]
+SHIPPED = [("nw-ucla", NW_UCLA, KINECT), ("demo", list(ACTIONS), NTU), ("kinder-gator", KINDER_GATOR, KINECT)]
 
-@pytest.mark.parametrize(("name", "classes", "layout"), [("nw-ucla", NW_UCLA, KINECT), ("demo", list(ACTIONS), NTU)])
+
+@pytest.mark.parametrize(("name", "classes", "layout"), SHIPPED)
 def test_shipped_knowledge_fits_and_tells_all_classes_apart(name: str, classes: list[str], layout: Layout) -> None:
     known = load_knowledge(find_file(name), classes, layout)
     joints = [frozenset(each.joints) for each in known.classes.values()]
