@@ -282,15 +282,29 @@ def verify(
         Path | None, typer.Option("--data", help="Skeleton store: all of its classes, and no others, must be told of.")
     ] = None,
     llm: LlmOption = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="DATA.h5",
+            help="Skeleton store whose training clips are held against what is said: claims that they contradict.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Which train/test split of --against, where it has several.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Check every exchange: hashes, missing rounds, formats, equal critical joints.
 
-    Reads the dialogue store. Exits with 1 for a broken hash and a missing or malformed answer; the rest is there to be
-    known.
+    With --against also what the recordings contradict. Reads the dialogue store. Exits with 1 for a broken hash and a
+    missing or malformed answer; the rest is there to be known.
     """
+    from ..backends.class_statistics import measure
+    from ..backends.contradictions import Witness
     from ..dialogue.inventory import open_existing
+    from ..dialogue.verify import contradicted
     from ..dialogue.verify import verify as run_verify
     from ..errors import DialogueError
     from ..methods import DEFAULT, script_of
@@ -304,8 +318,13 @@ def verify(
     if data is not None:
         with SkeletonStore(data) as clips:
             classes, layout = occurring(clips, None, output.note).classes, clips.layout
+    witness = None
+    if against is not None:
+        with SkeletonStore(against) as clips:
+            witness = Witness(measure(clips, clips.protocol(protocol)[0]), clips.classes)
     with open_existing(store) as kept, output.progress("Checking") as update:
         count, findings = run_verify(kept, script, llm=llm, progress=update, classes=classes, layout=layout)
+        claims = [] if witness is None else contradicted(kept, script, witness, llm)
     problems = [finding for finding in findings if finding.is_problem]
     for title, group in (
         ("Problems", problems),
@@ -314,6 +333,14 @@ def verify(
         if group:
             rows = [[f.kind, f.llm, f.class_name, f.round, f.text] for f in group]
             output.table(title, ["kind", "llm", "class", "round", "what"], rows)
+    if claims:
+        shown = [
+            [each.llm, each.class_name, each.round, f"{each.found.joint}: {each.found.claim}", each.found.shown]
+            for each in claims
+        ]
+        output.table(f"Contradicted by {against}", ["llm", "class", "round", "claim", "the joint"], shown)
+    if witness is not None:
+        output.line(f"{against}: {counted(len(claims), 'claim')} contradicted")
     output.line(
         f"{store}: {counted(count, 'exchange')} checked, {counted(len(problems), 'problem')}, "
         f"{counted(len(findings) - len(problems), 'remark')}"
@@ -332,6 +359,9 @@ def verify(
                     "text": f.text,
                 }
                 for f in findings
+            ],
+            "contradicted": [
+                {"llm": each.llm, "class": each.class_name, "round": each.round, **vars(each.found)} for each in claims
             ],
         }
     )
@@ -360,7 +390,7 @@ def template(
 
     Reads class and joint names, and with --llm rounds 1 to 5 of the dialogue store. Writes OUT.toml, for a coach or
     clinician to fill in or to correct; then it answers with --llm file:OUT.toml like a language model. Filled ones
-    come with skag: file:nw-ucla and file:demo.
+    come with skag: file:nw-ucla, file:kinder-gator and file:demo.
     """
     from ..backends.knowledge import as_told
     from ..backends.knowledge import template as form

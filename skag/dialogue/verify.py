@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from ..backends.contradictions import Contradiction, Witness
 from ..skeleton.layouts import Layout
 from .exchanges import Exchange, exchange_key, label_set_id, spec_of
 from .formats import FormatProblem, all_lines
@@ -76,6 +77,39 @@ def verify(
     findings += chains.unanswered() + chains.equal_joints(label_set)
     findings += chains.gaps(() if classes is None else classes, label_set, llm)
     return count, findings
+
+
+@dataclass(frozen=True)
+class ContradictedClaim:
+    """A claim of a stored answer that the recordings contradict."""
+
+    llm: str
+    class_name: str
+    round: int
+    found: Contradiction
+
+
+def contradicted(
+    store: DialogueStore, script: Script, witness: Witness, llm: str | None = None
+) -> list[ContradictedClaim]:
+    """Claims of the answers in use, or those of `llm`, that the witness's clips contradict, each once: movements of
+    critical joints, and joints that key features and distinctions call by their names."""
+    found: dict[tuple[str, str, int, str, str], ContradictedClaim] = {}
+    for exchange in store:
+        asked = script.find(exchange.round)
+        if asked is None or exchange.rejected is not None or (llm and spec_of(exchange.identity) != llm):
+            continue
+        if asked.kind == "joint_movements":
+            claims = witness.of_lines(exchange.class_name, exchange.text)
+        elif asked.kind in ("key_features", "distinction"):
+            claims = witness.of_sentence(exchange.class_name, exchange.text)
+        else:
+            continue
+        for claim in claims:
+            spec = spec_of(exchange.identity)
+            key = (spec, exchange.class_name, exchange.round, claim.joint, claim.claim)
+            found.setdefault(key, ContradictedClaim(spec, exchange.class_name, exchange.round, claim))
+    return list(found.values())
 
 
 def _of_exchange(exchange: Exchange, script: Script, damaged: bool) -> list[DialogueFinding]:

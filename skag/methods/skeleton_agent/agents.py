@@ -17,6 +17,8 @@ import numpy as np
 
 from ... import runs, text
 from ...backends import Backend, open_backend, open_fallback
+from ...backends.class_statistics import measure
+from ...backends.contradictions import Witness
 from ...backends.names import LanguageModel
 from ...dialogue.describe import begun_by, describe_measured, described_with, load, unusable_before
 from ...dialogue.exchanges import Conversation, Exchange
@@ -98,6 +100,7 @@ class Agents:
     pending: PendingRefresh | None = None
     recorded: dict[int, dict[str, Any]] = field(default_factory=dict)  # refreshes to be repeated, by epoch
     repeats: bool = False  # nobody is asked: only what is recorded happens
+    witness: Witness | None = None  # the training clips, where what they contradict is left out
     names: tuple[str, ...] = ()  # of the classes, where the alignment is with these
     sentences: list[str] = field(init=False)  # what distinguishes every class, as the dialogue has it now
     text_vectors: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
@@ -169,6 +172,8 @@ class Agents:
         """Let the Selector read all conversations anew."""
         with_distinctions = self.config.joints_from_distinctions
         joints = selector.critical_mask(conversations, self.layout, with_distinctions=with_distinctions)
+        if self.witness is not None:
+            joints = selector.without_contradicted_joints(joints, conversations, self.witness)
         sentences = self._sentences(conversations)
         # Nobody looks at the vectors without an alignment; a text encoder that is trained along makes its own.
         used = self.config.beta and (self.open_tower is None or not self.sentences)
@@ -181,7 +186,7 @@ class Agents:
         return self.embed(self._texts(conversations))[self._given]
 
     def _texts(self, conversations: Sequence[Conversation]) -> list[str]:
-        return list(map(text.words_of, self.names)) if self.names else selector.sentences(conversations)
+        return list(map(text.words_of, self.names)) if self.names else selector.sentences(conversations, self.witness)
 
     @property
     def _given(self) -> np.ndarray:
@@ -396,10 +401,18 @@ def open_agents(
             llm=answering.llm,
             shuffled=source.shuffled,
             names=names,
+            witness=_witness(config, store),
         )
         earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents
+
+
+def _witness(config: SkeletonAgentConfig, store: SkeletonStore) -> Witness | None:
+    """The training clips, where claims are held against them."""
+    if not config.agents.drop_contradicted:
+        return None
+    return Witness(measure(store, store.protocol(config.data.protocol)[0]), store.classes)
 
 
 def _describing(llm: str, config: SkeletonAgentConfig, store: SkeletonStore, source: KnowledgeSource) -> str:
@@ -497,6 +510,7 @@ def recorded_agents(
             embed=embed,
             open_tower=tower,
             shuffled=source.shuffled,
+            witness=_witness(config, store),
             names=tuple(classes) if config.agents.alignment_text == "name" and config.agents.beta else (),
         )
         agents.repeat(runs.read_lines(run / REFRESHES), exchanges, only=True)

@@ -61,6 +61,9 @@ class AgentConfig:
     # Critical elements in bone streams: a bone by its joint, or as the published code numbers those of NTU RGB+D, whose
     # elements 20 and 21 are exchanged (`Layout.stream_mask`); other layouts are the same in both.
     bone_masks: Literal["joint", "release"] = "joint"
+    # Leave out what the dialogue says against the training clips: joints whose movement these contradict, and such
+    # clauses of sentences (`skag dialogues verify --against`; not in the paper).
+    drop_contradicted: bool = False
     text_encoder: str = "lexical"  # or open_clip:NAME, hf:NAME
     # What the next three are otherwise is for unseen classes (docs/unseen.md); none of it is in the paper.
     # What the embedding is aligned with: the dialogue's sentence of its class, or the bare name.

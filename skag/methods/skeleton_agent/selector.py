@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
+from ...backends.contradictions import Witness, without_contradicted
 from ...dialogue.exchanges import Conversation
 from ...dialogue.formats import MAX_JOINTS, FormatProblem, joint_name_pattern, read_critical_joints
 from ...errors import DialogueError
@@ -42,6 +44,17 @@ def critical_mask(conversations: Sequence[Conversation], layout: Layout, with_di
     return mask_KV
 
 
+def without_contradicted_joints(
+    mask_KV: np.ndarray, conversations: Sequence[Conversation], witness: Witness
+) -> np.ndarray:
+    """Critical joints without those whose movement the training clips contradict; a class keeps one at least."""
+    kept_KV = mask_KV.copy()
+    for row, conversation in zip(kept_KV, conversations, strict=True):
+        found = witness.of_lines(conversation.class_name, conversation.text(MOVEMENTS.number) or "")
+        row[[witness.layout.index[each.joint] for each in found]] = 0
+    return np.where(kept_KV.any(1, keepdims=True), kept_KV, mask_KV)
+
+
 def _imported(conversation: Conversation) -> bool:
     told = conversation.exchanges.get(MOVEMENTS.number)
     return told is not None and told.identity.get("backend") == "imported"
@@ -54,7 +67,14 @@ def named_joints(text: str, layout: Layout) -> list[int]:
     return list(dict.fromkeys(index[name.casefold()] for name in found if name.casefold() in index))
 
 
-def sentences(conversations: Sequence[Conversation]) -> list[str]:
-    """One sentence per class: its distinction (round 6) where there is one, else its key features (round 5)."""
+def sentences(conversations: Sequence[Conversation], witness: Witness | None = None) -> list[str]:
+    """One sentence per class: its distinction (round 6) where there is one, else its key features (round 5); with a
+    witness without clauses that the training clips contradict."""
     told = ((each.text(DISTINCTION.number), each.text(KEY_FEATURES.number)) for each in conversations)
-    return [(distinction or key_features or "").strip() for distinction, key_features in told]
+    found = [(distinction or key_features or "").strip() for distinction, key_features in told]
+    if witness is None:
+        return found
+    return [
+        without_contradicted(text, partial(witness.of_sentence, each.class_name))
+        for text, each in zip(found, conversations, strict=True)
+    ]
