@@ -39,6 +39,9 @@ class DataConfig:
     # the published samplings, one random frame out of each of T equal parts: uniform-decode takes motions from the
     # whole recording first (its 3-D data), uniform-frames takes them between the chosen frames (its 2-D data).
     sampling: Literal["stretch", "uniform-decode", "uniform-frames"] = "stretch"
+    # Real time, of which a stretched clip has lost all (not in the paper). duration: the logarithm of a clip's seconds
+    # as one more channel. speed: how far every joint moves in a second as further channels. Needs known frame rates.
+    timing: Literal["none", "duration", "speed"] = "none"
     align_spine: bool = False  # turn every clip by its first frame: spine to the z axis, shoulders to the x axis
     stand_upright: bool = False  # turn every clip so that people stand along the up axis (undoes camera tilt)
     face_forward: bool = False  # turn every clip about the vertical so that people face one way
@@ -60,6 +63,8 @@ class DataConfig:
         within(self, 1, MANY, "num_frames", "num_bodies", "test_views")
         within(self, 0, MANY, "rehearse")
         within(self, 0, 0.9, "val_fraction")
+        if self.timing != "none" and self.sampling != "stretch":
+            raise RunError(f"timing {self.timing} needs frames an even time apart: set data.sampling=stretch.")
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,14 @@ class AugmentConfig:
     mirror: float = 0.0  # probability that left and right change places
     mirror_kind: Literal["reflect", "swap"] = "reflect"  # swap (published, 3-D): joints change places, x keeps its sign
     part_drop: float = 0.0  # probability that one arm or leg is set to zero
+    # Probability that joints of a clip are set to zero, as those that were not seen are: an arm or a leg, or up to 30 %
+    # of all joints, frame by frame.
+    joint_dropout: float = 0.0
     mix: bool = False  # double the batch with mixtures of pairs of its clips (published code, not in the paper)
     shortest_part: float = 1.0  # training sees a random part of a clip, at least this share of it
 
     def __post_init__(self) -> None:
-        within(self, 0, 1, "mirror", "part_drop", "scale")
+        within(self, 0, 1, "mirror", "part_drop", "joint_dropout", "scale")
         within(self, 0.01, 1, "shortest_part")
         within(self, 0, MANY, "heading", "tilt")
 

@@ -108,7 +108,7 @@ def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) 
     with SkeletonStore(tiny_store) as store:
         clips = data.prepare(store, store.splits["xsub_test"], CONFIG, CPU)
         chosen = torch.arange(len(clips))
-        draw = torch.rand(len(clips), data.num_draws(CONFIG, AugmentConfig()))
+        draw = torch.rand(len(clips), data.num_draws(CONFIG, AugmentConfig(), clips.layout))
         plain = data.augmented(clips, chosen, CONFIG, AugmentConfig(), draw)
     tested = torch.cat(list(data.test_batches(clips, CONFIG, 5)))
     assert tested.shape == (16, 1, 1, 8, 20, 3)
@@ -170,7 +170,7 @@ def test_any_recording_reaches_the_network(
     )  # fmt: skip
     clips = as_clips(layout, clip, config)
     augment = AugmentConfig(heading=3, tilt=0.3, scale=0.3, mirror=0.5, part_drop=0.5, shortest_part=0.5)
-    draw = torch.rand(1, data.num_draws(config, augment), generator=torch.Generator().manual_seed(seed))
+    draw = torch.rand(1, data.num_draws(config, augment, layout), generator=torch.Generator().manual_seed(seed))
     trained = data.augmented(clips, torch.tensor([0]), config, augment, draw)
     tested = next(data.test_batches(clips, config, 4, num_views=3))
     assert trained.shape == (1, 2, 6, layout.num_joints, 3) and trained.isfinite().all()
@@ -245,7 +245,7 @@ def test_clips_that_do_not_fit_stay_in_host_memory(tiny_store: Path, monkeypatch
     assert clips.rows.device.type == "cpu" and clips.device.type == "meta"
     config = DataConfig(num_frames=8, stream="jm", mirror_views=True)
     augment = AugmentConfig(heading=0.3, scale=0.1, mirror=0.5, part_drop=0.2)
-    chosen, draw = torch.arange(4), torch.rand(4, data.num_draws(config, augment))
+    chosen, draw = torch.arange(4), torch.rand(4, data.num_draws(config, augment, clips.layout))
     x = data.augmented(clips, chosen, config, augment, draw)
     assert x.device.type == "meta" and x.shape == (4, 2, 8, 20, 3)
     assert next(iter(data.test_batches(clips, config, 5, 2))).shape == (5, 4, 2, 8, 20, 3)

@@ -453,7 +453,7 @@ def test_usage_that_makes_no_sense_is_refused(
         (["--window", "3"], "3s"),
         (["--window", "0s"], "no time span"),
         (["--window", "1.5f"], "no time span"),
-        (["--fps", "30"], "--window"),
+        (["--stride", "1s"], "--window"),
         (["--abstain", "0.9"], "0.5"),
         (["--every-joint", "--no-reasons"], "--no-reasons"),
     ):

@@ -115,8 +115,8 @@ def predict(
         step = None if stride is None else Duration.parse(stride)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from None
-    if window is None and (stride is not None or fps is not None):
-        raise typer.BadParameter("--stride and --fps belong to --window.")
+    if window is None and stride is not None:
+        raise typer.BadParameter("--stride belongs to --window.")
     if every_joint and not (reasons and window is None):
         raise typer.BadParameter("--every-joint measures reasons: leave out --no-reasons and --window.")
     if classes is not None and kinematics:
@@ -143,7 +143,12 @@ def predict(
         with output.progress("Predicting") as update:
             if span is None:
                 found = predict_recordings(
-                    predictor, recordings, abstain=abstain, evidence=reasons, every_joint=every_joint
+                    predictor,
+                    recordings,
+                    abstain=abstain,
+                    evidence=reasons,
+                    every_joint=every_joint,
+                    frame_rate=fps,
                 )
                 for _ in failures.left_out(found, answers.add):
                     update(answers.count, None)

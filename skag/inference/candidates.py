@@ -92,8 +92,10 @@ def check_answers(run: Run, candidates: Sequence[Candidate], device: torch.devic
     """Raise what the run's method raises for candidates that it cannot answer."""
     import torch
 
+    from ..skeleton.tempo import num_channels
+
     data = run.config.data
-    shape = (2, data.num_bodies, data.num_frames, run.layout.num_joints, 3)
+    shape = (2, data.num_bodies, data.num_frames, run.layout.num_joints, num_channels(data, run.layout))
     with torch.no_grad():
         run.classifier.log_scores(torch.zeros(shape, device=device), candidates)
 

@@ -195,6 +195,7 @@ def part_of(clips: data.Clips, start: int, stop: int) -> data.Clips:
         labels=clips.labels[start:stop],
         widths=None if clips.widths is None else clips.widths[start:stop],
         layout=clips.layout,
+        rates=None if clips.rates is None else clips.rates[start:stop],
     )
 
 

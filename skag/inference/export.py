@@ -108,6 +108,8 @@ def export(
         run, clips, split = _run_and_clips(folder, store, split, seed, stack, note)
         if reason := getattr(run.classifier, "not_exportable", ""):
             raise RunError(f"{folder} cannot be exported: {reason}.")
+        if run.config.data.timing != "none":
+            raise RunError(f"{folder} cannot be exported: the graph knows no frame rate, which data.timing needs.")
         config, outside = run.config.data, []
         if config.pixels and config.mirror_views:
             config = replace(config, mirror_views=False)

@@ -158,6 +158,12 @@ class Predictor:
     def layout(self) -> Layout:
         return self.runs[0].layout
 
+    def in_time(self, clip: Clip, frame_rate: float | None) -> Clip:
+        """A recording of so many frames a second. Raises `Unusable` where that is not known and a run needs it."""
+        if frame_rate is None and any(run.config.data.timing != "none" for run in self.runs):
+            raise Unusable("does not say its frames per second, which the run needs (data.timing): give --fps")
+        return replace(clip, frame_rate=frame_rate)
+
     def prepare(self, clips: Sequence[Clip]) -> list[data.Clips]:
         """Cleaned recordings as each of the runs sees them."""
         batch = Batch(clips, self.layout)
@@ -296,9 +302,11 @@ def predict_recordings(
     abstain: float | None = None,
     evidence: bool = True,
     every_joint: bool = False,
+    frame_rate: float | None = None,
 ) -> Iterator[Predicted | Failure]:
     """Predict recordings as they come (`recordings.each_recording`), a batch of them in memory at a time; the results
-    are in their order. Arguments and errors as for `Predictor.predict`."""
+    are in their order. `frame_rate` takes the place of what formats say, the other arguments and errors are those of
+    `Predictor.predict`."""
     predictor.threshold(abstain)  # before anything is read
     batch: list[InputRecording] = []
 
@@ -317,7 +325,8 @@ def predict_recordings(
     for item in items:
         if isinstance(item, InputRecording):
             try:
-                item = replace(item, clip=cleaned(item.clip, predictor.layout))
+                clip = cleaned(item.clip, predictor.layout)
+                item = replace(item, clip=predictor.in_time(clip, frame_rate or item.frame_rate))
             except Unusable as unusable:
                 item = Failure(item.path, printable(item.clip.name, 255), str(unusable))
         new = 0 if isinstance(item, Failure) else item.clip.keypoints.shape[1]
@@ -343,9 +352,10 @@ def predict_array(
     abstain: float | None = None,
     evidence: bool = True,
     every_joint: bool = False,
+    frame_rate: float | None = None,
 ) -> Prediction:
     """Predict one recording, see `recogniser.TrainedRecogniser.predict`. Raises `DataError` and `RunError`."""
-    item = InputRecording(Path(), of_array(keypoints, confidence, predictor.layout))
+    item = InputRecording(Path(), of_array(keypoints, confidence, predictor.layout), frame_rate)
     found = next(predict_recordings(predictor, [item], abstain=abstain, evidence=evidence, every_joint=every_joint))
     if isinstance(found, Failure):
         raise DataError(f"{found.name} {found.reason}.")

@@ -55,6 +55,7 @@ class TrainedRecogniser:
         abstain: float | None = None,
         evidence: bool = True,
         every_joint: bool = False,
+        fps: float | None = None,
     ) -> Prediction:
         """What a recording shows: `keypoints` `[T, V, C]` or `[M, T, V, C]` in the layout's order of joints and the
         unit of the training data, 0 or NaN where a joint was not seen; `confidence` the same without C.
@@ -62,11 +63,17 @@ class TrainedRecogniser:
         `abstain` is a share of recordings of known classes that may be answered with "none of these" (label None);
         without `evidence` the joints that carried the decision are not measured, which is about five times faster; with
         `every_joint` each of them is measured alone. The first call calibrates the run, where that has not been done
-        (see `skag.inference.calibration`). Raises
+        (see `skag.inference.calibration`). A run with `data.timing` needs the frames per second, `fps`. Raises
         `DataError` for an array that does not fit, `RunError` where there is nothing to fit a threshold on.
         """
         return predict_array(
-            self._predictor, keypoints, confidence, abstain=abstain, evidence=evidence, every_joint=every_joint
+            self._predictor,
+            keypoints,
+            confidence,
+            abstain=abstain,
+            evidence=evidence,
+            every_joint=every_joint,
+            frame_rate=fps,
         )
 
     def segments(
@@ -77,10 +84,13 @@ class TrainedRecogniser:
         window: int,
         stride: int | None = None,
         abstain: float | None = None,
+        fps: float | None = None,
     ) -> list[Segment]:
         """The actions that follow one another in a long recording, found in windows of `window` frames every `stride`
         (by default a sixth of the window); otherwise as `predict`. A memory-mapped array is read window by window."""
-        return segments_of_array(self._predictor, keypoints, confidence, window, stride, abstain=abstain)
+        return segments_of_array(
+            self._predictor, keypoints, confidence, window, stride, abstain=abstain, frame_rate=fps
+        )
 
     def stream(
         self, fps: float, *, window: float = 2.0, stride: float | None = None, abstain: float | None = None

@@ -119,7 +119,8 @@ def segment_recordings(
             step = max(1, length // 6) if stride is None else stride.frames(rate)
             if step > length:
                 raise Unusable(f"has a stride of {step} frames, longer than its window of {length}: take a shorter one")
-            found = segments(predictor, item.clip, length, step, abstain=abstain, progress=progress)
+            clip = predictor.in_time(item.clip, rate)
+            found = segments(predictor, clip, length, step, abstain=abstain, progress=progress)
         except Unusable as unusable:
             yield Failure(item.path, printable(item.clip.name, 255), str(unusable))
             continue
@@ -172,6 +173,7 @@ def segments_of_array(
     stride: int | None,
     *,
     abstain: float | None = None,
+    frame_rate: float | None = None,
 ) -> list[Segment]:
     """The actions in a recording in memory, see `recogniser.TrainedRecogniser.segments`. Raises `DataError`,
     `RunError`."""
@@ -180,7 +182,7 @@ def segments_of_array(
     if not 1 <= stride <= window:
         raise DataError(f"windows of {window} frames every {stride}: the stride must be 1 to {window}.")
     try:
-        return segments(predictor, clip, window, stride, abstain=abstain)
+        return segments(predictor, predictor.in_time(clip, frame_rate), window, stride, abstain=abstain)
     except Unusable as unusable:
         raise DataError(f"{clip.name} {unusable}.") from None
 

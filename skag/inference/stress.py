@@ -190,6 +190,7 @@ class Corrupted:
 
     def __init__(self, store: SkeletonStore, corruption: Corruption, seed: int) -> None:
         self.layout, self.frames, self.labels, self.widths = store.layout, store.frames, store.labels, store.widths
+        self.frame_rates = store.frame_rates / (2 if corruption.frames is _half_rate else 1)
         self._store, self._corruption, self._seed = store, corruption, seed
 
     def _chance(self, number: int) -> np.random.Generator:

@@ -21,7 +21,7 @@ from ..config import AugmentConfig, DataConfig
 from ..device import send
 from ..errors import DataError
 from ..parallel import usable_memory
-from . import mapped, preparation, transforms
+from . import mapped, preparation, tempo, transforms
 from .layouts import Layout
 from .store import SkeletonStore
 
@@ -29,7 +29,7 @@ _READ_AT_A_TIME, _FRAMES_AT_A_TIME = 128, 2048  # clips read, padded frames norm
 TEST_PART = 0.85  # share of the clip that each of several test views sees
 _NOT_OF_THE_FRAMES = {  # fields that say which clips, or what becomes of prepared ones; new fields count as the others
     "protocol", "stream", "num_frames", "sampling", "bone_confidence", "test_views", "mirror_views", "val_fraction",
-    "unseen", "rehearse", "prepared",
+    "unseen", "rehearse", "prepared", "timing",
 }  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Clips:
     widths: Tensor | None  # [n] of the images, where joints lie in pixels; on the device
     layout: Layout
     file: mapped.ClipFile | None = None  # that the rows lie in, where they are not in memory
+    rates: Tensor | None = None  # [n] recorded frames per second, where `data.timing` wants them; beside the rows
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,6 +71,7 @@ class Clips:
             frames=self.frames[chosen.to(self.frames.device)],
             labels=self.labels[chosen.to(self.labels.device)],
             widths=None if self.widths is None else self.widths[chosen.to(self.widths.device)],
+            rates=None if self.rates is None else self.rates[chosen.to(self.rates.device)],
         )
 
 
@@ -90,6 +92,8 @@ class ClipSource(Protocol):
     def labels(self) -> np.ndarray: ...  # [n]
     @property
     def widths(self) -> np.ndarray: ...  # [n] of the images; 0 or less where they are not known
+    @property
+    def frame_rates(self) -> np.ndarray: ...  # [n] per second; NaN where they are not known
     def keypoints(self, number: int) -> np.ndarray: ...  # [M, T, V, C]
     def confidence(self, number: int) -> np.ndarray | None: ...  # [M, T, V]
 
@@ -98,8 +102,9 @@ def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: 
     """Read and normalise the given clips, once for the whole run; they are kept on the device if they fit there.
 
     As `config.prepared` says, the frames of a store's clips wait in memory or in a file, with the same values. Raises
-    `DataError` where there is no room for them.
+    `DataError` where there is no room for them, and where `config.timing` needs frame rates and none is known.
     """
+    rates = None if config.timing == "none" else torch.from_numpy(tempo.rates_of(store.frame_rates)[numbers])
     shape, file = _shape(store, numbers, config), None
     if isinstance(store, SkeletonStore) and belongs_in_a_file(4 * math.prod(shape), config):
         file = _file_of(store, config)
@@ -121,6 +126,7 @@ def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: 
         widths=torch.tensor(widths, device=device) if widths is not None else None,
         layout=store.layout,
         file=file,
+        rates=None if rates is None else rates.to(home),
     )
 
 
@@ -251,11 +257,12 @@ def _with_absent_bodies(clip: np.ndarray, config: DataConfig) -> np.ndarray:
     return bodies
 
 
-def num_draws(config: DataConfig, augment: AugmentConfig) -> int:
+def num_draws(config: DataConfig, augment: AugmentConfig, layout: Layout) -> int:
     """Random numbers that `augmented` needs per clip."""
+    joints = transforms.num_dropout_draws(config.num_frames, layout) if augment.joint_dropout else 0
     if config.sampling != "stretch":
-        return 9 + config.num_frames + 1
-    return 9 if augment.part_drop else 7
+        return 9 + config.num_frames + 1 + joints
+    return (9 if augment.part_drop else 7) + joints
 
 
 def augmented(
@@ -276,8 +283,10 @@ def augmented(
     else:
         part = (share * frames).long().clamp(min=1)
         start = (draw[:, 1] * (frames - part + 1)).long()
-        positions = start[:, None] + transforms.uniform_positions(part, config.num_frames, draw[:, 9:])
-    x = _joints(clips, chosen, positions, config)
+        positions = start[:, None] + transforms.uniform_positions(
+            part, config.num_frames, draw[:, 9 : 9 + config.num_frames + 1]
+        )
+    x, pace = _joints(clips, chosen, positions, config), _pace(clips, chosen, share, config)
     chosen, draw = send(chosen, device), send(draw, device)
     up = layout.up_axis[0]
     if augment.mirror:
@@ -296,7 +305,19 @@ def augmented(
     if augment.part_drop:
         limb = (draw[:, 8] * len(transforms.limbs(layout))).long()
         x = transforms.drop_parts(x, layout, torch.where(draw[:, 7] < augment.part_drop, limb, -1))
-    return _stream(x, layout, config)
+    if augment.joint_dropout:
+        own = draw[:, -transforms.num_dropout_draws(config.num_frames, layout) :]
+        x = transforms.drop_joints(x, layout, augment.joint_dropout, own, config.num_frames)
+    return _stream(x, layout, config, pace)
+
+
+def _pace(clips: Clips, chosen: Tensor, share: Tensor | float, config: DataConfig) -> tuple[Tensor, Tensor] | None:
+    """Recorded frames between two of the network's, of the `share` of each clip that it sees, and how many are in a
+    second: `[N]` each, on the device; None where the network is not told."""
+    if clips.rates is None or config.timing == "none":
+        return None
+    apart = share * (clips.frames[chosen] - 1) / max(1, config.num_frames - 1)
+    return send(apart, clips.device), send(clips.rates[chosen], clips.device)
 
 
 def _joints(clips: Clips, chosen: Tensor, positions: Tensor, config: DataConfig) -> Tensor:
@@ -315,13 +336,15 @@ def _follows_recording(config: DataConfig) -> bool:
     return config.stream.endswith("m") and config.sampling != "uniform-frames"
 
 
-def _stream(x: Tensor, layout: Layout, config: DataConfig) -> Tensor:
-    """What `_joints` read, perhaps augmented, as the configured stream `[N, M, T, V, C]`."""
+def _stream(x: Tensor, layout: Layout, config: DataConfig, pace: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """What `_joints` read, perhaps augmented, as the configured stream `[N, M, T, V, C]`, with real time at `pace`."""
     following = None
     if _follows_recording(config):
         x, following = x.chunk(2, 1)
-    confidence = config.bone_confidence
+    confidence, joints = config.bone_confidence, x
     x = transforms.to_stream(x, layout, config.stream, following=following, bone_confidence=confidence)
+    if pace is not None:
+        x = tempo.with_timing(x, joints, *pace, layout, config)
     return x.transpose(1, 2).contiguous()
 
 
@@ -350,4 +373,5 @@ def test_batches(clips: Clips, config: DataConfig, batch_size: int, num_views: i
         if config.mirror_views:
             widths = None if clips.widths is None else clips.widths[chosen.to(clips.device)]
             views += [transforms.mirror(view, clips.layout, widths=widths) for view in views]
-        yield torch.stack([_stream(view, clips.layout, config) for view in views], 1)
+        pace = _pace(clips, chosen, share, config)
+        yield torch.stack([_stream(view, clips.layout, config, pace) for view in views], 1)

@@ -173,6 +173,31 @@ def drop_parts(x: Tensor, layout: Layout, limb: Tensor) -> Tensor:
     return x * kept[limb][:, None, None, :, None]
 
 
+MOST_JOINTS_DROPPED = 0.3  # of a clip's joints
+
+
+def num_dropout_draws(num_frames: int, layout: Layout) -> int:
+    """Random numbers that `drop_joints` needs per clip."""
+    return 4 + num_frames * layout.num_joints
+
+
+def drop_joints(x: Tensor, layout: Layout, share: float, draw: Tensor, num_frames: int) -> Tensor:
+    """Set joints of a `share` of the clips of `x` `[N, T, M, V, C]` to zero, as joints that were not seen are: of half
+    of these clips one arm or leg, of the others up to `MOST_JOINTS_DROPPED` of all joints, frame by frame.
+
+    `draw` `[N, num_dropout_draws]` is uniform in [0, 1). T is `num_frames`, or twice as many, whose second half loses
+    the joints of the first.
+    """
+    chosen, by_limb = draw[:, 0] < share, draw[:, 1] < 0.5
+    if parts := len(limbs(layout)):
+        x = drop_parts(x, layout, torch.where(chosen & by_limb, (draw[:, 2] * parts).long(), -1))
+        chosen = chosen & ~by_limb
+    each = draw[:, 4:].unflatten(1, (num_frames, layout.num_joints))
+    lost = (each < (MOST_JOINTS_DROPPED * draw[:, 3])[:, None, None]) & chosen[:, None, None]  # N T V
+    lost = lost.repeat(1, x.shape[1] // num_frames, 1)
+    return x * ~lost[:, :, None, :, None]
+
+
 def limbs(layout: Layout) -> list[np.ndarray]:
     """Joint indices of the parts that are arms or legs, in the layout's order."""
     return [joints for name, joints in layout.part_index.items() if name.endswith(("arm", "leg"))]

@@ -70,7 +70,7 @@ def training_batches(
     every = [chosen for chosen in order.split(batch_size * distributed.size()) if len(chosen) >= 2 * distributed.size()]
     for chosen, following in zip(every, [*every[1:], order[:0]], strict=True):
         part = distributed.part_of(len(chosen))
-        draw = torch.rand(len(chosen), num_draws(config, augment), generator=generator)
+        draw = torch.rand(len(chosen), num_draws(config, augment, clips.layout), generator=generator)
         torch.randint(2**62, (1,), generator=generator)  # used by nobody; without it seeds would come to other runs
         x = augmented(clips, chosen[part], config, augment, draw[part])
         clips.read_ahead(following[distributed.part_of(len(following))])

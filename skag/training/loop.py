@@ -20,6 +20,7 @@ from ..methods import method
 from ..methods.base import Facts, Knowledge, KnowledgeSource, Note, Task, Watcher
 from ..skeleton.clips import Clips, prepare
 from ..skeleton.store import SkeletonStore
+from ..skeleton.tempo import rates_of
 from . import distributed
 from .batches import hold_out, num_batches, training_batches
 from .optim import Average, make_optimizer, make_scheduler
@@ -94,6 +95,8 @@ def _train(
         raise RunError(
             f"{len(validation)} clips to choose the epoch by, for {distributed.size()} processes: use fewer."
         )
+    if config.data.timing != "none":
+        rates_of(store.frame_rates)  # before there is a run folder
     knowledge.use_snapshot(distributed.share(knowledge.snapshot))
     of_method = method(config.method)
     if not resume and distributed.leads():

@@ -206,7 +206,7 @@ class CodebookTask:
         clips, config = self.facts.training, self.config
         generator = torch.Generator().manual_seed(self.settings.seed)
         chosen = torch.from_numpy(spread(len(clips), _LOOKED_AT))
-        draws = torch.rand(len(chosen), num_draws(config.data, config.augment), generator=generator)
+        draws = torch.rand(len(chosen), num_draws(config.data, config.augment, clips.layout), generator=generator)
         parts = zip(chosen.split(256), draws.split(256), strict=True)
         shown = [augmented(clips, some, config.data, config.augment, draw) for some, draw in parts]
         self.model.vqvae.standardise_by(torch.cat(shown))

@@ -22,6 +22,8 @@ def describe(config: LlmArConfig, store: SkeletonStore, tell: Note | None) -> di
         raise RunError(
             f"data.num_frames is {frames}, and a code stands for {each} frames: set it to a multiple of {each}."
         )
+    if config.data.timing != "none":
+        raise RunError("llm-ar's codes stand for coordinates alone: set data.timing=none.")
     numbers = store.splits[store.protocol(config.data.protocol)[0]]
     bodies = store.bodies[numbers].clip(1, config.data.num_bodies)
     rows = len(numbers) if config.vqvae.bodies == "joined" else int(bodies.sum())

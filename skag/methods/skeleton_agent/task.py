@@ -21,6 +21,7 @@ from ...inference.scores import embed_clips, predict_prepared
 from ...metrics import confusion_matrix
 from ...skeleton import transforms
 from ...skeleton.store import SkeletonStore
+from ...skeleton.tempo import num_channels
 from ...training import distributed
 from ...training.batches import Batch
 from ...training.validation import classified
@@ -43,6 +44,7 @@ def model_shape(config: SkeletonAgentConfig, store: SkeletonStore | Facts, text_
         num_classes=len(store.classes),
         num_joints=store.layout.num_joints,
         num_bodies=config.data.num_bodies,
+        in_channels=num_channels(config.data, store.layout),
         channels=config.network.channels,
         strides=config.network.strides,
         joint_embedding=config.network.joint_embedding,

@@ -22,6 +22,7 @@ from ...errors import RunError
 from ...inference.scores import embed_clips, predict_prepared
 from ...skeleton.layouts import Layout
 from ...skeleton.store import SkeletonStore
+from ...skeleton.tempo import num_channels
 from ...training import distributed
 from ...training.batches import Batch
 from ...training.validation import classified
@@ -42,7 +43,8 @@ MAX_CLIPS_RECORDED = 2000
 
 def encoder_shape(config: SugarConfig, store: SkeletonStore | Facts) -> CtrGcnConfig:
     """The encoder's shape for a store: joints from the data, the rest from the recipe."""
-    return networks.shape(config.network, store.layout.num_joints, config.data.num_bodies, 3)
+    channels = num_channels(config.data, store.layout)
+    return networks.shape(config.network, store.layout.num_joints, config.data.num_bodies, channels)
 
 
 def make_encoder(
