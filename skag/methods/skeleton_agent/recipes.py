@@ -160,7 +160,7 @@ def nw_ucla_small(stream: StreamName) -> SkeletonAgentConfig:
 def kinder_gator(stream: StreamName) -> SkeletonAgentConfig:
     """Kinder-Gator's 48 actions of children and adults on two CPU cores within a quarter of an hour.
 
-    Clips are long, and names tell left from right; docs/results.md has what was compared on held-out people.
+    Clips last five seconds in the middle, and names tell left from right.
     """
     small = nw_ucla_small(stream)
     return dataclasses.replace(
