@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from matplotlib.figure import Figure
 
 from skag.config import replace
@@ -16,6 +14,7 @@ from skag.dialogue.store import DialogueStore
 from skag.skeleton.store import SkeletonStore
 
 from .helpers import tiny
+from .helpers.once import once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,19 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that `make` fills once, however many processes of pytest-xdist ask for it."""
-    among_workers = "PYTEST_XDIST_WORKER" in os.environ
-    folder = (factory.getbasetemp().parent if among_workers else factory.getbasetemp()) / name
-    with FileLock(f"{folder}.lock"):
-        if not Path(f"{folder}.done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            Path(f"{folder}.done").touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,8 @@ def test_both_stages_are_trained_and_recorded(finished: tuple[Path, Silent]) -> 
     assert 0 < first["codes_used"] <= 100 and first["error_cm"] > 0
     weighted = first["loss_reconstruction"] + first["loss_embedding"] + 0.25 * first["loss_commitment"]
     biases = first["loss_zipf"] + first["loss_context"] + first["loss_mmd"]
-    assert first["loss"] == pytest.approx(weighted + 0.05 * biases, rel=1e-4)
+    supervised = 0.3 * first["loss_supervision"]
+    assert first["loss"] == pytest.approx(weighted + 0.05 * biases + supervised, rel=1e-4)
     assert last["loss"] < watcher.metrics[2]["loss"] and {"train_top1", "val_top1", "val_loss"} <= last.keys()
     summary = runs.summarise(run)
     assert (summary.state, summary.epochs, summary.planned) == ("finished", 4, 4)

@@ -90,7 +90,7 @@ def test_a_plain_tar_cut_between_two_members_is_truncated(tmp_path: Path) -> Non
     data = as_tar({"a01_s01_e00_v01.json": ucla_json()}, tmp_path / "x.tar", "w").read_bytes()
     end = 512 + -(-len(ucla_json()) // 512) * 512
     (tmp_path / "x.tar").write_bytes(data[:end])
-    assert "truncated after 1 recordings" in refusal(tmp_path / "x.tar", tmp_path / "made")
+    assert "truncated after 1 recording;" in refusal(tmp_path / "x.tar", tmp_path / "made")
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_labels_csv_beside_the_recordings(tmp_path: Path) -> None:
     assert {name for name, _ in report.skipped} == {"sit 10/1", "sit 10/2", "sit 9/2"}
     assert all("has no row in labels.csv" in reason for _, reason in report.skipped)
     assert any("Subjects have names" in note for note in report.notes)
-    assert any("1 files that are not here, such as gone.csv" in note for note in report.notes)
+    assert any("1 file that is not here, such as gone.csv" in note for note in report.notes)
 
 
 def test_labels_from_a_file_named_on_the_command_line(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from skag.skeleton import tempo
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 
-from .conftest import once
 from .helpers.commands import document, failure, invoke
+from .helpers.once import once
 from .helpers.training import CPU, run_training, small
 
 LAYOUT = load_layout("kinect-v1")

@@ -345,6 +345,7 @@ def verify(
         f"{store}: {counted(count, 'exchange')} checked, {counted(len(problems), 'problem')}, "
         f"{counted(len(findings) - len(problems), 'remark')}"
     )
+    told = [{"llm": each.llm, "class": each.class_name, "round": each.round, **vars(each.found)} for each in claims]
     output.document(
         {
             "exchanges": count,
@@ -360,10 +361,8 @@ def verify(
                 }
                 for f in findings
             ],
-            "contradicted": [
-                {"llm": each.llm, "class": each.class_name, "round": each.round, **vars(each.found)} for each in claims
-            ],
         }
+        | ({} if witness is None else {"contradicted": told})
     )
     if problems:
         first = problems[0]
