@@ -69,8 +69,8 @@ def assemble(
 
     Parts that are tokens are taken as they are. `side` is the side of the padding; the numbers are the same (to
     rounding), and answers stand closer together on the left. `until` are texts of the answers that are not learned,
-    such as what they all begin with: each has to be
-    the beginning of its answer. Raises `ValueError` for vectors of another width than D.
+    such as what they all begin with: each has to be the beginning of its answer. Raises `ValueError` for vectors of
+    another width than D.
     """
     rows = [_row(model, prompt, None if answers is None else answers[n]) for n, prompt in enumerate(prompts)]
     if until is not None:
