@@ -75,6 +75,7 @@ def test_clips_of_unseen_classes_are_not_learned_from(name: str, tmp_path: Path)
     assert found[0] == found[1] and (found[0].learns, found[0].tested) == (16, 8)
 
 
+@pytest.mark.long
 def test_all_classes_are_told_apart_where_all_were_seen(tmp_path: Path) -> None:
     with SkeletonStore(write(tmp_path / "d.h5")) as store:
         found = compare(store, np.eye(4), baselines.choose([], closed=True), seeds=(0, 1))

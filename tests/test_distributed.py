@@ -76,6 +76,7 @@ def test_two_processes_train_what_one_does_with_the_double_batch(
     assert records[0] == records[1] and records[0][0]["confusions"]
 
 
+@pytest.mark.long
 def test_a_mistake_ends_all_processes_in_a_line_each(pair: Pair, described: Path, tiny_store: Path) -> None:
     done = pair.skag("train", tiny_store, "--store", "nowhere.h5", "--offline", *OPTIONS, folder=described)
     lines = [line for line in done.stderr.splitlines() if line.startswith("skag: ")]
@@ -135,6 +136,7 @@ def compare_gradients() -> None:
         torch.testing.assert_close(models[0].get_buffer(name), buffer, msg=name)
 
 
+@pytest.mark.long
 def test_without_synchronised_batch_norm_each_part_has_its_own(pair: Pair, described: Path, tiny_store: Path) -> None:
     """And clips can be mixed, nobody asked, and the run gone on with; prepared clips lie in one file."""
     settings = (

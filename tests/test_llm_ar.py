@@ -418,6 +418,7 @@ def test_the_papers_settings_and_their_sources() -> None:
 
 
 @needs_smollm2()
+@pytest.mark.long
 def test_the_embedded_base_model_is_read_and_written_to(tmp_path: Path) -> None:
     """A step of both stages with real words of width 576, on eight clips."""
     rng = np.random.default_rng(0)

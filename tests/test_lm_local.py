@@ -257,6 +257,7 @@ def test_the_real_model_tells_all_of_a_class_in_the_formats_at_once(tmp_path: Pa
 
 
 @needs_smollm2()
+@pytest.mark.long
 def test_the_real_model_answers_in_english_and_by_a_schema() -> None:
     asked = LocalBackend("smollm2", max_tokens=40, device="cpu", cache=model_cache())
     schema = {

@@ -29,6 +29,7 @@ def compare(groups: Iterable[str], files: Iterable[str]) -> None:
             assert (f"{file}.npz", array) in compared or parity.reason_not_compared(array), f"{file}: {array}"
 
 
+@pytest.mark.long
 def test_skag_equals_the_reference_and_no_array_is_forgotten() -> None:
     # One test: tests of a file may run in several processes, and the second half needs all of the first.
     compare(parity.GROUPS.keys() - NETWORKS.keys(), set(parity.FILES) - set(NETWORKS.values()))
