@@ -61,7 +61,7 @@ class TrainedRecogniser:
         unit of the training data, 0 or NaN where a joint was not seen; `confidence` the same without C.
 
         `abstain` is a share of recordings of known classes that may be answered with "none of these" (label None);
-        without `evidence` the joints that carried the decision are not measured, which is about five times faster; with
+        without `evidence` the joints that carried the decision are not measured, about three times as fast; with
         `every_joint` each of them is measured alone. The first call calibrates the run, where that has not been done
         (see `skag.inference.calibration`). A run with `data.timing` needs the frames per second, `fps`. Raises
         `DataError` for an array that does not fit, `RunError` where there is nothing to fit a threshold on.

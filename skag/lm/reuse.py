@@ -54,18 +54,24 @@ class Begun:
         return [(layer.keys[place][:, there], layer.values[place][:, there]) for layer in self.past.layers]
 
 
-def begin(model: CausalModel, prefix: Inputs) -> Begun:
-    """Prompts read from their beginning; their padding is on the left."""
+def read(model: CausalModel, prefix: Inputs, keep: int | Tensor) -> Any:
+    """What the network gives for prompts read from their beginning: their cache, and the logits of the last `keep`
+    positions, or of those numbered so."""
     from transformers import DynamicCache
 
-    found = model.network(
+    return model.network(
         inputs_embeds=prefix.embeds,
         attention_mask=prefix.mask,
         position_ids=prefix.positions,
         past_key_values=DynamicCache(),
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=keep,
     )
+
+
+def begin(model: CausalModel, prefix: Inputs) -> Begun:
+    """Prompts read from their beginning; their padding is on the left."""
+    found = read(model, prefix, 1)
     return Begun(found.past_key_values, prefix.mask, prefix.lengths, found.logits[:, -1].float())
 
 

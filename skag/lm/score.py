@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .causal import CausalModel
 from .prompts import Inputs
+from .reuse import read
 
 AT_ONCE = 1 << 26  # logits that are held at the same time: 256 MB in float32
 
@@ -113,19 +114,10 @@ def _takes_tree(model: CausalModel, prefix: Inputs, candidates: Candidates) -> b
 
 def _prefix(model: CausalModel, prefix: Inputs) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Keys and values `[N, heads, L, width]` of every layer, and the logits `[N, V]` after the last position."""
-    from transformers import DynamicCache
-
     columns = torch.arange(prefix.mask.shape[1], device=model.device)
     last_N = (prefix.mask * (columns + 1)).argmax(1)
     keep, where_N = last_N.unique(return_inverse=True)
-    found = model.network(
-        inputs_embeds=prefix.embeds,
-        attention_mask=prefix.mask,
-        position_ids=prefix.positions,
-        past_key_values=DynamicCache(),
-        use_cache=True,
-        logits_to_keep=keep,
-    )
+    found = read(model, prefix, keep)
     past = [(layer.keys, layer.values) for layer in found.past_key_values.layers]
     return past, found.logits[torch.arange(len(where_N)), where_N].float()
 

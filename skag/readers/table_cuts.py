@@ -93,17 +93,14 @@ class Cuts:
         if self.apart:
             name = printable(self.apart[0], 60)
             said.append(
-                f"{_recordings(len(self.apart))} two bodies with different labels at one time, such as {name}: "
+                f"{counted(len(self.apart), 'recording', 'has/have')} two bodies with different labels at one time, "
+                f"such as {name}: "
                 "each body is a clip of its own, named RECORDING.BODY."
             )
         if self.unlabelled:
             rows, name = sum(self.unlabelled.values()), printable(next(iter(self.unlabelled)), 60)
             said.append(f"{rows} rows without a label in column {column!r} are left out, first of {name}.")
         return said
-
-
-def _recordings(count: int) -> str:
-    return counted(count, "recording", "has/have")
 
 
 class Cutter:

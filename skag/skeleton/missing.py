@@ -185,14 +185,14 @@ class Missing:
         if self._clips:
             told = ", ".join(f"{WORDS[kind]} ({count:,})" for kind, count in self._counts.most_common())
             notes.append(
-                f"{_recordings(self._clips)} joints that were not seen written as a number; they are now 0 (missing): "
+                f"{counted(self._clips, 'recording', 'has/have')} joints that were not seen written as a number; "
+                "they are now 0 (missing): "
                 f"{told}, counted in joints of a frame."
             )
         if self._joints and self._zeros >= _MANY_ZEROS * self._joints:
             share = 100 * self._zeros / self._joints
-            notes.append(f"{_recordings(self._with_zeros)} missing joints (all coordinates 0), {share:.1f} % of all.")
+            notes.append(
+                f"{counted(self._with_zeros, 'recording', 'has/have')} missing joints (all coordinates 0), "
+                f"{share:.1f} % of all."
+            )
         return notes
-
-
-def _recordings(count: int) -> str:
-    return counted(count, "recording", "has/have")

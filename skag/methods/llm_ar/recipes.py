@@ -179,13 +179,12 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
         tune=dataclasses.replace(config.tune, epochs=tune_epochs),
     )
     frames, most_bodies = found.reasons(num_frames)
-    passes = f"{repeats} pass{'es' if repeats > 1 else ''}"
     reasons = [
         f"base model {config.lm.base_model}: --base-model takes another",
         frames,
         f"{num_codes} codes: training clips have {tokens} tokens",
         most_bodies,
-        f"codebook: {config.train.epochs} epochs of {passes} over {counted(clips, 'clip')}; "
+        f"codebook: {config.train.epochs} epochs of {counted(repeats, 'pass')} over {counted(clips, 'clip')}; "
         f"base model: {tune_epochs} epochs",
     ]
     if sided:
