@@ -120,6 +120,8 @@ def steps_of(data: Path, name: str, device: str, base_model: str, toy: bool) -> 
         stages = method(name).stages(config)
         sections = {section for section in ("train", *stages) if hasattr(getattr(config, section, None), "epochs")}
         changes = [f"{section}.{field}" for section in sections for field in ("epochs=1", "repeats=1")]
+        if name == "sugar":
+            changes.append("bridge.taught=1")
         if name != "skeleton-agent":
             changes.append(f"lm.base_model={base_model}")
         config = override(config, [*changes, *(TINY[name] if toy else ())])

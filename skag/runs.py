@@ -191,6 +191,13 @@ def classes_of(run: Path) -> list[str]:
     return classes
 
 
+def check_same_clips(run: Path, other: Path) -> None:
+    """Raise `RunError` where a run takes over a part of another one, which learned from other clips."""
+    ours, theirs = (read_json(each, DATA) for each in (run, other))
+    if any(ours.get(name) != theirs.get(name) for name in ("fingerprint", "training")):
+        raise RunError(f"{other} was trained on other clips than {run}: take its data, protocol and seed.")
+
+
 def check_fingerprint(run: Path, store: SkeletonStore) -> None:
     """Raise `RunError` unless `store` is what the run was trained on."""
     if store.fingerprint != read_json(run, DATA).get("fingerprint"):

@@ -1,4 +1,4 @@
-"""SUGAR's two stages as runs: the same weights when interrupted or repeated, what is kept, and what answers."""
+"""SUGAR's stages as runs: the same weights when interrupted or repeated, what is kept, and what answers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from skag.inference.export import export
 from skag.inference.loaded import load_run
 from skag.methods.base import Candidate, Facts
 from skag.methods.sugar import base_model, descriptions
+from skag.methods.sugar.base_model import open_base
 from skag.methods.sugar.classifier import SugarClassifier
 from skag.methods.sugar.config import SugarConfig
 from skag.methods.sugar.network import Aligner, Sugar
 from skag.methods.sugar.task import TuneTask
+from skag.methods.sugar.teach_task import name_vectors
 from skag.results.confusion import analyze_confusion
 from skag.skeleton import clips as data
 from skag.skeleton.store import Clip, SkeletonStore
@@ -104,6 +106,64 @@ def test_an_interrupted_run_comes_to_the_same_weights(run: Path, folder: Path, t
     without = [{k: v for k, v in line.items() if k != "seconds"} for line in runs.read_lines(run / runs.METRICS)]
     again = runs.read_lines(tmp_path / "again" / runs.METRICS)
     assert [{k: v for k, v in line.items() if k != "seconds"} for line in again] == without
+
+
+TAUGHT = ("bridge.taught=3", "tune.epochs=1")
+
+
+@pytest.fixture(scope="module")
+def taught(folder: Path) -> Path:
+    trained(config_of(folder, *TAUGHT), folder, folder / "taught")
+    return folder / "taught"
+
+
+def test_the_bridge_is_taught_before_a_language_model_reads_it(taught: Path, folder: Path) -> None:
+    lines = runs.read_lines(taught / runs.METRICS)
+    stages = [line["stage"] for line in lines]
+    assert stages == ["align"] * 2 + ["teach"] * 3 + ["tune"]
+    losses = [line["loss"] for line in lines if line["stage"] == "teach"]
+    assert losses[-1] < 0.9 * losses[0]
+    assert {name.split(".")[0] for name in weights(taught, "teach.pt")} == {"encoder", "bridge"}
+    config = config_of(folder, *TAUGHT)
+    with SkeletonStore(folder / "t.h5") as store:
+        task = task_of(config, store, taught)  # as stage `tune` begins
+    own = {f"bridge.{name}": value for name, value in task.model.bridge.state_dict().items()}
+    assert all(value.equal(weights(taught, "teach.pt")[name]) for name, value in own.items())
+    assert runs.summarise(taught).state == "finished" and runs.summarise(taught).epochs == 6
+
+
+def test_an_interrupted_teaching_comes_to_the_same_weights(taught: Path, folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, *TAUGHT)
+    with pytest.raises(Stop):
+        trained(config, folder, tmp_path / "again", StopsAt("epoch", 4))
+    assert not (tmp_path / "again" / "best.pt").exists()
+    trained(config, folder, tmp_path / "again", resume=True)
+    assert same(weights(tmp_path / "again"), weights(taught))
+    (tmp_path / "again" / "teach.pt").write_bytes(b"no")
+    with SkeletonStore(folder / "t.h5") as store, pytest.raises(RunError, match=r"teach\.pt cannot be read"):
+        task_of(config, store, tmp_path / "again")
+
+
+def test_names_are_as_far_apart_as_their_words(folder: Path) -> None:
+    lm = open_base(config_of(folder), "cpu", 4)
+    vectors = name_vectors(lm, CLASSES)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
+    mean = torch.stack([lm.words()[lm.encode(f" {name}")].mean(0) for name in CLASSES])
+    apart = (mean - mean.mean(0))[1] / (mean - mean.mean(0))[1].norm()
+    torch.testing.assert_close(vectors[1], apart)
+
+
+def test_the_encoder_of_another_run_is_taken(run: Path, folder: Path, tmp_path: Path) -> None:
+    trained(config_of(folder, f"align.of={run}", "tune.epochs=1"), folder, tmp_path / "run")
+    assert len(runs.read_lines(tmp_path / "run" / runs.METRICS)) == 1
+    assert not (tmp_path / "run" / "align.pt").exists()
+    kept = {name: value for name, value in weights(tmp_path / "run").items() if name.startswith("encoder.")}
+    assert all(value.equal(weights(run)[name]) for name, value in kept.items())
+    other = config_of(folder, f"align.of={run}", "tune.epochs=1", "data.val_fraction=0.5")
+    with pytest.raises(RunError, match="was trained on other clips than"):
+        trained(other, folder, tmp_path / "other")
+    with pytest.raises(RunError, match="no-such-run"):
+        trained(config_of(folder, "align.of=no-such-run"), folder, tmp_path / "third")
 
 
 def test_a_run_is_repeated_without_a_store(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ WORDS = " ".join(CLASSES)
 SMALL = (
     "data.num_frames=8", "data.val_fraction=0.25", "network.channels=16,16", "network.strides=1,2", "train.epochs=2",
     "train.ema=0.8", "train.batch_size=24", "tune.epochs=2", "tune.batch_size=24", "tune.lr=0.02", "bridge.lr=0.02",
-    "bridge.num_queries=4", "bridge.width=16", "bridge.heads=2", "bridge.layers=2", "lm.rank=4",
+    "bridge.taught=0", "bridge.num_queries=4", "bridge.width=16", "bridge.heads=2", "bridge.layers=2", "lm.rank=4",
 )  # fmt: skip
 
 

@@ -148,6 +148,4 @@ def _check_other(folder: Path, run: Path, about: Mapping[str, Any]) -> None:
             f"the codebook of {folder} is for the words of {made_for.get('base_model')}, not of "
             f"{about['base_model'].get('base_model')}: give that base model, or train a codebook."
         )
-    ours, theirs = (runs.read_json(each, runs.DATA) for each in (run, folder))
-    if any(ours.get(name) != theirs.get(name) for name in ("fingerprint", "training")):
-        raise RunError(f"{folder} was trained on other clips than {run}: take its data, protocol and seed.")
+    runs.check_same_clips(run, folder)

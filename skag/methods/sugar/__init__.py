@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,8 +32,11 @@ __all__ = [
 
 
 def stages(config: CONFIG) -> tuple[str, ...]:
-    """The encoder's, and the language model's where one answers."""
-    return ("align", "tune") if config.tunes else ("align",)
+    """The encoder's, and where a language model answers the bridge's, if it has one of its own, and the model's."""
+    if not config.tunes:
+        return ("align",)
+    first = () if config.align.of else ("align",)
+    return (*first, "teach", "tune") if config.bridge.taught else (*first, "tune")
 
 
 def axes(config: CONFIG) -> dict[str, tuple[int | str, ...]]:
@@ -96,16 +99,17 @@ def shape(config: CONFIG, store: SkeletonStore, knowledge: Descriptions) -> dict
 
 
 def make_task(stage: str, config: CONFIG, facts: Facts, knowledge: Descriptions, device: torch.device) -> Task:
-    """One of the two stages; `knowledge` is what `open_knowledge` opened."""
+    """One of the stages; `knowledge` is what `open_knowledge` opened."""
     from ...training import distributed
     from .descriptions import FILE
     from .task import AlignTask, TuneTask
+    from .teach_task import TeachTask
 
     if distributed.leads() and (facts.run / FILE).exists():  # of a run that is resumed: as it began
         knowledge.take_over(facts.run)
     knowledge.use_snapshot(distributed.share(knowledge.snapshot))
-    kind = AlignTask if stage == "align" else TuneTask
-    return kind(config, facts, knowledge, device)
+    kinds: dict[str, Callable[..., Task]] = {"align": AlignTask, "teach": TeachTask, "tune": TuneTask}
+    return kinds[stage](config, facts, knowledge, device)
 
 
 def load(folder: Path, config: CONFIG, facts: Mapping[str, Any], weights: Mapping[str, Any]) -> Classifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -86,6 +87,7 @@ class AlignConfig:
     # Which classes' texts a clip is told apart from: those in its batch (paper), or all.
     candidates: Literal["batch", "all"] = "batch"
     supervision: float = 0.0  # weight of a class head's cross-entropy beside MIL-NCE (0: off; beyond the paper)
+    of: str = ""  # the encoder of this run, trained on the same clips, in the place of a stage `align`
 
     def __post_init__(self) -> None:
         within(self, 1e-4, MANY, "temperature")
@@ -116,10 +118,15 @@ class BridgeConfig:
     # Of the bridge, which begins from nothing, in stage `tune` (0: tune.lr). The paper states 2e-5 for LoRA, and none
     # of the bridge's own.
     lr: float = 1e-4
+    # Epochs of a stage `teach` before `tune`: the bridge alone learns to say the class's name in the base model's word
+    # vectors, and the base model takes no part (0: none, as in the paper).
+    taught: int = 0
+    temperature: float = 0.07  # of the cosines in that stage
 
     def __post_init__(self) -> None:
         within(self, 1, MANY, "layers", "width", "heads", "cross_attention_every")
-        within(self, 0, MANY, "num_queries", "key_width", "lr")
+        within(self, 1e-4, MANY, "temperature")
+        within(self, 0, MANY, "num_queries", "key_width", "lr", "taught")
         within(self, 0, 0.99, "dropout")
         if self.width % self.heads:
             raise RunError(f"width {self.width} is no multiple of heads {self.heads}: change one of the two.")
@@ -154,7 +161,7 @@ class AnswerConfig:
 
 @dataclass(frozen=True)
 class SugarConfig(Config):
-    """Everything that fixes a run but the data and the texts. `train` is stage `align`, `tune` the second."""
+    """Everything that fixes a run but the data and the texts. `train` is stage `align`, `tune` the last."""
 
     method: ClassVar[str] = "sugar"
     texts: TextConfig = field(default_factory=TextConfig)
@@ -169,6 +176,13 @@ class SugarConfig(Config):
     def tunes(self) -> bool:
         """Whether a language model takes part."""
         return self.answer.by == "language_model"
+
+    def settings_of(self, stage: str) -> TrainConfig:
+        """Stage `teach` is trained as `tune` is, at the bridge's own rate."""
+        if stage != "teach":
+            return super().settings_of(stage)
+        tune, bridge = self.tune, self.bridge
+        return dataclasses.replace(tune, epochs=bridge.taught, lr=bridge.lr or tune.lr)
 
     @property
     def has_texts(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ... import runs
 from ...encoders.cost import cost
 from ...encoders.ctrgcn import spatial_graphs
 from ...errors import RunError
@@ -15,8 +18,12 @@ from .task import encoder_shape
 
 def check(config: SugarConfig, store: SkeletonStore) -> str:
     """Parameters and FLOPs of encoder and bridge for one clip. Raises `ModelError` for a base model that cannot be had,
-    `RunError` for one that is narrower than the bridge's query, and for a query that is longer than a clip."""
+    `RunError` for one that is narrower than the bridge's query, for a query that is longer than a clip, and where
+    `align.of` is no run."""
     import torch
+
+    if config.align.of:
+        runs.read_json(Path(config.align.of), runs.CONFIG)
 
     shape, frames = encoder_shape(config, store), config.data.num_frames
     with torch.device("meta"):

@@ -20,7 +20,7 @@ from ..from_data import FromData
 from .config import AlignConfig, AnswerConfig, BridgeConfig, EncoderConfig, SugarConfig, TextConfig
 
 _SMALL_ENCODER = EncoderConfig(channels=(48, 48, 96, 96, 128), strides=(2, 1, 2, 1, 1), dropout=0.2)
-_SMALL_BRIDGE = BridgeConfig(num_queries=16, layers=2, width=192, heads=3, lr=1e-3)
+_SMALL_BRIDGE = BridgeConfig(num_queries=16, layers=2, width=192, heads=3, lr=1e-3, taught=30)
 _SMALL_TEXTS = TextConfig(knowledge="motion")
 _CPU_CLIP_PASSES = 36_000  # training clips that two CPU cores take through the small encoder in ten minutes
 _CPU_PROMPTS = 3_000  # and through smollm2, there and back, in about half an hour
@@ -85,7 +85,7 @@ def small(stream: StreamName) -> SugarConfig:
         bridge=_SMALL_BRIDGE,
         lm=BaseModelConfig(),
         train=_small_training(40),
-        tune=_small_tuning(4),
+        tune=_small_tuning(8),
     )
 
 

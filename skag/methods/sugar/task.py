@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...device import trains_in_bf16
 from ...encoders.ctrgcn import CtrGcnConfig, spatial_graphs
 from ...errors import RunError
 from ...inference.scores import embed_clips, predict_prepared
+from ...lm.causal import CausalModel
 from ...skeleton.layouts import Layout
 from ...skeleton.store import SkeletonStore
 from ...skeleton.tempo import num_channels
@@ -39,6 +41,7 @@ from .network import Aligner, Answered, Bridge, Sugar
 INACTIVE_TEXT_WIDTH = 8  # of the unused head where there are no texts
 BEFORE = "embeddings-before.npz"  # of a run folder: where clips lay before anything was learned
 MAX_CLIPS_RECORDED = 2000
+TAUGHT = "teach.pt"  # of a run folder: the bridge as stage `teach` leaves it
 
 
 def encoder_shape(config: SugarConfig, store: SkeletonStore | Facts) -> CtrGcnConfig:
@@ -179,11 +182,11 @@ class TuneTask:
         self.config, self.facts, self.device = config, facts, device
         self.settings = dataclasses.replace(config.tune, seed=config.train.seed, select_on=config.train.select_on)
         shape = encoder_shape(config, facts)
-        encoder = _aligned(config, shape, facts)
+        encoder = aligned(config, shape, facts)
         lm = open_base(config, str(device), len(facts.classes))
-        bridge = make_bridge(config, shape, lm.width)
-        if config.bridge.begin_like_words:
-            networks.begin_like_words(bridge, lm.words())
+        bridge = begun_bridge(config, shape, lm)
+        if config.bridge.taught:
+            _take_taught(bridge, facts.run / TAUGHT)
         self.model = Sugar(encoder, bridge, lm).to(device)
         self.words = Wording.of(lm, config.answer, facts.classes)
         self.names = [self.words.naming(name) for name in facts.classes]
@@ -243,13 +246,27 @@ class TuneTask:
         return {"base_model": self.model.lm.identity["base_model"], "trained_parameters": trained}
 
 
-def _aligned(config: SugarConfig, shape: CtrGcnConfig, facts: Facts) -> Aligner:
-    """The encoder that stage `align` has left. Raises `RunError` where that cannot be read."""
-    path = facts.run / "align.pt"
+def aligned(config: SugarConfig, shape: CtrGcnConfig, facts: Facts) -> Aligner:
+    """The encoder that stage `align` has left, of this run or of `align.of`. Raises `RunError` where that cannot be
+    read, or learned from other clips."""
+    folder = Path(config.align.of) if config.align.of else facts.run
+    path = next((path for name in ("align.pt", "best.pt") if (path := folder / name).exists()), folder / "align.pt")
+    if config.align.of:
+        runs.check_same_clips(facts.run, folder)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
         return encoder_of(config, shape, facts.layout, weights)
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them runs code
+        raise RunError(f"{path} cannot be read ({one_line(error)}): take it from a copy, or train again.") from None
+
+
+def _take_taught(bridge: Bridge, path: Path) -> None:
+    """What stage `teach` has made of the bridge. Raises `RunError` where that cannot be read."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        own = {name.removeprefix("bridge."): value for name, value in weights.items() if name.startswith("bridge.")}
+        bridge.load_state_dict(own)
+    except Exception as error:
         raise RunError(f"{path} cannot be read ({one_line(error)}): take it from a copy, or train again.") from None
 
 
@@ -265,3 +282,11 @@ def make_bridge(config: SugarConfig, shape: CtrGcnConfig, word_width: int) -> Br
     """The bridge of a run. Raises `RunError` where its query is wider than the base model's words."""
     tokens = shape.num_tokens(config.data.num_frames)
     return Bridge(networks.resolved(config.bridge, tokens), shape.width, word_width)
+
+
+def begun_bridge(config: SugarConfig, shape: CtrGcnConfig, lm: CausalModel) -> Bridge:
+    """The bridge as it is before anything is learned."""
+    bridge = make_bridge(config, shape, lm.width)
+    if config.bridge.begin_like_words:
+        networks.begin_like_words(bridge, lm.words())
+    return bridge
