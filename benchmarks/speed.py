@@ -1,11 +1,13 @@
 """What people wait for, part by part: each part compares within one run, so that ratios hold on other machines.
 
     python benchmarks/speed.py steps DATA.h5 [--device cuda] [--base-model smollm2]
+    python benchmarks/speed.py profile DATA.h5
     python benchmarks/speed.py predict DATA.h5 [--run RUN]
     python benchmarks/speed.py start
     python benchmarks/speed.py to90 DATA.h5 [--epochs 40]
 
     steps     time and memory of a training step of every method and stage, by their small recipes with `measured`
+    profile   where a training step of `nw-ucla-small` spends the processor's time
     predict   one recording with and without evidence, and frames of a live source
     start     commands that do nothing but start, beside Python and PyTorch
     to90      seconds of training until 90 % of NW-UCLA's test clips are right: skag's recipe `nw-ucla-small` beside a
@@ -99,10 +101,8 @@ def most_memory(device: str) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def steps_of(data: Path, name: str, device: str, base_model: str, toy: bool) -> list[dict[str, Any]]:
-    """The stages of one method, trained for a few steps in this process."""
-    import torch
-
+def a_few_steps(data: Path, name: str, device: str, base_model: str, toy: bool, watch: Any) -> Any:
+    """Train one method for `STEPS` steps of each stage, by its small recipe with `measured`; its configuration."""
     from skag import recipes
     from skag.config import override
     from skag.device import choose_device
@@ -113,7 +113,6 @@ def steps_of(data: Path, name: str, device: str, base_model: str, toy: bool) -> 
     from skag.training.start import train_run
 
     keep_freed_memory()
-    threads = torch.get_num_threads()
     config = recipes.recipe(RECIPES[name], "j")
     with SkeletonStore(data) as store, tempfile.TemporaryDirectory() as folder:
         config = recipes.fitted(config, store)
@@ -134,16 +133,27 @@ def steps_of(data: Path, name: str, device: str, base_model: str, toy: bool) -> 
         numbers = store.splits[train]
         wanted = min(len(numbers), round(STEPS * batch / (1 - config.data.val_fraction)) + batch)
         store.splits[train] = numbers[np.linspace(0, len(numbers) - 1, wanted).round().astype(int)]
-        watch, source = Stopwatch(device), KnowledgeSource(dialogues, llm="measured")
+        source = KnowledgeSource(dialogues, llm="measured")
         train_run(store, config, Path(folder) / "run", source, choose_device(device), watch, lambda text: None)
+    return config
+
+
+def steps_of(data: Path, name: str, device: str, base_model: str, toy: bool) -> list[dict[str, Any]]:
+    """The stages of one method, trained for a few steps in this process."""
+    import torch
+
+    from skag.methods import method
+
+    watch = Stopwatch(device)
+    config = a_few_steps(data, name, device, base_model, toy, watch)
     rows = []
-    for stage, found in zip(stages, watch.stages, strict=True):
+    for stage, found in zip(method(name).stages(config), watch.stages, strict=True):
         seconds = statistics.median(np.diff(found["times"])[1:])
         size = config.settings_of(stage).batch_size
         rows.append({
-            "method": name, "recipe": RECIPES[name], "stage": stage, "batch": size, "threads": threads,
-            "seconds a step": round(float(seconds), 4), "clips a second": round(size / seconds, 1),
-            "peak MB": round(found["bytes"] / 1e6),
+            "method": name, "recipe": RECIPES[name], "stage": stage, "batch": size,
+            "threads": torch.get_num_threads(), "seconds a step": round(float(seconds), 4),
+            "clips a second": round(size / seconds, 1), "peak MB": round(found["bytes"] / 1e6),
         })  # fmt: skip
     return rows
 
@@ -162,6 +172,67 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         row["time of a clip, times skeleton-agent's"] = round(rows[0]["clips a second"] / row["clips a second"], 2)
     return {"rows": rows}
+
+
+# ---------------------------------------------------------------- profile
+
+KINDS = {  # of what a processor does in a training step, by the names of PyTorch's operations
+    "matrix products": ("aten::bmm", "aten::mm", "aten::addmm", "aten::baddbmm", "aten::_scaled_dot_product"),
+    "convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv", "aten::thnn_conv"),
+    "batch norms": ("aten::native_batch_norm", "_NormOfBatch", "_BatchNorm"),
+    "copies": ("aten::copy_", "aten::cat", "aten::clone", "aten::fill_", "aten::zero_", "aten::index"),
+    "optimiser": ("aten::_fused", "Optimizer", "aten::_foreach"),
+}  # fmt: skip
+
+
+class Counted(Stopwatch):
+    """Of one stage: the profiler and the counter of operations run from the second step on."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        from torch.profiler import ProfilerActivity, profile
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self.profiler, self.counter, self.done = profile(activities=[ProfilerActivity.CPU]), None, 0
+        self.new_counter = lambda: FlopCounterMode(display=False)
+
+    def step_done(self, means: Callable[[], dict[str, float]]) -> None:
+        super().step_done(means)
+        self.done += 1
+        if self.done == 1:
+            self.counter = self.new_counter()
+            self.counter.__enter__()
+        elif self.done == 2:  # one step is counted, which slows it; those after it are timed
+            self.counter.__exit__(None, None, None)
+            self.profiler.start()
+        elif self.done == STEPS:
+            self.profiler.stop()
+
+
+def profile(args: argparse.Namespace) -> dict[str, Any]:
+    """Where a training step of `nw-ucla-small` spends the processor's time, and how near it is to the processor's rate
+    of multiplying."""
+    import torch
+
+    torch.set_num_threads(1)
+    watch = Counted()
+    a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, watch)
+    steps, shares = STEPS - 2, dict.fromkeys([*KINDS, "the rest, number by number"], 0.0)
+    for event in watch.profiler.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), list(shares)[-1])
+        shares[kind] += event.self_cpu_time_total / 1e6 / steps
+    seconds, operations = sum(shares.values()), watch.counter.get_total_flops()
+    one = torch.randn(1024, 1024)
+    fastest = 2 * 1024**3 / spent(lambda: one @ one, "cpu")
+    return {
+        "threads": 1,
+        "seconds of a step": round(seconds, 4),
+        "share of a step, %": {kind: round(100 * share / seconds, 1) for kind, share in shares.items()},
+        "multiplications and additions of a step, thousand millions": round(operations / 1e9, 2),
+        "of them a second": round(operations / 1e9 / seconds, 1),
+        "of a product of two matrices of 1024 x 1024, a second": round(fastest / 1e9, 1),
+        "share of that rate, %": round(100 * operations / seconds / fastest, 1),
+    }
 
 
 # ---------------------------------------------------------------- predict
@@ -372,7 +443,7 @@ def to90(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("steps", "predict", "start", "to90"))
+    parser.add_argument("part", choices=("steps", "profile", "predict", "start", "to90"))
     parser.add_argument("data", type=Path, nargs="?", help="skeleton store, for all parts but `start`")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--base-model", default="smollm2")
@@ -387,7 +458,8 @@ def main() -> None:
     if args.one:
         print(json.dumps(steps_of(args.data, args.one, args.device, args.base_model, args.toy)))
         return
-    found = {"steps": steps, "predict": predict, "start": start, "to90": to90}[args.part](args)
+    parts = {"steps": steps, "profile": profile, "predict": predict, "start": start, "to90": to90}
+    found = parts[args.part](args)
     command = " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]])
     machine = {"device": args.device, "load": round(os.getloadavg()[0], 1)}
     text = json.dumps({"command": command, "machine": machine, **found}, indent=1)
