@@ -196,6 +196,10 @@ class Counted(Stopwatch):
         self.profiler, self.counter, self.done = profile(activities=[ProfilerActivity.CPU]), None, 0
         self.new_counter = lambda: FlopCounterMode(display=False)
 
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        super().epoch_started(epoch, epochs, steps)
+        self.steps = steps
+
     def step_done(self, means: Callable[[], dict[str, float]]) -> None:
         super().step_done(means)
         self.done += 1
@@ -205,7 +209,7 @@ class Counted(Stopwatch):
         elif self.done == 2:  # one step is counted, which slows it; those after it are timed
             self.counter.__exit__(None, None, None)
             self.profiler.start()
-        elif self.done == STEPS:
+        elif self.done == self.steps:
             self.profiler.stop()
 
 
@@ -217,7 +221,7 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     watch = Counted()
     a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, watch)
-    steps, shares = STEPS - 2, dict.fromkeys([*KINDS, "the rest, number by number"], 0.0)
+    steps, shares = watch.steps - 2, dict.fromkeys([*KINDS, "the rest, number by number"], 0.0)
     for event in watch.profiler.key_averages():
         kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), list(shares)[-1])
         shares[kind] += event.self_cpu_time_total / 1e6 / steps

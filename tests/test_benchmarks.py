@@ -37,7 +37,7 @@ def test_what_a_gpu_is_to_measure_runs_on_a_cpu(tmp_path: Path) -> None:
     assert set(found["step"]["variants"]) == {"plain", "skag", "skag-compiled"}
     assert found["step"]["against_plain"].keys() == {"skag", "skag-compiled"}
     assert found["whole"]["seconds"].keys() == {"describe", "train", "eval"}
-    assert [row["stage"] for row in found["stages"]["rows"]] == ["train", "align", "tune", "codebook", "tune"]
+    assert [row["stage"] for row in found["stages"]["rows"]] == ["train", "align", "teach", "tune", "codebook", "tune"]
     assert all(row["clips a second"] > 0 and row["peak MB"] > 0 for row in found["stages"]["rows"])
     assert found["scoring"]["scoring"][0]["names"] == 5
 
@@ -49,6 +49,9 @@ def test_parts_of_speed_run(tiny_store: Path, tmp_path: Path) -> None:
     started = json.loads(run(*speed, "start", "--toy", "--out", tmp_path / "start.json"))
     assert started == json.loads((tmp_path / "start.json").read_text())
     assert {row["command"] for row in started["rows"]} > {"skag --help", "skag doctor"}
+    profiled = json.loads(run(*speed, "profile", tiny_store, "--toy"))
+    assert sum(profiled["share of a step, %"].values()) == pytest.approx(100, abs=1)
+    assert 0 < profiled["share of that rate, %"] < 100
     reached = json.loads(run(*speed, "to90", tiny_store, "--epochs", 2, "--toy"))
     assert (
         len(reached["plain"]["top-1 after every epoch"]) <= 2 and len(reached["skag"]["top-1 after every epoch"]) == 2
@@ -61,3 +64,21 @@ def test_training_from_a_file_sees_what_training_in_memory_sees(tmp_path: Path) 
     found = json.loads(run(sys.executable, ROOT / "benchmarks" / "larger_than_memory.py", *words))
     assert set(found["processes"]) == {"memory", "file", "file, cold"}
     assert found["processes"]["file"]["bytes"] > found["processes"]["memory"]["bytes"] > 10**7  # the test clip too
+
+
+def test_names_of_kinder_gator_come_to_48_actions(tmp_path: Path) -> None:
+    """Names of files as the recordings have them, and pairs of "your hand" and "your other hand" as one action."""
+    made = runpy.run_path(str(ROOT / "benchmarks" / "kinder_gator.py"))
+    names = [
+        *made["SAME"],
+        *made["SAME"].values(),
+        "Swipe across an imaginary screen in front of you from left to right",
+    ]
+    for group, person in (("Adults", "565"), ("Children", "103")):
+        (tmp_path / group).mkdir()
+        for number, name in enumerate(names):
+            file = f"POSE-p{person}_{number:02d}-{name.replace(' ', '-')}-1469182402284.csv"
+            (tmp_path / group / file).write_text("")
+    found = made["recordings"](tmp_path)
+    assert len(found) == 2 * len(names) and len({label for _, label, *_ in found}) == len(made["SAME"]) + 1
+    assert {(person, child) for *_, person, child in found} == {("565", False), ("103", True)}

@@ -17,6 +17,7 @@ from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
 from skag.skeleton import clips as data
 from skag.skeleton import transforms
 from skag.skeleton.layouts import STREAMS, Layout, load_layout
+from skag.skeleton.sided_names import mirrored_classes, tells_sides
 from skag.skeleton.store import Clip, SkeletonStore, write_store
 from skag.training.batches import epoch_order, hold_out, training_batches
 
@@ -42,9 +43,10 @@ def test_whole_subjects_are_held_out(tiny_store: Path) -> None:
 
 
 def store_of(path: Path, labels: list[int], subjects: list[int]) -> SkeletonStore:
+    rng = np.random.default_rng(0)
     with write_store(path, load_layout("coco")) as writer:
         for number, (label, subject) in enumerate(zip(labels, subjects, strict=True)):
-            clip = np.ones((1, 3, 17, 2), np.float32)
+            clip = rng.uniform(1, 2, (1, 3, 17, 2)).astype(np.float32)
             writer.add(Clip(str(number), label, clip, subject=subject, splits=("train",)))
         writer.finish([str(label) for label in range(max(labels) + 1)])
     return SkeletonStore(path)
@@ -102,6 +104,28 @@ def test_batches_repeat_for_a_generator_state_and_differ_between_epochs(tiny_sto
         one = epoch(first)
         assert torch.equal(one, epoch(again))
         assert not torch.equal(one, epoch(first))
+
+
+def test_names_are_mirrored_with_clips() -> None:
+    names = ["raise left hand", "Raise Right Hand", "jump", "LEFT_kick", "right_kick", "bright lefty", "step right"]
+    assert mirrored_classes(names) == [1, 0, 2, 4, 3, 5, -1]
+    assert tells_sides(names) and not tells_sides(["bright lefty", "jump"])
+
+
+def test_a_mirrored_clip_of_the_left_is_one_of_the_right(tmp_path: Path) -> None:
+    """Every clip is to be mirrored: those of sides get the other's label, those without a counterpart stay as they
+    are, and joints say the same as labels."""
+    augment = AugmentConfig(mirror=1.0)
+    with store_of(tmp_path / "a.h5", [0, 1, 2, 3], [1, 2, 3, 4]) as store:
+        store.classes = ["raise left hand", "raise right hand", "jump", "kick left"]
+        clips = data.prepare(store, np.arange(4), CONFIG, CPU)
+        (batch,) = training_batches(clips, CONFIG, augment, 4, 1, torch.Generator().manual_seed(0))
+        order = torch.randperm(4, generator=torch.Generator().manual_seed(0))
+        assert batch.labels.tolist() == [{0: 1, 1: 0, 2: 2, 3: 3}[k] for k in order.tolist()]
+        plain = torch.cat(list(data.test_batches(clips, CONFIG, 4)))[:, 0]
+        as_recorded = [bool(torch.allclose(x, plain[k])) for x, k in zip(batch.x, order, strict=True)]
+        assert as_recorded == [k == 3 for k in order.tolist()]
+        assert clips.at(np.array([3, 0])).mirrored.tolist() == [-1, 1]
 
 
 def test_without_augmentation_training_sees_what_testing_sees(tiny_store: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import DataConfig, StreamName
 from ..plural import counted
+from ..skeleton.sided_names import tells_sides
 from ..skeleton.store import SkeletonStore
 
 
@@ -19,7 +20,7 @@ class FromData:
     bodies: int  # the most in a clip, up to 2
     median: float  # frames of a clip
     upright: bool  # 3-D: people can be turned and scaled
-    sided: bool  # class names tell left from right
+    sided: bool  # class names tell left from right, see `skeleton.sided_names`
 
     @classmethod
     def of(cls, store: SkeletonStore, train_split: str) -> FromData:
@@ -29,7 +30,7 @@ class FromData:
             bodies=min(2, int(store.bodies[numbers].max())),
             median=float(np.median(store.frames[numbers])),
             upright=store.layout.dims == 3,
-            sided=any(side in name.lower().split() for name in store.classes for side in ("left", "right")),
+            sided=tells_sides(store.classes),
         )
 
     def num_frames(self, most: int) -> int:
@@ -52,4 +53,9 @@ class FromData:
         return [
             f"{counted(num_frames, 'frame')}: training clips have {self.median:.0f} in the middle",
             f"{self.bodies} bod{'y' if self.bodies == 1 else 'ies'}: the most in a training clip, up to 2",
+            *(
+                ["mirror images of a left or right class count as its counterpart's, without one there are none"]
+                if self.sided
+                else []
+            ),
         ]

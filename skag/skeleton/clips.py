@@ -23,6 +23,7 @@ from ..errors import DataError
 from ..parallel import usable_memory
 from . import mapped, preparation, tempo, transforms
 from .layouts import Layout
+from .sided_names import mirrored_classes, tells_sides
 from .store import SkeletonStore
 
 _READ_AT_A_TIME, _FRAMES_AT_A_TIME = 128, 2048  # clips read, padded frames normalised
@@ -48,6 +49,9 @@ class Clips:
     layout: Layout
     file: mapped.ClipFile | None = None  # that the rows lie in, where they are not in memory
     rates: Tensor | None = None  # [n] recorded frames per second, where `data.timing` wants them; beside the rows
+    # [n] the labels of their mirror images, -1 for those that are never mirrored, where class names tell left from
+    # right (`sided_names`); on the device.
+    mirrored: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,7 +76,22 @@ class Clips:
             labels=self.labels[chosen.to(self.labels.device)],
             widths=None if self.widths is None else self.widths[chosen.to(self.widths.device)],
             rates=None if self.rates is None else self.rates[chosen.to(self.rates.device)],
+            mirrored=None if self.mirrored is None else self.mirrored[chosen.to(self.mirrored.device)],
         )
+
+    def flipped(self, chosen: Tensor, augment: AugmentConfig, draw: Tensor) -> Tensor:
+        """Which of the clips `chosen` `[N]` are shown mirrored under the numbers `draw` `[N, num_draws]`, on the
+        device."""
+        flip = draw[:, 2] < augment.mirror
+        return flip if self.mirrored is None else flip & (self.mirrored[chosen] >= 0)
+
+    def shown(self, chosen: Tensor, augment: AugmentConfig, draw: Tensor) -> Tensor:
+        """The labels `[N]` of clips as `augmented` shows them: of a mirrored one what its mirror image is."""
+        chosen = send(chosen, self.device)
+        if self.mirrored is None or not augment.mirror:
+            return self.labels[chosen]
+        flip = self.flipped(chosen, augment, send(draw, self.device))
+        return torch.where(flip, self.mirrored[chosen], self.labels[chosen])
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
@@ -115,18 +134,22 @@ def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: 
     else:
         rows, lengths, widths = _in_memory(shape, _made(store, numbers, config))
         first_row = lengths.cumsum(0) - lengths
-    home = device if fits(rows.nbytes, device) else torch.device("cpu")
+    home, labels = device if fits(rows.nbytes, device) else torch.device("cpu"), store.labels[numbers].astype(np.int64)
+    names, mirrored = getattr(store, "classes", ()), None
+    if tells_sides(names):
+        mirrored = torch.from_numpy(np.array(mirrored_classes(names))[labels]).to(device)
     if home.type != "cpu":
         rows, file = rows.to(home), None
     return Clips(
         rows=rows,
         first_row=first_row.to(home),
         frames=lengths.to(home),
-        labels=torch.from_numpy(store.labels[numbers].astype(np.int64)).to(device),
+        labels=torch.from_numpy(labels).to(device),
         widths=torch.tensor(widths, device=device) if widths is not None else None,
         layout=store.layout,
         file=file,
         rates=None if rates is None else rates.to(home),
+        mirrored=mirrored,
     )
 
 
@@ -290,7 +313,7 @@ def augmented(
     chosen, draw = send(chosen, device), send(draw, device)
     up = layout.up_axis[0]
     if augment.mirror:
-        flip = draw[:, 2] < augment.mirror
+        flip = clips.flipped(chosen, augment, draw)
         widths = None if clips.widths is None else clips.widths[chosen]
         mirrored = transforms.mirror(x, layout, augment.mirror_kind, widths)
         x = torch.where(flip[:, None, None, None, None], mirrored, x)

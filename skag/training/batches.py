@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..config import AugmentConfig, DataConfig, TrainConfig
-from ..device import send
 from ..errors import DataError
 from ..skeleton.clips import Clips, augmented, num_draws
 from ..skeleton.store import UNKNOWN, SkeletonStore
@@ -74,7 +73,7 @@ def training_batches(
         torch.randint(2**62, (1,), generator=generator)  # used by nobody; without it seeds would come to other runs
         x = augmented(clips, chosen[part], config, augment, draw[part])
         clips.read_ahead(following[distributed.part_of(len(following))])
-        yield Batch(x, clips.labels[send(chosen, clips.device)])
+        yield Batch(x, clips.shown(chosen, augment, draw))
 
 
 def num_batches(clips: int, settings: TrainConfig) -> int:

@@ -154,7 +154,7 @@ def sources(config: LlmArConfig) -> dict[str, str]:
 def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: str) -> tuple[LlmArConfig, list[str]]:
     """A sensible configuration for any store, and one reason per choice."""
     found = FromData.of(store, train_split)
-    clips, bodies, upright, sided = found.clips, found.bodies, found.upright, found.sided
+    clips, bodies, upright = found.clips, found.bodies, found.upright
     num_frames = found.num_frames(64)
     tokens = int(store.bodies[store.splits[train_split]].clip(1, bodies).sum()) * num_frames // 4
     num_codes = 512 if tokens >= 16_384 else 128
@@ -170,7 +170,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
             heading=0.3 if upright else 0.0,
             tilt=0.05 if upright else 0.0,
             scale=0.1,
-            mirror=0.0 if sided else 0.5,
+            mirror=0.5,
             shortest_part=0.9,
         ),
         vqvae=dataclasses.replace(config.vqvae, width=128 if device == "cpu" else 512),
@@ -178,15 +178,13 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
         train=dataclasses.replace(config.train, repeats=repeats),
         tune=dataclasses.replace(config.tune, epochs=tune_epochs),
     )
-    frames, most_bodies = found.reasons(num_frames)
+    frames, *others = found.reasons(num_frames)
     reasons = [
         f"base model {config.lm.base_model}: --base-model takes another",
         frames,
         f"{num_codes} codes: training clips have {tokens} tokens",
-        most_bodies,
+        *others,
         f"codebook: {config.train.epochs} epochs of {counted(repeats, 'pass')} over {counted(clips, 'clip')}; "
         f"base model: {tune_epochs} epochs",
     ]
-    if sided:
-        reasons.append("no mirroring: class names tell left from right")
     return config, reasons

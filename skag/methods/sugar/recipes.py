@@ -171,7 +171,7 @@ def sources(config: SugarConfig) -> dict[str, str]:
 def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: str) -> tuple[SugarConfig, list[str]]:
     """A configuration for any store, and one reason per choice; on a CPU the small encoder and bridge."""
     found, on_cpu = FromData.of(store, train_split), device == "cpu"
-    clips, bodies, upright, sided = found.clips, found.bodies, found.upright, found.sided
+    clips, bodies, upright = found.clips, found.bodies, found.upright
     num_frames = found.num_frames(64)
     repeats = max(1, 400 // clips)
     epochs = int(np.clip(_CPU_CLIP_PASSES // (clips * repeats * bodies), 10, 60)) if on_cpu else 65
@@ -185,7 +185,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
             heading=0.5 if upright else 0.0,
             tilt=0.1 if upright else 0.0,
             scale=0.15,
-            mirror=0.0 if sided else 0.5,
+            mirror=0.5,
             shortest_part=0.8,
         ),
         network=network,
@@ -204,6 +204,4 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
     ]
     if upright:
         reasons.append("clips turned to face one way, and rotated about the vertical at random: 3-D layout")
-    if sided:
-        reasons.append("no mirroring: class names tell left from right")
     return config, reasons
