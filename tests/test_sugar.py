@@ -16,7 +16,7 @@ from skag.errors import DialogueError, ModelError, RunError
 from skag.inference.evaluate import evaluate_runs
 from skag.inference.export import export
 from skag.inference.loaded import load_run
-from skag.methods.base import Candidate, Facts
+from skag.methods.base import Candidate, Facts, KnowledgeSource
 from skag.methods.sugar import base_model, descriptions
 from skag.methods.sugar.base_model import open_base
 from skag.methods.sugar.classifier import SugarClassifier
@@ -29,13 +29,14 @@ from skag.skeleton import clips as data
 from skag.skeleton.store import Clip, SkeletonStore
 from skag.training.batches import training_batches
 from skag.training.optim import make_optimizer
+from skag.training.start import train_run
 
 from .helpers.commands import document, invoke
 from .helpers.language_models import model_cache, needs_smollm2, tiny_folder
 from .helpers.runs import opened
 from .helpers.sugar import SMALL, WORDS, config_of, materials, trained
 from .helpers.tiny import CLASSES, clip
-from .helpers.training import CPU, Stop, StopsAt, quiet
+from .helpers.training import CPU, Silent, Stop, StopsAt, quiet
 from .helpers.two_processes import Pair
 
 
@@ -142,6 +143,17 @@ def test_an_interrupted_teaching_comes_to_the_same_weights(taught: Path, folder:
     (tmp_path / "again" / "teach.pt").write_bytes(b"no")
     with SkeletonStore(folder / "t.h5") as store, pytest.raises(RunError, match=r"teach\.pt cannot be read"):
         task_of(config, store, tmp_path / "again")
+
+
+def test_a_base_model_in_bf16_is_told_of_where_that_is_slow(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skag.training.start.multiplies_bf16", lambda: False)
+    config = config_of(folder, "lm.precision=bf16", "train.epochs=1", "tune.epochs=1")
+    told: list[str] = []
+    with SkeletonStore(folder / "t.h5") as store:
+        train_run(store, config, tmp_path / "run", KnowledgeSource(folder / "d.h5"), CPU, Silent(), told.append)
+    assert [line for line in told if "--set lm.precision=float32 is faster" in line]
 
 
 def test_names_are_as_far_apart_as_their_words(folder: Path) -> None:

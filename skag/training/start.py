@@ -232,8 +232,10 @@ def _train_seen(
     resume: bool,
     start: Start | None,
 ) -> tuple[TrainReport, Sequence[Question]]:
-    if not resume and device.type == "cpu" and config.train.precision == "bf16" and multiplies_bf16() is False:
-        note("Note: this processor has no instructions for bf16: --set train.precision=float32 is faster.")
+    if not resume and device.type == "cpu" and multiplies_bf16() is False:
+        for section in ("train", "lm"):
+            if getattr(getattr(config, section, None), "precision", None) == "bf16":
+                note(f"Note: this processor has no instructions for bf16: --set {section}.precision=float32 is faster.")
     if not distributed.leads():
         knowledge = method(config.method).without_knowledge(config, store)
         return train(store, config, run, knowledge, device, watcher, source=source, resume=resume, start=start), ()
