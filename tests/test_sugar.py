@@ -9,19 +9,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from skag import runs
+from skag.cli import app
 from skag.config import AugmentConfig
 from skag.errors import DialogueError, ModelError, RunError
 from skag.inference.evaluate import evaluate_runs
 from skag.inference.export import export
 from skag.inference.loaded import load_run
+from skag.methods import sugar
 from skag.methods.base import Candidate, Facts, KnowledgeSource
 from skag.methods.sugar import base_model, descriptions
 from skag.methods.sugar.base_model import open_base
 from skag.methods.sugar.classifier import SugarClassifier
 from skag.methods.sugar.config import SugarConfig
 from skag.methods.sugar.network import Aligner, Sugar
+from skag.methods.sugar.rows import OF_BRIDGE
 from skag.methods.sugar.task import TuneTask
 from skag.methods.sugar.teach_task import name_vectors
 from skag.results.confusion import analyze_confusion
@@ -420,6 +424,23 @@ def test_bad_input_is_one_line_and_nothing_is_lost(folder: Path, tmp_path: Path)
     assert "set bridge.num_queries to 80 or less" in refused(RunError, "bridge.num_queries=81")
     assert "no folder" in refused(ModelError, f"lm.base_model={tmp_path / 'nowhere'}")
     assert "cannot tell what is seen" in refused(DialogueError, "texts.knowledge=visual")
+
+
+def test_ablation_leaves_out_rows_that_would_say_nothing(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, "answer.by=encoder")
+    found = sugar.rows_left_out(config, KnowledgeSource(folder / "d.h5", llm="measured"))
+    assert set(found) == {"visual", "both", *OF_BRIDGE} and "measured cannot tell what is seen" in found["both"]
+    assert set(sugar.rows_left_out(config_of(folder), KnowledgeSource(folder / "d.h5"))) == {"visual", "both"}
+    assert not sugar.rows_left_out(config_of(folder), KnowledgeSource(folder / "d.h5", llm="ollama/llava"))
+    changes = ["train.epochs=1", "answer.by=encoder"]
+    options = [word for change in (*SMALL, *changes) for word in ("--set", change)]
+    command = ["ablate", folder / "t.h5", "--recipe", "sugar-small", "--seeds", "1", "--store", folder / "d.h5"]
+    result = CliRunner().invoke(app, [str(word) for word in (*command, "--out", tmp_path / "abl", *options)])
+    assert result.exit_code == 0, result.output
+    assert "Without visual, both: measured cannot tell what is seen" in " ".join(result.stderr.split())
+    assert {path.name for path in (tmp_path / "abl").iterdir()} == {
+        f"{row}-seed1" for row in ("baseline", "motion", "shuffled")
+    }
 
 
 @pytest.mark.long

@@ -133,6 +133,12 @@ def ablate(
             changes=assignments or [],
             device=where,
         )
+        if not names and (left_out := getattr(of_method, "rows_left_out", None)):
+            reasons = left_out(cells[0].config, source)
+            for reason in dict.fromkeys(reasons.values()):
+                output.note(f"Without {', '.join(row for row in reasons if reasons[row] == reason)}: {reason}.")
+            chosen = [row for row in chosen if row.name not in reasons]
+            cells = [cell for cell in cells if cell.row.name not in reasons]
         own = cells if part is None else ablation.part_of(cells, part)
         for cell in cells:
             ablation.check_cell(cell, clips, llm)

@@ -255,7 +255,8 @@ class Method(Protocol):
 
     For `train --from` it may also offer `axes(config)`: which of the network's weights lie along joints or classes, by
     the end of their names, as sizes (-1: any), "joints" and "classes"; and `published_start(path)`: a published
-    checkpoint's weights as the network names them, its layout, and FIELD=VALUE for a network of its shape.
+    checkpoint's weights as the network names them, its layout, and FIELD=VALUE for a network of its shape. For `ablate`
+    it may offer `rows_left_out(config, source)`: rows that would say nothing, and why.
     """
 
     CONFIG: type[Config]

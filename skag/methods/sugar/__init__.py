@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG", "RECIPES", "REPEATABLE", "ROWS", "SCRIPT", "axes", "derived", "describe_others", "faithful", "for_unseen",
-    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "sentences", "shape", "sources",
-    "stages", "uses_knowledge", "without_knowledge",
+    "import_checkpoint", "load", "make_findings", "make_task", "open_knowledge", "rows_left_out", "sentences", "shape",
+    "sources", "stages", "uses_knowledge", "without_knowledge",
 ]  # fmt: skip
 
 
@@ -54,6 +54,24 @@ def import_checkpoint(path: Path, run: Path, config: CONFIG, classes: list[str],
     from ...errors import RunError
 
     raise RunError("SUGAR has published no checkpoints: train a run with `skag train`.")
+
+
+def rows_left_out(config: CONFIG, source: KnowledgeSource) -> dict[str, str]:
+    """Rows of `skag ablate` that would say nothing here, and why; who names them gets them nevertheless."""
+    from ...backends.names import LanguageModel
+    from ...dialogue.store import DialogueStore
+    from .rows import OF_BRIDGE, OF_SEEN
+    from .script import IMAGINED, SEEN
+
+    found = {} if config.tunes else dict.fromkeys(OF_BRIDGE, "no language model answers")
+    name = LanguageModel.parse(source.llm or "measured")
+    if name.is_measured or name.is_file or name.is_imported:
+        if source.dialogues.exists():
+            with DialogueStore(source.dialogues) as kept:
+                if kept.find(rounds=[SEEN.number, IMAGINED.number]):
+                    return found
+        found |= dict.fromkeys(OF_SEEN, f"{name} cannot tell what is seen, and {source.dialogues} has no such texts")
+    return found
 
 
 def uses_knowledge(config: CONFIG) -> bool:

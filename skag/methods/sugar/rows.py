@@ -5,6 +5,18 @@ from __future__ import annotations
 from ..base import Row
 
 BASELINE = "baseline"
+OF_SEEN = ("visual", "both")  # rows that need texts of what is seen
+OF_BRIDGE = (
+    "cross-attention",
+    "qformer",
+    "linear",
+    "tqp",
+    "tokens-1",
+    "tokens-16",
+    "tokens-32",
+    "tokens-128",
+    "tokens-all",
+)
 REPEATABLE = ()
 ROWS = {
     row.name: row
