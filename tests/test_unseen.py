@@ -50,9 +50,10 @@ UNSEEN = "raise left hand"
 SEEN = [name for name in CLASSES if name != UNSEEN]
 
 
-def names_only(store: Path, out: Path, rehearse: int = 0, unseen: tuple[str, ...] = (UNSEEN,)) -> Path:
+def names_only(store: Path, out: Path, rehearse: int = 0, unseen: tuple[str, ...] = (UNSEEN,), seed: int = 0) -> Path:
     """A run that knows the classes by their names, trained for three epochs."""
     config = for_unseen(replace(small(epochs=3), "data", unseen=unseen, rehearse=rehearse))
+    config = replace(config, "train", seed=seed)
     with SkeletonStore(store) as clips:
         train_run(clips, config, out, KnowledgeSource(out.parent / "d.h5"), CPU, Silent(), quiet)
     return out
@@ -173,7 +174,7 @@ def test_what_was_measured_of_all_classes_is_not_used_but_measured_anew(
         assert not (tmp_path / "run").exists()
         train_run(store, config, tmp_path / "run", KnowledgeSource(dialogues, "measured"), CPU, Silent(), told.append)
     assert any(line.startswith("3 classes described by `measured`") for line in told), told
-    found = zero_shot.evaluate_classes(tmp_path / "run", "all", opinions=["embedding"], device=CPU)
+    found = zero_shot.evaluate_classes([tmp_path / "run"], "all", opinions=["embedding"], device=CPU)
     said = {each.name: each.text for each in found.classes}
     assert said[UNSEEN] == (UNSEEN,) and all(said[name] != (name,) for name in SEEN), "sentences of the dialogue"
 
@@ -221,9 +222,24 @@ def test_a_rehearsal_leaves_out_seen_classes_too(tiny_store: Path, tmp_path: Pat
     assert (run / REHEARSAL / "best.pt").read_bytes() == before, "resumed: what is missing is trained"
     with SkeletonStore(tiny_store) as store, pytest.raises(RunError, match="leave at least two"):
         rehearsal_of(replace(small(), "data", rehearse=2), seen_part(store, (UNSEEN,)))
-    found = zero_shot.evaluate_classes(run, "all", device=CPU)
+    found = zero_shot.evaluate_classes([run], "all", device=CPU)
     assert "16 training clips of 1 seen classes held out" in found.mixing.how
     assert set(found.mixing.weights) == set(OPINIONS) and sum(found.mixing.weights.values()) == pytest.approx(1)
+
+
+def test_runs_answer_together(tiny_store: Path, tmp_path: Path) -> None:
+    """Two seeds: their scores are averaged, and a single run's are its own."""
+    one, other = (names_only(tiny_store, tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    alone = [zero_shot.evaluate_classes([run], "all", device=CPU) for run in (one, other)]
+    both = zero_shot.evaluate_classes([one, other], "all", device=CPU)
+    again = zero_shot.evaluate_classes([one, one], "all", device=CPU)
+    assert again.together == alone[0].together and again.alone == alone[0].alone
+    assert both.to_dict()["runs"] == [str(one), str(other)] and both.clips == alone[0].clips
+    assert both.alone["motion"] == alone[0].alone["motion"]  # measured of the same clips
+    assert both.alone["embedding"] != again.alone["embedding"] or both.together != again.together
+    third = names_only(tiny_store, tmp_path / "third", unseen=("step",))
+    with pytest.raises(RunError, match="have learned other classes"):
+        zero_shot.evaluate_classes([one, third], "all", device=CPU)
 
 
 # ---- candidates
@@ -384,7 +400,7 @@ def test_classes_that_cannot_be_asked_for_are_one_line(
 
 def test_a_run_of_all_classes_has_no_unseen_ones(tiny_store: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none is unseen: train with --unseen"):
-        zero_shot.evaluate_classes(untrained(tiny_store, tmp_path / "run"), "unseen", device=CPU)
+        zero_shot.evaluate_classes([untrained(tiny_store, tmp_path / "run")], "unseen", device=CPU)
 
 
 def other_store(path: Path, layout: str, classes: list[str]) -> Path:

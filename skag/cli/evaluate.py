@@ -88,8 +88,9 @@ def evaluate(
     RUN/predictions-SPLIT.npz, which analyze-confusion reads, without the measured motion of --kinematics, which is kept
     in RUN/kinematics.npz of the first run. Views are fixed, so --seed changes nothing but what --stress draws. --stress
     writes RUN/figures/stress.png.
-    `skag analyze-confusion RUN --reference RUN0` compares two runs. With --classes one run is asked for classes by
-    their texts, and all classes together also give the harmonic mean of seen and unseen ones (docs/unseen.md).
+    `skag analyze-confusion RUN --reference RUN0` compares two runs. With --classes a run is asked for classes by
+    their texts, or several runs together that have learned the same classes. All classes together also give the
+    harmonic mean of seen and unseen ones (docs/unseen.md).
     """
     from ..device import choose_device
     from ..inference.evaluate import evaluate_runs
@@ -109,12 +110,12 @@ def evaluate(
         _stress(output, run_folders[0], split, num_clips, data, batch_size, seed, device.value)
         return
     if classes is not None:
-        if len(run_folders) > 1 or fit_weights or kinematics:
-            raise typer.BadParameter("--classes asks one run: leave out further runs, --fit-weights and --kinematics.")
+        if fit_weights or kinematics:
+            raise typer.BadParameter("--classes adds opinions up by itself: leave out --fit-weights and --kinematics.")
         from ..inference.zero_shot import evaluate_classes
 
         found = evaluate_classes(
-            run_folders[0],
+            run_folders,
             classes,
             split=split,
             store=data,
@@ -202,8 +203,9 @@ def _stress(
 def _print_classes_asked(output: Output, found: Any) -> None:
     """What `evaluate_classes` found, with the rule, and how everything was chosen."""
     lowered = f"; seen classes lowered by {found.mixing.shift:.1f}" if found.mixing.shift else ""
+    asked, many = ", ".join(map(str, found.runs)), counted(len(found.classes), "candidate")
     output.line(
-        f"{found.run}, {counted(found.clips, 'clip')} of {found.split}, {counted(len(found.classes), 'candidate')}\n"
+        f"{asked}, {counted(found.clips, 'clip')} of {found.split}, {many}\n"
         f"Rule: {found.rule}.\nWeights and shift: {found.mixing.how}{lowered}. Network: {found.epoch}."
     )
     if found.transductive:

@@ -5,7 +5,7 @@ Classes are compared by their texts; `opinions` has by whom. Letters of this fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..skeleton.store import SkeletonStore
 from ..skeleton.unseen import RULE
 from .candidates import check_answers, make_candidates, read_candidates, said_of
 from .loaded import Run, open_run
-from .opinions import Mixing, Shares, harmonic, mixed, open_chooser, shares
+from .opinions import Chooser, Mixing, Shares, harmonic, mixed, open_chooser, shares
 from .scores import Predictions, save_predictions
 
 WHICH = ("unseen", "seen", "all")
@@ -49,7 +49,7 @@ class ClassResult:
 class ZeroShot:
     """What `evaluate_classes` found."""
 
-    run: Path
+    runs: tuple[Path, ...]  # whose scores are averaged
     which: str
     split: str
     clips: int
@@ -65,7 +65,8 @@ class ZeroShot:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; accuracies in percent. `classes` are the columns of the saved predictions."""
         return {
-            "run": str(self.run),
+            "run": str(self.runs[0]),
+            "runs": [str(run) for run in self.runs],
             "which": self.which,
             "split": self.split,
             "clips": self.clips,
@@ -87,7 +88,7 @@ class ZeroShot:
 
 
 def evaluate_classes(
-    folder: Path,
+    folders: Sequence[Path],
     which: str,
     *,
     split: str | None = None,
@@ -99,75 +100,107 @@ def evaluate_classes(
     device: torch.device,
     note: Callable[[str], None] = lambda text: None,
 ) -> ZeroShot:
-    """Ask a run for `which` classes: "unseen", "seen" or "all" of the store, or names or a file of them
-    (`candidates.read_candidates`), on the test split's clips of these classes.
+    """Ask one run, or several together, for `which` classes: "unseen", "seen" or "all" of the store, or names or a file
+    of them (`candidates.read_candidates`), on the test split's clips of these classes.
 
-    `opinions` are those of `OPINIONS` that are asked, all that can be where none is named. With `transductive` every
-    candidate's scores are taken from their mean over the tested clips: an answer then depends on the other clips, and
-    is not to be compared with others' numbers. Saves the predictions in the run folder. Raises `RunError` and
-    `DataError` for what does not fit, before anything is predicted.
+    Several runs must have learned the same classes; each adds up its opinions by its own weights, and their scores are
+    averaged. `opinions` are those of `OPINIONS` that are asked, all that can be where none is named. With
+    `transductive` every candidate's scores are taken from their mean over the tested clips: an answer then depends on
+    the other clips, and is not to be compared with others' numbers. The predictions of a single run are saved in its
+    folder. Raises `RunError` and `DataError` for what does not fit, before anything is predicted.
     """
     with ExitStack() as stack:
-        run, whole = open_run(folder, store, device, stack, note)
-        if whole.layout.joints != run.layout.joints:
-            raise RunError(
-                f"{whole.path} has layout {whole.layout.name} and {folder} was trained on {run.layout.name}: "
-                "recognition goes by joint, so give a store of the same layout."
-            )
+        opened = [open_run(folder, store, device, stack, note) for folder in folders]
+        (run, whole), *others = opened
+        for other, its in opened:
+            if its.layout.joints != other.layout.joints:
+                raise RunError(
+                    f"{its.path} has layout {its.layout.name} and {other.folder} was trained on {other.layout.name}: "
+                    "recognition goes by joint, so give a store of the same layout."
+                )
+        for other, its in others:
+            if its.fingerprint != whole.fingerprint or set(other.classes) != set(run.classes):
+                raise RunError(
+                    f"{other.folder} and {run.folder} have learned other classes, or from other data: only runs with "
+                    "the same --unseen answer together."
+                )
         names, own = _wanted(run, whole, which)
-        candidates = make_candidates(names, run.classifier, own, said_of(run, names))
-        check_answers(run, candidates, device)
         split, numbers = _clips_of(run, whole, split, names)
         labels = np.array([names.index(whole.classes[label]) for label in whole.labels[numbers]])
         seen = np.array([name in run.classes for name in names])
-        learned = None
-        if run.store_path is not None and run.store_path.is_file():
-            learned = stack.enter_context(SkeletonStore(run.store_path))
-        chooser = open_chooser(
-            run,
-            candidates,
-            learned,
-            device,
-            batch_size=batch_size,
-            num_views=num_views,
-            opinions=opinions,
-            note=note,
-        )
-        mixing = chooser.mixing
-        note(f"Predicting {counted(len(numbers), 'clip')} of {split} with {folder} on {device}.")
-        found = chooser.judge.scores(whole, numbers)
-        if transductive:
-            found = {name: each - each.mean(0) for name, each in found.items()}
-        together = mixed(found, mixing, seen)
+        choosers = []
+        for each, _ in opened:
+            candidates = make_candidates(names, each.classifier, own, said_of(each, names))
+            check_answers(each, candidates, device)
+            learned = None
+            if each.store_path is not None and each.store_path.is_file():
+                learned = stack.enter_context(SkeletonStore(each.store_path))
+            choosers.append(
+                open_chooser(
+                    each, candidates, learned, device,
+                    batch_size=batch_size, num_views=num_views, opinions=opinions, note=note,
+                )
+            )  # fmt: skip
+        scores = []
+        for chooser in choosers:
+            note(f"Predicting {counted(len(numbers), 'clip')} of {split} with {chooser.judge.run.folder} on {device}.")
+            found = chooser.judge.scores(whole, numbers)
+            scores.append({name: some - some.mean(0) for name, some in found.items()} if transductive else found)
+        mixing = _mixing_of(choosers)
+        together = _mean_of(choosers, scores, seen)
         alone = {
-            name: shares(mixed({name: each}, replace(mixing, weights={name: 1.0}), seen), labels, seen)
-            for name, each in found.items()
+            name: shares(_mean_of(choosers, [{name: found[name]} for found in scores], seen, {name: 1.0}), labels, seen)
+            for name in scores[0]
         }
-        probabilities = torch.from_numpy(together).softmax(1).numpy()
-        label = which if which in WHICH else "classes"
-        predictions = Predictions(
-            f"{split}+{label}", [whole.names[n] for n in numbers], labels, probabilities, names,
-            num_views or run.config.data.test_views, whole.fingerprint,
-        )  # fmt: skip
-        try:
-            save_predictions(folder, predictions)
-        except OSError as error:
-            note(f"Note: the predictions are not kept in {folder} ({error.strerror}).")
+        if len(folders) == 1:
+            probabilities = torch.from_numpy(together).softmax(1).numpy()
+            label = which if which in WHICH else "classes"
+            predictions = Predictions(
+                f"{split}+{label}", [whole.names[n] for n in numbers], labels, probabilities, names,
+                num_views or run.config.data.test_views, whole.fingerprint,
+            )  # fmt: skip
+            try:
+                save_predictions(run.folder, predictions)
+            except OSError as error:
+                note(f"Note: the predictions are not kept in {run.folder} ({error.strerror}).")
     what = {(True, True): "all classes", (True, False): "seen classes", (False, True): "unseen classes"}
     return ZeroShot(
-        run=folder,
+        runs=tuple(folders),
         which=which,
         split=split,
         clips=len(numbers),
         rule=RULE.format(what=what[bool(seen.any()), bool((~seen).any())]),
         mixing=mixing,
-        epoch=_epoch(run),
+        epoch="; ".join(dict.fromkeys(_epoch(each) for each, _ in opened)),
         transductive=transductive,
         together=shares(together, labels, seen),
         alone=alone,
         intervals=intervals(together, labels, seen),
         classes=_by_class(together, labels, seen, candidates),
     )
+
+
+def _mean_of(
+    choosers: Sequence[Chooser],
+    scores: Sequence[Mapping[str, np.ndarray]],
+    seen: np.ndarray,
+    weights: dict[str, float] | None = None,
+) -> np.ndarray:
+    """The mean over runs of what each run's opinions come to, `[n, K]`, by its own weights or those given."""
+    found = []
+    for chooser, own in zip(choosers, scores, strict=True):
+        mixing = chooser.mixing if weights is None else replace(chooser.mixing, weights=weights)
+        found.append(mixed(own, mixing, seen))
+    return np.mean(found, axis=0)
+
+
+def _mixing_of(choosers: Sequence[Chooser]) -> Mixing:
+    """A run's own, or of several the mean weights and shift, to be shown."""
+    every = [chooser.mixing for chooser in choosers]
+    names = dict.fromkeys(name for each in every for name in each.weights)
+    weights = {name: float(np.mean([each.weights.get(name, 0.0) for each in every])) for name in names}
+    how = "; ".join(dict.fromkeys(each.how for each in every))
+    return Mixing(weights, float(np.mean([each.shift for each in every])), how)
 
 
 def _wanted(run: Run, store: SkeletonStore, which: str) -> tuple[list[str], dict[str, Sequence[str]]]:
