@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skag.backends import BackendDown, BackendError, Message, Topic, open_backend
+from skag.backends.class_statistics import measure
 from skag.dialogue import formats
 from skag.dialogue.describe import describe
 from skag.dialogue.exchanges import Conversation
 from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
+from skag.errors import DialogueError
+from skag.methods.base import KnowledgeSource
 from skag.methods.skeleton_agent import selector
-from skag.methods.skeleton_agent.questioner import RefreshAnswers, ask_distinctions, not_yet_asked, similar_classes
-from skag.methods.skeleton_agent.script import SCRIPT
+from skag.methods.skeleton_agent.agents import open_agents
+from skag.methods.skeleton_agent.questioner import (
+    RefreshAnswers,
+    ask_distinctions,
+    by_errors,
+    by_gain,
+    not_yet_asked,
+    similar_classes,
+)
+from skag.methods.skeleton_agent.script import SCRIPT, WITH_MEASURED
 from skag.skeleton.layouts import load_layout
 from skag.skeleton.store import SkeletonStore
 
 from .helpers.servers import ScriptedBackend, about, good_answer
+from .helpers.training import quiet, small
 
 CLASSES = ["pick up", "throw", "carry", "drop"]
 LAYOUT = load_layout("kinect-v1")
@@ -135,6 +148,50 @@ def test_measured_distinctions_fit_their_format(tiny_store: Path, store: Dialogu
         assert refresh.failed == () and [item.notes for item in refresh.exchanges] == [(), ()]
         mask = selector.critical_mask(refresh.conversations, data.layout, with_distinctions=True)
         assert (mask.sum(axis=1) <= 10).all()
+
+
+def test_questions_by_errors_and_by_what_an_answer_could_mend() -> None:
+    """Class 0 has most errors, all with a class that nothing measured separates it from."""
+    counts = np.array([[50, 9, 0], [1, 60, 3], [0, 4, 40]])
+    similar = similar_classes(counts)
+    assert list(by_errors(counts, similar)) == [0, 1, 2]
+    apart = {(0, 1): 0.1, (1, 0): 0.1, (1, 2): 0.9, (2, 1): 0.9}
+    found = by_gain(counts, similar, lambda one, other: apart[one, other])
+    assert list(found) == [2, 1, 0] and found == similar  # 4 x 0.9, then 1 x 0.1 + 3 x 0.9, then 9 x 0.1
+
+
+def test_what_is_measured_of_two_classes_tells_them_apart(tiny_store: Path) -> None:
+    with SkeletonStore(tiny_store) as data:
+        found = measure(data, "xsub_train")
+    spread = 0.5 * (found.variance[0] + found.variance[1])
+    assert 0.99 < found.told_apart(0, 1) <= 1 and found.told_apart(0, 0) == 0
+    near = replace(found, mean=np.stack([found.mean[0], found.mean[0] + 0.1 * np.sqrt(spread)]))
+    assert near.told_apart(0, 1) == pytest.approx(0.04, abs=0.01)  # 2 Phi(0.05) - 1
+
+
+def test_a_question_brings_along_what_was_measured(store: DialogueStore, told: tuple[Conversation, ...]) -> None:
+    backend, prompts = good(), load_prompts(WITH_MEASURED)
+    measured = {0: "Unlike drop, the right hand goes up.", 2: "Unlike pick up, nothing."}
+    options = {"measured": lambda one, others: f"{measured[one]} {others}"}
+    refresh = ask_distinctions(backend, store, told, SIMILAR, LAYOUT, prompts, **options)
+    asked = {topic.class_index: messages[-1]["content"] for topic, messages in backend.asked}
+    assert f"{measured[0]} (3, 1)" in asked[0] and "It must agree with what was measured" in asked[0]
+    assert measured[2] in asked[2] and len(refresh.exchanges) == 2 and not refresh.failed
+    with pytest.raises(DialogueError, match=r"round6_measured\.txt: no value for the variable \{measured\}"):
+        ask_distinctions(backend, store, told, {1: (0,)}, LAYOUT, prompts)
+
+
+def test_training_asks_with_what_was_measured(tiny_store: Path, tmp_path: Path) -> None:
+    """Options of a run: the questions of its refreshes hold measured sentences, those with most to gain first."""
+    config = small(epochs=2, query_period=1, wait_for_answers=True, measured_differences=True, questions_by="gain")
+    source = KnowledgeSource(tmp_path / "d.h5", llm="measured")
+    with SkeletonStore(tiny_store) as data, open_agents(config, data, source, "cpu", quiet) as agents:
+        counts = np.full((4, 4), 2)
+        agents.begin_refresh(counts, 1)
+        record = agents.finish_refresh(2)
+        assert record is not None and record["asked"] == 4 and agents.told_apart is not None
+        questions = [agents.exchanges[key].messages[-1]["content"] for key in record["exchanges"]]
+    assert all("This was measured in recordings of these actions:\n\nUnlike " in question for question in questions)
 
 
 def test_a_class_is_not_asked_again_about_the_same_set(store: DialogueStore, told: tuple[Conversation, ...]) -> None:

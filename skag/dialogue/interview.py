@@ -117,13 +117,13 @@ class Interview:
     def cached(self) -> int:
         return self.usage_before.questions
 
-    def ask(self, topic: Topic, history: Sequence[Message], similar: tuple[str, ...] = ()) -> Exchange:
-        """The usable exchange of one round.
+    def ask(self, topic: Topic, history: Sequence[Message], similar: tuple[str, ...] = (), **facts: str) -> Exchange:
+        """The usable exchange of one round; `facts` are further variables of its prompt.
 
         Raises `BackendError` where the backend cannot answer, `FormatProblem` where its answers cannot be used,
         `BudgetSpent` where it may not be asked any more.
         """
-        values = {"class_name": topic.class_name, "joints": self.layout.numbered()}
+        values = {"class_name": topic.class_name, "joints": self.layout.numbered(), **facts}
         if similar:
             values["similar"] = "\n".join(f"- {name}" for name in similar)
         question = "\n\n".join([self.prompts.question(topic.round, **values), *(each.mark for each in topic.pictures)])

@@ -17,9 +17,10 @@ import numpy as np
 
 from ... import runs, text
 from ...backends import Backend, open_backend, open_fallback
-from ...backends.class_statistics import measure
+from ...backends.class_statistics import ClassStatistics, measure
 from ...backends.contradictions import Witness
 from ...backends.names import LanguageModel
+from ...backends.wording import Teller
 from ...dialogue.describe import begun_by, describe_measured, described_with, load, unusable_before
 from ...dialogue.exchanges import Conversation, Exchange
 from ...dialogue.interview import Question, Respondent
@@ -39,11 +40,13 @@ from .questioner import (
     DISTINCTION_ROUND,
     RefreshAnswers,
     ask_distinctions,
+    by_errors,
+    by_gain,
     not_yet_asked,
     release_similar_classes,
     similar_classes,
 )
-from .script import SCRIPT
+from .script import SCRIPT, WITH_MEASURED
 
 REFRESHES = "refreshes.jsonl"  # of a run folder
 Embed = Callable[[list[str]], np.ndarray]  # n sentences -> float32 [n, D]
@@ -101,6 +104,7 @@ class Agents:
     recorded: dict[int, dict[str, Any]] = field(default_factory=dict)  # refreshes to be repeated, by epoch
     repeats: bool = False  # nobody is asked: only what is recorded happens
     witness: Witness | None = None  # the training clips, where what they contradict is left out
+    told_apart: Callable[[int, int], float] | None = None  # of two classes, where that orders questions
     names: tuple[str, ...] = ()  # of the classes, where the alignment is with these
     sentences: list[str] = field(init=False)  # what distinguishes every class, as the dialogue has it now
     text_vectors: np.ndarray = field(init=False)  # float32 [K, D], the embedded sentences
@@ -211,7 +215,6 @@ class Agents:
             similar = release_similar_classes(confusions, self.config.max_similar)
         else:
             similar = similar_classes(confusions, self.config.max_similar, self.config.min_confusions)
-        errors = confusions.sum(1) - confusions.diagonal()
         conversations, answers = self.conversations, Future[tuple[RefreshAnswers, Reading]]()
         if epoch in self.recorded:
             record = self.recorded[epoch]
@@ -221,8 +224,11 @@ class Agents:
             return
         if self.repeats:
             return
-        by_errors = {m: similar[m] for m in sorted(similar, key=lambda m: -errors[m])}
-        to_ask = not_yet_asked(by_errors, conversations)
+        if self.told_apart is None:
+            similar_first = by_errors(confusions, similar)
+        else:
+            similar_first = by_gain(confusions, similar, self.told_apart)
+        to_ask = not_yet_asked(similar_first, conversations)
         budget = self.config.max_questions
         left = None if budget is None else max(0, budget - self.num_queries)
 
@@ -358,7 +364,9 @@ def open_agents(
         return
     check_apart(source.dialogues, store.path)
     with DialogueStore(source.dialogues) as kept:
-        texts = load_prompts(SCRIPT, source.prompts)
+        texts = load_prompts(WITH_MEASURED if settings.measured_differences else SCRIPT, source.prompts)
+        statistics = _statistics(config, store)
+        teller = Teller(statistics, classes) if statistics is not None and settings.measured_differences else None
         answering = _Answering.open(config, store, source, kept, note)
         if answering.llm == "measured" and (measures := answering.backend) is not None:
             did = describe_measured(measures, kept, classes, layout, texts, source.jobs, source.progress)
@@ -384,6 +392,7 @@ def open_agents(
                 jobs=source.jobs,
                 fallback=answering.fallback,
                 budget=budget,
+                measured=None if teller is None else lambda one, others: teller.distinction(one, list(others)),
             )
 
         embed, tower = _open_text(settings, classes, source, device, note)
@@ -401,18 +410,25 @@ def open_agents(
             llm=answering.llm,
             shuffled=source.shuffled,
             names=names,
-            witness=_witness(config, store),
+            witness=_witness(config, store, statistics),
+            told_apart=statistics.told_apart if statistics is not None and settings.questions_by == "gain" else None,
         )
         earlier = unusable_before(kept, list(agents.exchanges.values()))
         agents.exchanges |= {exchange.key: exchange for exchange in earlier}
         yield agents
 
 
-def _witness(config: SkeletonAgentConfig, store: SkeletonStore) -> Witness | None:
-    """The training clips, where claims are held against them."""
-    if not config.agents.drop_contradicted:
+def _statistics(config: SkeletonAgentConfig, store: SkeletonStore) -> ClassStatistics | None:
+    """What is measured of the training clips, where something is made of it."""
+    agents = config.agents
+    if not (agents.drop_contradicted or agents.measured_differences or agents.questions_by == "gain"):
         return None
-    return Witness(measure(store, store.protocol(config.data.protocol)[0]), store.classes)
+    return measure(store, store.protocol(config.data.protocol)[0])
+
+
+def _witness(config: SkeletonAgentConfig, store: SkeletonStore, statistics: ClassStatistics | None) -> Witness | None:
+    """The training clips, where claims are held against them."""
+    return Witness(statistics, store.classes) if statistics is not None and config.agents.drop_contradicted else None
 
 
 def _describing(llm: str, config: SkeletonAgentConfig, store: SkeletonStore, source: KnowledgeSource) -> str:
@@ -510,7 +526,7 @@ def recorded_agents(
             embed=embed,
             open_tower=tower,
             shuffled=source.shuffled,
-            witness=_witness(config, store),
+            witness=_witness(config, store, _statistics(config, store)),
             names=tuple(classes) if config.agents.alignment_text == "name" and config.agents.beta else (),
         )
         agents.repeat(runs.read_lines(run / REFRESHES), exchanges, only=True)

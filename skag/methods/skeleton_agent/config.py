@@ -54,6 +54,13 @@ class AgentConfig:
     # False: answers come in while training goes on, and count from the epoch after they are complete.
     wait_for_answers: bool = False
     max_questions: int | None = None  # that a run may put while it trains; None: as many as it takes
+    # Which classes are asked about first, where max_questions does not do for all: those with most errors, or those of
+    # whose errors most could be mended by one thing that was measured of both classes' training clips (not in the
+    # paper).
+    questions_by: Literal["errors", "gain"] = "errors"
+    # Round 6 says what was measured of the training clips of the class and its similar ones, so that the answer is
+    # about these recordings (not in the paper).
+    measured_differences: bool = False
     min_confusions: int = 1  # a class counts as similar from this many confused clips on
     confusion: Literal["train", "val"] = "train"  # clips that are counted: the epoch's own (eq. 3), or held-out ones
     confusion_rule: Literal["paper", "release"] = "paper"  # eq. 3, or how the published code counts and chooses

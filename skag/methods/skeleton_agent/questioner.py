@@ -73,6 +73,21 @@ def not_yet_asked(
     return found
 
 
+def by_errors(confusion: np.ndarray, similar: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """`similar` in the order of the classes' errors in `confusion` `[K, K]`, most first."""
+    errors = confusion.sum(1) - confusion.diagonal()
+    return {m: similar[m] for m in sorted(similar, key=lambda m: -errors[m])}
+
+
+def by_gain(
+    confusion: np.ndarray, similar: Mapping[int, tuple[int, ...]], told_apart: Callable[[int, int], float]
+) -> dict[int, tuple[int, ...]]:
+    """`similar` in the order of the errors of `confusion` `[K, K]` that an answer could mend, most first: a pair's
+    errors times what share of its clips something measured tells apart, added up over the similar classes."""
+    gain = {m: sum(confusion[m, n] * told_apart(m, n) for n in others) for m, others in similar.items()}
+    return {m: similar[m] for m in sorted(similar, key=lambda m: -gain[m])}
+
+
 def ask_distinctions(
     backend: Backend | None,
     store: DialogueStore,
@@ -86,14 +101,16 @@ def ask_distinctions(
     progress: Callable[[int, int], None] | None = None,
     fallback: Respondent | None = None,
     budget: int | None = None,
+    measured: Callable[[int, Sequence[int]], str] | None = None,
 ) -> RefreshAnswers:
     """Ask round 6 for the classes of `similar` (class -> similar classes), in that order, after their rounds 1 to 5.
 
     `conversations` holds all classes in their order. What the backend refuses or answers unusably is asked of
     `fallback`. Without a backend the store alone answers, by any of `identities`. With a `budget` at most so many
     questions are put; those that the store answers count too, and where it could be spent one class comes after the
-    other, so that what it leaves out depends on neither the store nor `jobs`. Trouble with the backend or its answers
-    is reported in `failed`, never raised: training goes on with what there is.
+    other, so that what it leaves out depends on neither the store nor `jobs`. `measured` says what the recordings show
+    of a class against its similar ones, which the prompts then have a place for. Trouble with the backend or its
+    answers is reported in `failed`, never raised: training goes on with what there is.
     """
     done = iter(range(1, len(similar) + 1))
     step = (lambda: progress(next(done), len(similar))) if progress else None
@@ -113,8 +130,9 @@ def ask_distinctions(
         others = tuple(int(other) for other in similar[index])
         topic = Topic(index, names[index], DISTINCTION_ROUND, DISTINCTION.kind, others)
         history = conversations[index].exchanges[SCRIPT.last.number].after
+        facts = {} if measured is None else {"measured": measured(index, others)}
         try:
-            return interview.ask(topic, history, tuple(names[other] for other in others))
+            return interview.ask(topic, history, tuple(names[other] for other in others), **facts)
         except (BackendError, FormatProblem) as error:
             return error
 

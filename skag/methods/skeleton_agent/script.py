@@ -6,6 +6,7 @@ from ...dialogue.formats import FREE_TEXT, JOINT_MOVEMENTS, JOINT_NUMBERS, SENTE
 from ...dialogue.script import COMMON, Round, Script
 
 _CLASS, _JOINTS, _SIMILAR = frozenset({"class_name"}), frozenset({"joints"}), frozenset({"similar"})
+_MEASURED = frozenset({"similar", "measured"})
 
 OVERVIEW = Round(1, "overview", "round1", "the whole movement", FREE_TEXT, required=_CLASS)
 BODY_PARTS = Round(2, "body_parts", "round2", "by parts of the body", FREE_TEXT)
@@ -16,3 +17,14 @@ DISTINCTION = Round(
     6, "distinction", "round6", "what distinguishes it", SENTENCE, required=_SIMILAR, variables=COMMON | _SIMILAR
 )
 SCRIPT = Script("skeleton_agent", (OVERVIEW, BODY_PARTS, NUMBERS, MOVEMENTS, KEY_FEATURES), (DISTINCTION,))
+# Round 6 in other words, with what was measured of these recordings (`agents.measured_differences`).
+WITH_MEASURED = Script(
+    SCRIPT.name,
+    SCRIPT.rounds,
+    (
+        Round(
+            6, "distinction", "round6_measured", "what distinguishes it, given what was measured", SENTENCE,
+            required=_MEASURED, variables=COMMON | _MEASURED,
+        ),
+    ),
+)  # fmt: skip
