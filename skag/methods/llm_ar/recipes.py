@@ -92,7 +92,7 @@ def small(stream: StreamName) -> LlmArConfig:
         read=ReadConfig(),
         lm=BaseModelConfig("smollm2"),
         train=TrainConfig(epochs=12, batch_size=32, optimizer="adamw", lr=1e-3, warmup=1, weight_decay=0.0, repeats=20),
-        tune=TrainConfig(epochs=30, batch_size=16, optimizer="adamw", lr=3e-3, warmup=1, weight_decay=0.01),
+        tune=TrainConfig(epochs=15, batch_size=16, optimizer="adamw", lr=3e-3, warmup=1, weight_decay=0.01),
     )
 
 
@@ -160,7 +160,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
     num_codes = 512 if tokens >= 16_384 else 128
     num_codes = max(2, min(num_codes, tokens // 8 * 2))
     repeats = max(1, round(1600 / clips))
-    tune_epochs = int(np.clip(4000 // clips, 5, 30))
+    tune_epochs = int(np.clip(4000 // clips, 5, 15))
     config = small(stream)
     config = dataclasses.replace(
         config,
