@@ -464,7 +464,7 @@ def main() -> None:
         return
     parts = {"steps": steps, "profile": profile, "predict": predict, "start": start, "to90": to90}
     found = parts[args.part](args)
-    command = " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]])
+    command = " ".join(["python", "benchmarks/speed.py", *(Path(word).name for word in sys.argv[1:])])
     machine = {"device": args.device, "load": round(os.getloadavg()[0], 1)}
     text = json.dumps({"command": command, "machine": machine, **found}, indent=1)
     print(text)
