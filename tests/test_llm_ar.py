@@ -284,6 +284,11 @@ def test_commands_from_training_to_prediction(base_model: Path, store: Path, tmp
     np.save(tmp_path / "clip.npy", clip(2)[0])
     predicted = document("predict", run, tmp_path / "clip.npy", "--device", "cpu")
     assert predicted["evidence"]["ranked_by"] == "removal"  # sentences have no gradient
+    np.save(tmp_path / "new.npy", clip(3)[0] * [1, -1, 1])
+    added = document("add", run, tmp_path / "more", "--class", "brush hair", tmp_path / "new.npy", "--device", "cpu")
+    assert added["classes"] == 5
+    predicted = document("predict", tmp_path / "more", tmp_path / "new.npy", "--device", "cpu", "--no-reasons")
+    assert len(predicted["top"]) == 5 and "brush hair" in {each["class"] for each in predicted["top"]}
     analysed = document("analyze-confusion", run, "--device", "cpu")
     assert sum(analysed["codebook"]["shares"]) == pytest.approx(1, abs=1e-4)
     used = analysed["codebook"]["used"]

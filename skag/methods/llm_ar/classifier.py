@@ -43,6 +43,12 @@ class LlmArClassifier:
         by_token = self.model.config.lm.score_by_token
         return candidate_log_likelihoods(self.model.lm, inputs, self._candidates(names), by_token=by_token)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """The mean of a clip's latents, those that its codes stand for `[N, d]`."""
+        _, mask, latents = self.model.vqvae.look(x)
+        weight = mask[:, :, None].to(latents.dtype)
+        return (latents * weight).sum(1) / weight.sum(1).clamp(min=1)
+
     def said(self, x: Tensor) -> list[str | None]:
         """What is written of every clip when nothing holds the answer, as the class that it is, None for none."""
         return answer_freely(self.model.lm, self.model.inputs(x), self.classes)[0]
