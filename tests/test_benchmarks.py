@@ -82,3 +82,6 @@ def test_names_of_kinder_gator_come_to_48_actions(tmp_path: Path) -> None:
     found = made["recordings"](tmp_path)
     assert len(found) == 2 * len(names) and len({label for _, label, *_ in found}) == len(made["SAME"]) + 1
     assert {(person, child) for *_, person, child in found} == {("565", False), ("103", True)}
+    few = made["some"](found, lambda person, child: child, 1)
+    assert sum(child for *_, child in few) == len(names)  # all that test
+    assert len({label for _, label, _, child in few if not child}) == len(few) - len(names) == len(made["SAME"]) + 1
