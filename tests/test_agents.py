@@ -15,8 +15,9 @@ from skag.dialogue.prompts import load_prompts
 from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.methods.base import KnowledgeSource
-from skag.methods.skeleton_agent.agents import Agents, open_agents
+from skag.methods.skeleton_agent.agents import Agents
 from skag.methods.skeleton_agent.config import AgentConfig, SkeletonAgentConfig
+from skag.methods.skeleton_agent.opening import open_agents
 from skag.methods.skeleton_agent.questioner import RefreshAnswers
 from skag.methods.skeleton_agent.script import SCRIPT
 from skag.skeleton.layouts import load_layout

@@ -20,7 +20,7 @@ from skag.dialogue.store import DialogueStore
 from skag.errors import DialogueError
 from skag.methods.base import KnowledgeSource
 from skag.methods.skeleton_agent import selector
-from skag.methods.skeleton_agent.agents import open_agents
+from skag.methods.skeleton_agent.opening import open_agents
 from skag.methods.skeleton_agent.questioner import (
     RefreshAnswers,
     ask_distinctions,

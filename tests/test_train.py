@@ -29,8 +29,9 @@ from skag.inference.loaded import load_run
 from skag.inference.scores import predict_split, save_predictions
 from skag.methods.base import KnowledgeSource
 from skag.methods.skeleton_agent import class_knowledge
-from skag.methods.skeleton_agent.agents import REFRESHES, Agents, open_agents
+from skag.methods.skeleton_agent.agents import REFRESHES, Agents
 from skag.methods.skeleton_agent.network import ModelConfig, Recogniser
+from skag.methods.skeleton_agent.opening import open_agents
 from skag.skeleton.clips import prepare
 from skag.skeleton.store import SkeletonStore
 from skag.text import open_clip as text_open_clip
@@ -660,7 +661,7 @@ def test_training_goes_on_without_its_model_and_asks_it_again_later(
     watcher, config = Away(), small(epochs=5)
     with SkeletonStore(tiny_store) as store:
         watcher.measured = open_backend("measured", store=store)
-        monkeypatch.setattr("skag.methods.skeleton_agent.agents.open_backend", lambda *_, **__: watcher)
+        monkeypatch.setattr("skag.methods.skeleton_agent.opening.open_backend", lambda *_, **__: watcher)
         with agents_of(config, store, dialogues) as agents:
             report = train(store, config, tmp_path / "run", agents, CPU, watcher)
     first, second = watcher.records

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from skag.config import replace
 from skag.methods.base import Facts, KnowledgeSource
-from skag.methods.skeleton_agent.agents import Agents, open_agents, recorded_agents
+from skag.methods.skeleton_agent.agents import Agents
 from skag.methods.skeleton_agent.config import NetworkConfig, SkeletonAgentConfig
 from skag.methods.skeleton_agent.network import Recogniser
+from skag.methods.skeleton_agent.opening import open_agents, recorded_agents
 from skag.methods.skeleton_agent.recipes import nw_ucla_small
 from skag.methods.skeleton_agent.task import SkeletonAgentTask
 from skag.skeleton.layouts import load_layout

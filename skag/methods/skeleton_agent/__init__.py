@@ -73,14 +73,14 @@ def open_knowledge(
     config: CONFIG, store: SkeletonStore, source: KnowledgeSource, device: str, note: Note
 ) -> AbstractContextManager[Knowledge]:
     """The agents of a run, see `agents.open_agents`."""
-    from .agents import open_agents
+    from .opening import open_agents
 
     return open_agents(config, store, source, device, note)
 
 
 def without_knowledge(config: CONFIG, store: SkeletonStore) -> Knowledge:
     """Agents that say nothing."""
-    from .agents import without_knowledge as inactive
+    from .opening import without_knowledge as inactive
 
     return inactive(config, store)
 
