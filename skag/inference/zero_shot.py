@@ -151,6 +151,7 @@ def evaluate_classes(
         alone = {
             name: shares(_mean_of(choosers, [{name: found[name]} for found in scores], seen, {name: 1.0}), labels, seen)
             for name in scores[0]
+            if all(name in found for found in scores)
         }
         if len(folders) == 1:
             probabilities = torch.from_numpy(together).softmax(1).numpy()
