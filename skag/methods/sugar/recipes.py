@@ -85,7 +85,7 @@ def small(stream: StreamName) -> SugarConfig:
         bridge=_SMALL_BRIDGE,
         lm=BaseModelConfig(),
         train=_small_training(40),
-        tune=_small_tuning(8),
+        tune=_small_tuning(5),
     )
 
 
@@ -101,7 +101,7 @@ def _small_training(epochs: int, repeats: int = 1) -> TrainConfig:
 
 
 def _small_tuning(epochs: int) -> TrainConfig:
-    return TrainConfig(epochs=epochs, optimizer="adamw", lr=1e-3, warmup=1, weight_decay=0.01)
+    return TrainConfig(epochs=epochs, batch_size=8, optimizer="adamw", lr=3e-3, warmup=1, weight_decay=0.01)
 
 
 RECIPES: dict[str, Card] = {
@@ -175,7 +175,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
     num_frames = found.num_frames(64)
     repeats = max(1, 400 // clips)
     epochs = int(np.clip(_CPU_CLIP_PASSES // (clips * repeats * bodies), 10, 60)) if on_cpu else 65
-    tuning = int(np.clip(_CPU_PROMPTS // clips, 3, 30)) if on_cpu else 5
+    tuning = int(np.clip(_CPU_PROMPTS // clips, 3, 10)) if on_cpu else 5
     network = _SMALL_ENCODER if on_cpu else EncoderConfig()
     tokens = 8 if on_cpu else num_frames // 4
     config = SugarConfig(
