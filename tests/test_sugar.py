@@ -137,6 +137,7 @@ def test_the_bridge_is_taught_before_a_language_model_reads_it(taught: Path, fol
     assert runs.summarise(taught).state == "finished" and runs.summarise(taught).epochs == 6
 
 
+@pytest.mark.long
 def test_an_interrupted_teaching_comes_to_the_same_weights(taught: Path, folder: Path, tmp_path: Path) -> None:
     config = config_of(folder, *TAUGHT)
     with pytest.raises(Stop):
@@ -149,6 +150,7 @@ def test_an_interrupted_teaching_comes_to_the_same_weights(taught: Path, folder:
         task_of(config, store, tmp_path / "again")
 
 
+@pytest.mark.long
 def test_a_base_model_in_bf16_is_told_of_where_that_is_slow(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +171,7 @@ def test_names_are_as_far_apart_as_their_words(folder: Path) -> None:
     torch.testing.assert_close(vectors[1], apart)
 
 
+@pytest.mark.long
 def test_the_encoder_of_another_run_is_taken(run: Path, folder: Path, tmp_path: Path) -> None:
     trained(config_of(folder, f"align.of={run}", "tune.epochs=1"), folder, tmp_path / "run")
     assert len(runs.read_lines(tmp_path / "run" / runs.METRICS)) == 1
@@ -426,12 +429,16 @@ def test_bad_input_is_one_line_and_nothing_is_lost(folder: Path, tmp_path: Path)
     assert "cannot tell what is seen" in refused(DialogueError, "texts.knowledge=visual")
 
 
-def test_ablation_leaves_out_rows_that_would_say_nothing(folder: Path, tmp_path: Path) -> None:
+def test_rows_that_would_say_nothing(folder: Path) -> None:
     config = config_of(folder, "answer.by=encoder")
     found = sugar.rows_left_out(config, KnowledgeSource(folder / "d.h5", llm="measured"))
     assert set(found) == {"visual", "both", *OF_BRIDGE} and "measured cannot tell what is seen" in found["both"]
     assert set(sugar.rows_left_out(config_of(folder), KnowledgeSource(folder / "d.h5"))) == {"visual", "both"}
     assert not sugar.rows_left_out(config_of(folder), KnowledgeSource(folder / "d.h5", llm="ollama/llava"))
+
+
+@pytest.mark.long
+def test_ablation_leaves_out_rows_that_would_say_nothing(folder: Path, tmp_path: Path) -> None:
     changes = ["train.epochs=1", "answer.by=encoder"]
     options = [word for change in (*SMALL, *changes) for word in ("--set", change)]
     command = ["ablate", folder / "t.h5", "--recipe", "sugar-small", "--seeds", "1", "--store", folder / "d.h5"]
