@@ -532,6 +532,20 @@ def test_flat_recordings_of_a_run_without_agents(visit: Any, tmp_path: Path) -> 
     assert page.locator("#class .stage").count() == 3 and page.locator("text=Turn").count() == 0
 
 
+def test_a_method_without_refreshes_shows_none(visit: Any, page_path: Path, tmp_path: Path) -> None:
+    def without(found: re.Match[str]) -> str:
+        document = json.loads(found[2])
+        del document["analysis"]["refreshes"]
+        return found[1] + json.dumps(document | {"refreshes": []}) + found[3]
+
+    html = page_path.read_text(encoding="utf-8")
+    changed = re.sub(r'(type="application/json">)(.*?)(</script>)', without, html, count=1, flags=re.DOTALL)
+    (tmp_path / "page.html").write_text(changed, encoding="utf-8")
+    page = visit(tmp_path / "page.html", "#class-0")
+    assert page.locator("#refreshes").count() == 0 and "Refreshes" not in page.inner_text("nav")
+    assert page.locator("#calibration").count() == 1 and page.locator("#class .stage").count() > 0
+
+
 @pytest.mark.long
 def test_four_hundred_classes_can_be_used(visit: Any, tmp_path: Path) -> None:
     classes = [f"class {k}" for k in range(400)]

@@ -13,6 +13,11 @@ function renderMade() {
 function renderRefreshes() {
   const list = byId("refresh-list");
   if (report.made) return renderMade();
+  if (!report.analysis.refreshes) { // a method that asks nobody while it trains
+    byId("refreshes").remove();
+    document.querySelector("nav a[href='#refreshes']").remove();
+    return;
+  }
   if (!report.refreshes.length) {
     list.append(plain("p", "This run had no refresh: it was trained without agents, or ended before the first one.", "note"));
     return;
