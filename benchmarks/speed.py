@@ -442,7 +442,14 @@ def to90(args: argparse.Namespace) -> dict[str, Any]:
         }
     both = [document[name]["seconds until then"] for name in ("plain", "skag")]
     document["plain, times skag's seconds"] = round(both[0] / both[1], 2) if all(both) else None
-    return document
+    return document | {"to what both reach": until_common(found)}
+
+
+def until_common(found: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    """Seconds until the highest top-1 that both reach, and their ratio: says something where one is far from 90."""
+    goal = min(max(top1 for _, top1 in epochs) for epochs in found.values())
+    plain, skag = (next(used for used, top1 in found[name] if top1 >= goal) for name in ("plain", "skag"))
+    return {"top-1": round(goal, 2), "plain": round(plain, 1), "skag": round(skag, 1), "ratio": round(plain / skag, 1)}
 
 
 def main() -> None:

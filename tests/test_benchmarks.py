@@ -53,6 +53,7 @@ def test_parts_of_speed_run(tiny_store: Path, tmp_path: Path) -> None:
     assert sum(profiled["share of a step, %"].values()) == pytest.approx(100, abs=1)
     assert 0 < profiled["share of that rate, %"] < 100
     reached = json.loads(run(*speed, "to90", tiny_store, "--epochs", 2, "--toy"))
+    assert reached["to what both reach"]["ratio"] > 0
     assert (
         len(reached["plain"]["top-1 after every epoch"]) <= 2 and len(reached["skag"]["top-1 after every epoch"]) == 2
     )
