@@ -53,9 +53,5 @@ class FromData:
         return [
             f"{counted(num_frames, 'frame')}: training clips have {self.median:.0f} in the middle",
             f"{self.bodies} bod{'y' if self.bodies == 1 else 'ies'}: the most in a training clip, up to 2",
-            *(
-                ["mirror images of a left or right class count as its counterpart's, without one there are none"]
-                if self.sided
-                else []
-            ),
+            *(["no mirroring: class names tell left from right"] if self.sided else []),
         ]

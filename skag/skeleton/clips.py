@@ -50,7 +50,7 @@ class Clips:
     file: mapped.ClipFile | None = None  # that the rows lie in, where they are not in memory
     rates: Tensor | None = None  # [n] recorded frames per second, where `data.timing` wants them; beside the rows
     # [n] the labels of their mirror images, -1 for those that are never mirrored, where class names tell left from
-    # right (`sided_names`); on the device.
+    # right (`sided_names`) and test clips are not mirrored too; on the device.
     mirrored: Tensor | None = None
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ def prepare(store: ClipSource, numbers: np.ndarray, config: DataConfig, device: 
         first_row = lengths.cumsum(0) - lengths
     home, labels = device if fits(rows.nbytes, device) else torch.device("cpu"), store.labels[numbers].astype(np.int64)
     names, mirrored = getattr(store, "classes", ()), None
-    if tells_sides(names):
+    if tells_sides(names) and not config.mirror_views:  # else both sides are to get one answer
         mirrored = torch.from_numpy(np.array(mirrored_classes(names))[labels]).to(device)
     if home.type != "cpu":
         rows, file = rows.to(home), None

@@ -170,7 +170,7 @@ def derived(store: SkeletonStore, train_split: str, stream: StreamName, device: 
             heading=0.3 if upright else 0.0,
             tilt=0.05 if upright else 0.0,
             scale=0.1,
-            mirror=0.5,
+            mirror=0.0 if found.sided else 0.5,
             shortest_part=0.9,
         ),
         vqvae=dataclasses.replace(config.vqvae, width=128 if device == "cpu" else 512),

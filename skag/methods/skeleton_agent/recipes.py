@@ -344,7 +344,7 @@ def derived(
             heading=0.5 if upright else 0.0,
             tilt=0.1 if upright else 0.0,
             scale=0.15,
-            mirror=0.5,
+            mirror=0.0 if found.sided else 0.5,
             shortest_part=0.8,
         ),
         network=_SMALL_NETWORK if on_cpu else NetworkConfig(),
