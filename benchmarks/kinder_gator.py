@@ -7,6 +7,7 @@ FOLDER holds the recordings, `Adults/POSE-p565_01-Raise-your-hand-1469182402284.
     OUT/kg.h5               four people test, chosen by a hash as `skag convert --split-by subject` does
     OUT/kg-0.h5 to kg-4.h5  two adults and two children test, drawn by the number
     OUT/kg-ac.h5            adults train, children test
+    OUT/kg-0-dev-0.h5, -1   draw 0 without those who test; two adults and two children of the others test instead
     OUT/kg-0-of-1.h5        draw 0 with one training clip a class; also of 2, 5 and 10
 
 each with the table of labels it is made with beside it. "Your hand" and "your other hand" follow each person's choice,
@@ -20,9 +21,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 _FILE = re.compile(r"POSE-p(\d+)_\d+-(.*)-[^-]*\.csv$")
 SAME = {
@@ -42,7 +41,6 @@ FEW = (1, 2, 5, 10)  # training clips of a class
 
 
 Row = tuple[str, str, str, bool]
-Tests = Callable[[str, bool], bool]
 
 
 def recordings(folder: Path) -> list[Row]:
@@ -56,37 +54,44 @@ def recordings(folder: Path) -> list[Row]:
     return found
 
 
-def some(rows: list[Row], tests: Tests, count: int) -> list[Row]:
-    """All recordings that test, and `count` of every action's others, drawn by the count."""
-    rng, found = random.Random(count), [row for row in rows if tests(row[2], row[3])]
+def drawn(adults: list[str], children: list[str], seed: int) -> set[str]:
+    """Two adults and two children."""
+    rng = random.Random(seed)
+    return {*rng.sample(adults, 2), *rng.sample(children, 2)}
+
+
+def some(rows: list[Row], testing: set[str], count: int) -> list[Row]:
+    """All recordings of people who test, and `count` of every action's others, drawn by the count."""
+    rng, found = random.Random(count), [row for row in rows if row[2] in testing]
     for action in sorted({row[1] for row in rows}):
-        others = [row for row in rows if row[1] == action and not tests(row[2], row[3])]
-        found += rng.sample(others, count)
+        found += rng.sample([row for row in rows if row[1] == action and row[2] not in testing], count)
     return found
+
+
+def stores(rows: list[Row]) -> dict[str, tuple[list[Row], set[str]]]:
+    """By store: its recordings and the people who test; none where `skag convert` chooses them."""
+    adults, children = (sorted({person for *_, person, child in rows if child == young}) for young in (False, True))
+    found = {"kg": (rows, set[str]()), "kg-ac": (rows, {*children})}
+    found |= {f"kg-{draw}": (rows, drawn(adults, children, draw)) for draw in range(DRAWS)}
+    four = found["kg-0"][1]
+    others = [[person for person in people if person not in four] for people in (adults, children)]
+    kept = [row for row in rows if row[2] not in four]
+    found |= {f"kg-0-dev-{draw}": (kept, drawn(*others, 100 + draw)) for draw in range(2)}
+    return found | {f"kg-0-of-{count}": (some(rows, four, count), four) for count in FEW}
 
 
 def main(folder: Path, out: Path) -> None:
     rows = recordings(folder)
-    adults, children = (sorted({person for *_, person, child in rows if child == young}) for young in (False, True))
-    actions = {label for _, label, *_ in rows}
-    print(f"{len(rows)} recordings, {len(actions)} actions, {len(adults)} adults, {len(children)} children")
+    print(f"{len(rows)} recordings, {len({row[1] for row in rows})} actions, {len({row[2] for row in rows})} people")
     out.mkdir(parents=True, exist_ok=True)
-    testing: dict[str, Any] = {"kg": None, "kg-ac": lambda person, child: child}
-    for draw in range(DRAWS):
-        rng = random.Random(draw)
-        four = {*rng.sample(adults, 2), *rng.sample(children, 2)}
-        testing[f"kg-{draw}"] = lambda person, child, four=four: person in four
-    few = dict.fromkeys(testing, rows) | {f"kg-0-of-{count}": some(rows, testing["kg-0"], count) for count in FEW}
-    for name in few:
-        tests = testing[name.partition("-of-")[0]]
+    for name, (own, testing) in stores(rows).items():
         with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["file", "label", "subject", *(["split"] if tests else [])])
-            for path, label, person, child in few[name]:
-                split = [] if tests is None else ["test" if tests(person, child) else "train"]
-                table.writerow([path, label, person, *split])
+            table.writerow(["file", "label", "subject", *(["split"] if testing else [])])
+            for path, label, person, _ in own:
+                table.writerow([path, label, person, *([("train", "test")[person in testing]] if testing else [])])
         command = ["skag", "convert", folder, out / f"{name}.h5", "--labels", out / f"{name}.csv"]
-        command += ["--split-by", "subject"] if tests is None else []
+        command += [] if testing else ["--split-by", "subject"]
         subprocess.run([sys.executable, "-m", *map(str, command), "-q"], check=True, stdout=subprocess.DEVNULL)
         print(out / f"{name}.h5")
 

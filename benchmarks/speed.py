@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,11 @@ def most_memory(device: str) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def a_few_steps(data: Path, name: str, device: str, base_model: str, toy: bool, watch: Any) -> Any:
-    """Train one method for `STEPS` steps of each stage, by its small recipe with `measured`; its configuration."""
+def a_few_steps(
+    data: Path, name: str, device: str, base_model: str, toy: bool, watch: Any, changed: Sequence[str] = ()
+) -> Any:
+    """Train one method for `STEPS` steps of each stage, by its small recipe with `measured`, some fields of it
+    `changed`; its configuration."""
     from skag import recipes
     from skag.config import override
     from skag.device import choose_device
@@ -123,7 +126,7 @@ def a_few_steps(data: Path, name: str, device: str, base_model: str, toy: bool, 
             changes.append("bridge.taught=1")
         if name != "skeleton-agent":
             changes.append(f"lm.base_model={base_model}")
-        config = override(config, [*changes, *(TINY[name] if toy else ())])
+        config = override(config, [*changes, *(TINY[name] if toy else ()), *changed])
         dialogues = Path(folder) / "dialogues.h5"
         if method(name).SCRIPT is not None:
             describe = ["describe", data.resolve(), "--llm", "measured", "--store", dialogues, "--method", name, "-q"]
@@ -185,6 +188,9 @@ KINDS = {  # of what a processor does in a training step, by the names of PyTorc
 }  # fmt: skip
 
 
+SIZES = ((16, 32), (64, 32), (16, 16), (64, 16))  # batch and frames; the recipe's first
+
+
 class Counted(Stopwatch):
     """Of one stage: the profiler and the counter of operations run from the second step on."""
 
@@ -193,8 +199,8 @@ class Counted(Stopwatch):
         from torch.profiler import ProfilerActivity, profile
         from torch.utils.flop_counter import FlopCounterMode
 
-        self.profiler, self.counter, self.done = profile(activities=[ProfilerActivity.CPU]), None, 0
-        self.new_counter = lambda: FlopCounterMode(display=False)
+        self.profiler, self.counter = profile(activities=[ProfilerActivity.CPU]), FlopCounterMode(display=False)
+        self.done = 0
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
         super().epoch_started(epoch, epochs, steps)
@@ -204,7 +210,6 @@ class Counted(Stopwatch):
         super().step_done(means)
         self.done += 1
         if self.done == 1:
-            self.counter = self.new_counter()
             self.counter.__enter__()
         elif self.done == 2:  # one step is counted, which slows it; those after it are timed
             self.counter.__exit__(None, None, None)
@@ -221,6 +226,12 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     watch = Counted()
     a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, watch)
+    by_size = []
+    for batch, frames in SIZES:
+        sized, size = Stopwatch("cpu"), (f"train.batch_size={batch}", f"data.num_frames={frames}")
+        a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, sized, size)
+        step = statistics.median(np.diff(sized.stages[0]["times"])[1:])
+        by_size.append({"batch": batch, "frames": frames, "ms a clip": round(1000 * float(step) / batch, 2)})
     steps, shares = watch.steps - 2, dict.fromkeys([*KINDS, "the rest, number by number"], 0.0)
     for event in watch.profiler.key_averages():
         kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), list(shares)[-1])
@@ -236,6 +247,7 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
         "of them a second": round(operations / 1e9 / seconds, 1),
         "of a product of two matrices of 1024 x 1024, a second": round(fastest / 1e9, 1),
         "share of that rate, %": round(100 * operations / seconds / fastest, 1),
+        "by batch and frames": by_size,
     }
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -237,6 +238,23 @@ def test_runs_answer_together(run: Path, tiny_store: Path, tmp_path: Path) -> No
     assert both.to_dict()["runs"] == [str(one), str(other)] and both.clips == alone[0].clips
     assert both.alone["motion"] == alone[0].alone["motion"]  # measured of the same clips
     assert both.alone["embedding"] != again.alone["embedding"] or both.together != again.together
+
+
+def test_runs_are_averaged_by_their_own_weights() -> None:
+    """Two runs, two candidates of which the first is seen; by hand."""
+    seen = np.array([True, False])
+    first = SimpleNamespace(mixing=Mixing({"embedding": 0.25, "head": 0.75}, 1.0, "a"))
+    second = SimpleNamespace(mixing=Mixing({"embedding": 1.0, "head": 0.0}, 0.0, "b"))
+    scores = [
+        {"embedding": np.array([[4.0, 0.0]]), "head": np.array([[0.0, 8.0]])},
+        {"embedding": np.array([[2.0, 6.0]]), "head": np.array([[9.0, 9.0]])},
+    ]
+    found = zero_shot._mean_of([first, second], scores, seen)
+    np.testing.assert_allclose(found, [[(4 * 0.25 - 1 + 2) / 2, (8 * 0.75 + 6) / 2]])
+    alone = zero_shot._mean_of([first, second], [{"head": each["head"]} for each in scores], seen, {"head": 1.0})
+    np.testing.assert_allclose(alone, [[(0 - 1 + 9) / 2, (8 + 9) / 2]])
+    shown = zero_shot._mixing_of([first, second])
+    assert shown == Mixing({"embedding": 0.625, "head": 0.375}, 0.5, "a; b")
 
 
 @pytest.mark.long

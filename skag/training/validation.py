@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..methods.base import Validation
+from ..config import DataConfig
+from ..inference.scores import predict_prepared
+from ..methods.base import Classifier, Facts, Validation
 from ..metrics import accuracy
+from . import distributed
+
+
+def validated(classifier: Classifier, facts: Facts, config: DataConfig, batch_size: int) -> Validation:
+    """What a classifier makes of the clips that choose the epoch, over all processes, as `classified` has it."""
+    labels = facts.validation_labels
+    found = predict_prepared(classifier, facts.validation, config, batch_size)
+    return classified(labels, distributed.interleave(found, len(labels)))
 
 
 def classified(labels: np.ndarray, probabilities: np.ndarray) -> Validation:

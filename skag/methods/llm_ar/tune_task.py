@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from ... import runs
 from ...errors import RunError
-from ...inference.scores import predict_prepared
 from ...lm.lora import checkpoint_activations
 from ...lm.prompts import Part, answers_told, assemble
 from ...lm.spread import accumulated
 from ...skeleton.clips import test_batches
 from ...training import distributed
 from ...training.batches import Batch
-from ...training.validation import classified
+from ...training.validation import validated
 from ..base import Facts, Step, Validation, Watcher
 from .base_model import open_base_model
 from .classifier import LlmArClassifier
@@ -95,14 +94,12 @@ class TuneTask:
         """Top-1 in percent and loss on the clips that choose the epoch; where answers are generated, also the share
         that matched no class."""
         classifier = LlmArClassifier(network, self.facts.classes)
-        clips, labels = self.facts.validation, self.facts.validation_labels
-        probabilities = predict_prepared(classifier, clips, self.config.data, self.settings.batch_size)
-        found = classified(labels, distributed.interleave(probabilities, len(labels)))
+        found = validated(classifier, self.facts, self.config.data, self.settings.batch_size)
         if self.config.read.answer != "generate":
             return found
         unmatched = torch.zeros(2, device=self.device)
         with torch.inference_mode():
-            for x in test_batches(clips, self.config.data, self.settings.batch_size):
+            for x in test_batches(self.facts.validation, self.config.data, self.settings.batch_size):
                 unmatched += unmatched.new_tensor([classifier.said(x[:, 0]).count(None), len(x)])
         distributed.add_up(unmatched)
         share = 100 * float(unmatched[0] / unmatched[1])

@@ -72,7 +72,7 @@ def uses_knowledge(config: CONFIG) -> bool:
 def open_knowledge(
     config: CONFIG, store: SkeletonStore, source: KnowledgeSource, device: str, note: Note
 ) -> AbstractContextManager[Knowledge]:
-    """The agents of a run, see `agents.open_agents`."""
+    """The agents of a run, see `opening.open_agents`."""
     from .opening import open_agents
 
     return open_agents(config, store, source, device, note)

@@ -24,7 +24,6 @@ def check(config: SugarConfig, store: SkeletonStore) -> str:
 
     if config.align.of:
         runs.read_json(Path(config.align.of), runs.CONFIG)
-
     shape, frames = encoder_shape(config, store), config.data.num_frames
     with torch.device("meta"):
         encoder = Aligner(shape, spatial_graphs(store.layout).to("meta"), len(store.classes), 1).eval()

@@ -5,18 +5,6 @@ from __future__ import annotations
 from ..base import Row
 
 BASELINE = "baseline"
-OF_SEEN = ("visual", "both")  # rows that need texts of what is seen
-OF_BRIDGE = (
-    "cross-attention",
-    "qformer",
-    "linear",
-    "tqp",
-    "tokens-1",
-    "tokens-16",
-    "tokens-32",
-    "tokens-128",
-    "tokens-all",
-)
 REPEATABLE = ()
 ROWS = {
     row.name: row
@@ -37,3 +25,5 @@ ROWS = {
         Row("tokens-all", "queries as long as a clip", ("bridge.num_queries=0",)),
     )
 }
+OF_SEEN = ("visual", "both")  # rows that need texts of what is seen
+OF_BRIDGE = tuple(name for name, row in ROWS.items() if any(each.startswith("bridge.") for each in row.changes))

@@ -20,14 +20,14 @@ from ... import runs
 from ...device import trains_in_bf16
 from ...encoders.ctrgcn import CtrGcnConfig, spatial_graphs
 from ...errors import RunError
-from ...inference.scores import embed_clips, predict_prepared
+from ...inference.scores import embed_clips
 from ...lm.causal import CausalModel
 from ...skeleton.layouts import Layout
 from ...skeleton.store import SkeletonStore
 from ...skeleton.tempo import num_channels
 from ...training import distributed
 from ...training.batches import Batch
-from ...training.validation import classified
+from ...training.validation import validated
 from ...weights import one_line
 from ..base import Facts, Step, Validation, Watcher
 from . import network as networks
@@ -142,9 +142,7 @@ class AlignTask:
         distributed.share_buffers(network)
         with self._not_compiled():
             classifier = SugarClassifier(network, self.config, self.facts.classes)
-            found = predict_prepared(classifier, self.facts.validation, self.config.data, self.settings.batch_size)
-        labels = self.facts.validation_labels
-        return classified(labels, distributed.interleave(found, len(labels)))
+            return validated(classifier, self.facts, self.config.data, self.settings.batch_size)
 
     def end_epoch(self, epoch: int, network: nn.Module, watcher: Watcher) -> None: ...
 
@@ -230,9 +228,7 @@ class TuneTask:
     def validate(self, network: Any) -> Validation:
         """Top-1 by the likeliest answer on the clips that choose the epoch."""
         classifier = SugarClassifier(network, self.config, self.facts.classes)
-        found = predict_prepared(classifier, self.facts.validation, self.config.data, self.settings.batch_size)
-        labels = self.facts.validation_labels
-        return classified(labels, distributed.interleave(found, len(labels)))
+        return validated(classifier, self.facts, self.config.data, self.settings.batch_size)
 
     def end_epoch(self, epoch: int, network: nn.Module, watcher: Watcher) -> None: ...
 
@@ -249,10 +245,12 @@ class TuneTask:
 def aligned(config: SugarConfig, shape: CtrGcnConfig, facts: Facts) -> Aligner:
     """The encoder that stage `align` has left, of this run or of `align.of`. Raises `RunError` where that cannot be
     read, or learned from other clips."""
-    folder = Path(config.align.of) if config.align.of else facts.run
-    path = next((path for name in ("align.pt", "best.pt") if (path := folder / name).exists()), folder / "align.pt")
+    path = facts.run / "align.pt"
     if config.align.of:
-        runs.check_same_clips(facts.run, folder)
+        path = Path(config.align.of) / "align.pt"
+        runs.check_same_clips(facts.run, path.parent)
+        if not path.exists():  # of a run of that stage alone
+            path = path.with_name("best.pt")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
         return encoder_of(config, shape, facts.layout, weights)

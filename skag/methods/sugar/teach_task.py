@@ -17,11 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...encoders.ctrgcn import CtrGcnConfig
-from ...inference.scores import predict_prepared
 from ...training import distributed
 from ...training.batches import Batch
-from ...training.validation import classified
+from ...training.validation import validated
 from ..base import Candidate, Facts, Step, Validation, Watcher
 from .base_model import open_base
 from .config import SugarConfig
@@ -81,7 +79,7 @@ class TeachTask:
         self.settings = dataclasses.replace(
             config.settings_of("teach"), seed=config.train.seed, select_on=config.train.select_on
         )
-        shape: CtrGcnConfig = encoder_shape(config, facts)
+        shape = encoder_shape(config, facts)
         encoder = aligned(config, shape, facts)
         lm = open_base(config, str(device), len(facts.classes))  # let go once its words are taken
         bridge, names = begun_bridge(config, shape, lm), name_vectors(lm, facts.classes).cpu()
@@ -106,9 +104,7 @@ class TeachTask:
     def validate(self, network: Any) -> Validation:
         """Top-1 by the nearest name on the clips that choose the epoch."""
         nearest = Nearest(network, self.config.bridge.temperature)
-        found = predict_prepared(nearest, self.facts.validation, self.config.data, self.settings.batch_size)
-        labels = self.facts.validation_labels
-        return classified(labels, distributed.interleave(found, len(labels)))
+        return validated(nearest, self.facts, self.config.data, self.settings.batch_size)
 
     def end_epoch(self, epoch: int, network: nn.Module, watcher: Watcher) -> None: ...
 
