@@ -227,7 +227,7 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     watch = Counted()
     a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, watch)
     by_size = []
-    for batch, frames in SIZES:
+    for batch, frames in ((4, 8), (8, 8)) if args.toy else SIZES:
         sized, size = Stopwatch("cpu"), (f"train.batch_size={batch}", f"data.num_frames={frames}")
         a_few_steps(args.data, "skeleton-agent", "cpu", args.base_model, args.toy, sized, size)
         step = statistics.median(np.diff(sized.stages[0]["times"])[1:])
